@@ -1,0 +1,35 @@
+# Everything a developer types. `make` alone prints the list.
+
+# rustup's folder, for shells that were open before Rust was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: ## See it work: the whole thing on a throw-away PostgreSQL
+	@scripts/setup build
+	@bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo run --release --quiet --locked -- demo
+
+# The integration tests run last, so that their result is what a reader sees at the end.
+.PHONY: test
+test: ## Check format, lints and documentation, then run all tests
+	@scripts/setup build lints
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	cargo test --locked --doc
+	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --lib --bins --tests
+
+.PHONY: build
+build: ## Build target/release/schoolbell
+	@scripts/setup build
+	cargo build --release --locked
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	@scripts/setup build lints
+	cargo fmt

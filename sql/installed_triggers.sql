@@ -1,0 +1,15 @@
+-- The triggers of ours on any table, with the fingerprint of what they were made from.
+-- Those of partitions are left out: they are clones of their parent's.
+select
+    n.nspname as schema,
+    c.relname as table,
+    t.tgname as trigger,
+    t.tgenabled as enabled,
+    pg_catalog.obj_description(t.oid, 'pg_trigger') as comment
+from pg_catalog.pg_trigger t
+join pg_catalog.pg_class c on c.oid = t.tgrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_proc p on p.oid = t.tgfoid
+join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
+where pn.nspname = 'schoolbell'
+    and t.tgparentid = 0

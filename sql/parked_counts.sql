@@ -1,0 +1,9 @@
+-- Parked keys by object and state.
+select
+    object,
+    state,
+    count(*) as keys,
+    min(parked_at) as oldest
+from schoolbell.parked
+group by object, state
+order by object, state

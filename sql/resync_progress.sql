@@ -1,0 +1,16 @@
+-- One page of a replay is done. $1: job, $2: where the next page begins (null: unchanged), $3…$9: what came of
+-- it, $10: that was the last page. A job that was cancelled meanwhile stays cancelled.
+update schoolbell.resync
+set position = coalesce($2, position),
+    done = done + $3,
+    written = written + $4,
+    equal = equal + $5,
+    waiting = waiting + $6,
+    dead = dead + $7,
+    deleted = deleted + $8,
+    kept = kept + $9,
+    started_at = coalesce(started_at, pg_catalog.clock_timestamp()),
+    state = case when $10 then 'done' else 'running' end,
+    finished_at = case when $10 then pg_catalog.clock_timestamp() end
+where id = $1
+    and state in ('queued', 'running')

@@ -1,0 +1,407 @@
+//! Renders the capture triggers, compares them with what is installed, and installs what differs.
+//!
+//! Promise: a table whose triggers are right is not touched, and a busy table is never queued up behind
+//! our DDL: each attempt gives way after [`LOCK_TIMEOUT`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::bell::{BELL_LOCK, CHANNEL};
+use crate::db::Session;
+use crate::name::{TableName, ident, literal};
+use crate::notice;
+use crate::plan::{Capture, Watched};
+
+const FUNCTION: &str = include_str!("../triggers/capture.sql");
+const RING_DOORBELL: &str = include_str!("../triggers/ring_doorbell.sql");
+const RING_ALWAYS: &str = include_str!("../triggers/ring_always.sql");
+const INSTALLED: &str = include_str!("../sql/installed_triggers.sql");
+const BLOCKERS: &str = include_str!("../sql/blockers.sql");
+
+/// While DDL waits for its lock, every writer waits behind it: this is the longest that may last.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Between two attempts: long enough for the writers that queued up to pass.
+const LOCK_PAUSE: Duration = Duration::from_millis(700);
+/// After this many attempts (about a minute) a human should know who holds the table.
+const LOCK_ATTEMPTS: u32 = 60;
+/// Postgres cuts longer names.
+const MAX_NAME_BYTES: usize = 63;
+
+/// When the triggers notify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NotifyMode {
+    /// In every transaction.
+    Always,
+    /// Only when the service is asleep.
+    Doorbell,
+    /// Never: the service polls. For writers that use two-phase commit.
+    Never,
+}
+
+impl fmt::Display for NotifyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Doorbell => "doorbell",
+            Self::Never => "never",
+        })
+    }
+}
+
+impl NotifyMode {
+    /// The mode that the installed triggers have, as `schoolbell.notify_mode()` tells it.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Always, Self::Doorbell, Self::Never].into_iter().find(|mode| mode.to_string() == text)
+    }
+}
+
+/// What one table should carry.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The table.
+    pub table: TableName,
+    /// One `create or replace function` per capture.
+    pub functions: Vec<String>,
+    /// By name.
+    pub triggers: Vec<Trigger>,
+}
+
+/// One trigger as it should be.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// `schoolbell_…`.
+    pub name: String,
+    /// `create or replace trigger`.
+    pub sql: String,
+    /// Changes whenever the trigger or its function does; kept in the trigger's comment.
+    pub fingerprint: String,
+}
+
+/// What is wrong with the triggers of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deviation {
+    /// The table, plain.
+    pub table: String,
+    /// The trigger.
+    pub trigger: String,
+    /// `missing`, `outdated`, `not enabled always`, or `not needed`.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trigger {} on {} is {}", self.trigger, self.table, self.what)
+    }
+}
+
+/// Why the triggers could not be installed.
+#[derive(Debug)]
+pub enum NotInstalled {
+    /// The table was never free for long enough. Names who was in the way.
+    Busy {
+        /// The table.
+        table: TableName,
+        /// Process ids and what they do.
+        blockers: Vec<String>,
+    },
+    /// The database refused.
+    Database(tokio_postgres::Error),
+}
+
+impl fmt::Display for NotInstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { table, blockers } => {
+                let holders = match blockers.is_empty() {
+                    true => "many short transactions".to_string(),
+                    false => blockers.join("; "),
+                };
+                write!(
+                    f,
+                    "{} was locked at each of {LOCK_ATTEMPTS} attempts ({holders}); end the long transaction and \
+                     run migrate again, nothing was queued up behind it",
+                    table.plain()
+                )
+            }
+            Self::Database(error) => f.write_str(&crate::failure::chain(error)),
+        }
+    }
+}
+
+impl std::error::Error for NotInstalled {}
+
+impl From<tokio_postgres::Error> for NotInstalled {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Renders the triggers of every captured table.
+pub fn render(captures: &[Capture], mode: NotifyMode) -> Vec<Rendered> {
+    let mut tables: BTreeMap<&TableName, Rendered> = BTreeMap::new();
+    for capture in captures {
+        let rendered = tables.entry(&capture.table).or_insert_with(|| Rendered {
+            table: capture.table.clone(),
+            functions: Vec::new(),
+            triggers: Vec::new(),
+        });
+        let function = function(capture, mode);
+        rendered.triggers.extend(triggers(capture, &function));
+        rendered.functions.push(function);
+    }
+    tables.into_values().collect()
+}
+
+fn function(capture: &Capture, mode: NotifyMode) -> String {
+    let keys = |row: &str| {
+        let pairs: Vec<String> = capture
+            .keys
+            .iter()
+            .map(|column| format!("{}, {row}.{}", literal(column), ident(column)))
+            .collect();
+        format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+    };
+    let ring = match mode {
+        NotifyMode::Always => RING_ALWAYS,
+        NotifyMode::Doorbell => RING_DOORBELL,
+        NotifyMode::Never => "",
+    };
+    let ring = ring
+        .replace("{bell}", &BELL_LOCK.to_string())
+        .replace("{channel}", CHANNEL)
+        .replace("{payload}", &notice::payload_sql(&capture.table));
+    // Names last: what comes from the mapping must not be taken for a placeholder.
+    fill(
+        FUNCTION,
+        &[
+            ("{ring}", &ring),
+            ("{function}", &ident(&function_name(capture))),
+            ("{table_literal}", &literal(&capture.table.plain())),
+            ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
+            ("{old_keys}", &keys("old")),
+            ("{new_keys}", &keys("new")),
+            ("{table}", &capture.table.plain().replace('\n', " ")),
+        ],
+    )
+}
+
+/// Replaces each placeholder once over the template, never inside what was put in.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        let (before, from) = rest.split_at(start);
+        filled.push_str(before);
+        match values.iter().find(|(name, _)| from.starts_with(name)) {
+            Some((name, value)) => {
+                filled.push_str(value);
+                rest = &from[name.len()..];
+            }
+            None => {
+                filled.push('{');
+                rest = &from[1..];
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn function_name(capture: &Capture) -> String {
+    let TableName { schema, table } = &capture.table;
+    let concerns = capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
+    short(&format!("capture_{schema}_{table}{concerns}"))
+}
+
+/// A name that Postgres keeps whole; a long one ends in a fingerprint, so that two stay two.
+fn short(name: &str) -> String {
+    if name.len() <= MAX_NAME_BYTES {
+        return name.to_string();
+    }
+    let mark = fingerprint(name);
+    let mut end = MAX_NAME_BYTES - mark.len() - 1;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_{mark}", &name[..end])
+}
+
+fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
+    let other: Vec<&Watched> =
+        capture.watched.iter().filter(|watched| !capture.keys.contains(&watched.column)).collect();
+    let keys: Vec<&Watched> =
+        capture.watched.iter().filter(|watched| capture.keys.contains(&watched.column)).collect();
+    let moved = differ(&keys);
+    let mut events = vec![
+        ("insert", "insert", "row", String::new(), ""),
+        ("move", "update", "row", format!(" when ({moved})"), "'moved'"),
+        ("delete", "delete", "row", String::new(), ""),
+        ("truncate", "truncate", "statement", String::new(), ""),
+    ];
+    if !other.is_empty() {
+        let changed = format!(" when (not ({moved}) and {})", differ(&other));
+        events.push(("update", "update", "row", changed, ""));
+    }
+    events
+        .into_iter()
+        .map(|(name, event, level, when, argument)| {
+            let concerns = capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
+            let name = short(&format!("schoolbell_{name}{concerns}"));
+            let sql = format!(
+                "create or replace trigger {}\n    after {event} on {}\n    for each {level}{when}\n    \
+                 execute function schoolbell.{}({argument})",
+                ident(&name),
+                capture.table,
+                ident(&function_name(capture))
+            );
+            let fingerprint = fingerprint(&format!("{function}{sql}"));
+            Trigger { name, sql, fingerprint }
+        })
+        .collect()
+}
+
+/// A condition: any of the columns differs between the old row and the new one.
+fn differ(columns: &[&Watched]) -> String {
+    let side = |row: &str| {
+        let values = columns.iter().map(|watched| {
+            let cast = if watched.as_text { "::pg_catalog.text" } else { "" };
+            format!("{row}.{}{cast}", ident(&watched.column))
+        });
+        values.collect::<Vec<_>>().join(", ")
+    };
+    format!("row({}) is distinct from row({})", side("old"), side("new"))
+}
+
+/// FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
+fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// Compares what is installed with what should be.
+pub async fn deviations(
+    source: &impl tokio_postgres::GenericClient,
+    wanted: &[Rendered],
+) -> Result<Vec<Deviation>, tokio_postgres::Error> {
+    let mut installed = BTreeMap::new();
+    for row in source.query(INSTALLED, &[]).await? {
+        let table = TableName { schema: row.get("schema"), table: row.get("table") };
+        let state: (i8, Option<String>) = (row.get("enabled"), row.get("comment"));
+        installed.insert((table.plain(), row.get::<_, String>("trigger")), state);
+    }
+    let mut deviations = Vec::new();
+    let mut note = |table: &str, trigger: &str, what| {
+        deviations.push(Deviation { table: table.into(), trigger: trigger.into(), what });
+    };
+    for rendered in wanted {
+        let table = rendered.table.plain();
+        for trigger in &rendered.triggers {
+            match installed.remove(&(table.clone(), trigger.name.clone())) {
+                None => note(&table, &trigger.name, "missing"),
+                Some((_, comment)) if comment.as_deref() != Some(&trigger.fingerprint) => {
+                    note(&table, &trigger.name, "outdated");
+                }
+                Some((enabled, _)) if enabled != b'A' as i8 => {
+                    note(&table, &trigger.name, "not enabled always");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for (table, trigger) in installed.keys() {
+        note(table, trigger, "not needed");
+    }
+    Ok(deviations)
+}
+
+/// The SQL that mends the deviations, one transaction per table.
+pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, String)> {
+    let tables: BTreeSet<&str> = deviations.iter().map(|deviation| deviation.table.as_str()).collect();
+    tables
+        .into_iter()
+        .map(|plain| {
+            let rendered = wanted.iter().find(|rendered| rendered.table.plain() == plain);
+            let table = rendered
+                .map_or_else(|| TableName::parse(plain, "public"), |rendered| rendered.table.clone());
+            let mut sql: Vec<String> = deviations
+                .iter()
+                .filter(|deviation| deviation.table == plain && deviation.what == "not needed")
+                .map(|deviation| format!("drop trigger if exists {} on {table}", ident(&deviation.trigger)))
+                .collect();
+            if let Some(rendered) = rendered {
+                sql.extend(rendered.functions.iter().map(|function| function.trim_end().to_string()));
+                for trigger in &rendered.triggers {
+                    let name = ident(&trigger.name);
+                    sql.push(trigger.sql.clone());
+                    sql.push(format!("alter table {table} enable always trigger {name}"));
+                    sql.push(format!("comment on trigger {name} on {table} is '{}'", trigger.fingerprint));
+                }
+                for function in rendered.functions.iter().filter_map(|sql| function_of(sql)) {
+                    sql.push(format!("revoke all on function {function} from public"));
+                }
+            }
+            (table, sql.iter().map(|statement| format!("{statement};\n")).collect())
+        })
+        .collect()
+}
+
+/// The signature in a rendered `create or replace function`.
+fn function_of(sql: &str) -> Option<&str> {
+    let from = sql.find("function schoolbell.")? + "function ".len();
+    let until = sql[from..].find(" returns trigger")?;
+    Some(&sql[from..from + until])
+}
+
+/// Runs DDL on a table in one transaction, giving way to its writers until it gets through.
+pub async fn run_ddl(source: &Session, table: &TableName, sql: &str) -> Result<(), NotInstalled> {
+    let millis = LOCK_TIMEOUT.as_millis();
+    let transaction = format!("begin; set local lock_timeout = '{millis}ms'; {sql} commit");
+    let mut blockers = Vec::new();
+    for attempt in 1..=LOCK_ATTEMPTS {
+        match source.batch_execute(&transaction).await {
+            Ok(()) => return Ok(()),
+            Err(error) if given_way(&error) => {
+                source.batch_execute("rollback").await?;
+                blockers = blockers_of(source, table).await?;
+                tracing::info!(table = %table.plain(), attempt, ?blockers, "the table is busy, giving way");
+                tokio::time::sleep(LOCK_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            }
+            Err(error) => {
+                source.batch_execute("rollback").await?;
+                return Err(error.into());
+            }
+        }
+    }
+    Err(NotInstalled::Busy { table: table.clone(), blockers })
+}
+
+fn given_way(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
+}
+
+async fn blockers_of(source: &Session, table: &TableName) -> Result<Vec<String>, tokio_postgres::Error> {
+    let rows = source.query(BLOCKERS, &[&table.to_string()]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placeholder_inside_a_name_is_an_ordinary_name() {
+        assert_eq!(fill("{a}-{b}-{c}", &[("{a}", "{b}"), ("{b}", "x")]), "{b}-x-{c}");
+    }
+
+    #[test]
+    fn long_names_stay_different_and_fit() {
+        let long = |end| short(&format!("{}ü{end}", "x".repeat(70)));
+        assert!(long("1").len() <= MAX_NAME_BYTES);
+        assert_ne!(long("1"), long("2"));
+    }
+}

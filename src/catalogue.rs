@@ -1,0 +1,89 @@
+//! What a database says about a table: its columns, their types and lengths, its keys.
+
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Oid;
+
+use crate::name::TableName;
+
+const COLUMNS: &str = include_str!("../sql/columns.sql");
+
+/// A table as the catalogue has it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: TableName,
+    /// In the order of the table.
+    pub columns: Vec<Column>,
+}
+
+/// A column as the catalogue has it.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Unquoted.
+    pub name: String,
+    /// The type's number, the same in every database for built-in types.
+    pub type_oid: Oid,
+    /// The type as SQL, without its length.
+    pub type_name: String,
+    /// Postgres's type category; `S` is text.
+    pub category: char,
+    /// The length of `varchar(n)`, in characters.
+    pub max_chars: Option<i32>,
+    /// An index that begins with this column finds every row by it.
+    pub indexed: bool,
+    /// No two rows have the same value.
+    pub unique: bool,
+    /// Its place in the primary key.
+    primary_key_position: Option<i32>,
+}
+
+impl Table {
+    /// Reads the catalogue; `None` when there is no such table, or it is out of sight.
+    pub async fn read(
+        client: &impl GenericClient,
+        name: &TableName,
+    ) -> Result<Option<Self>, tokio_postgres::Error> {
+        let rows = client.query(COLUMNS, &[&name.schema, &name.table]).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let columns = rows
+            .iter()
+            .map(|row| Column {
+                name: row.get("name"),
+                type_oid: row.get("type_oid"),
+                type_name: row.get("type_name"),
+                category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
+                max_chars: row.get("max_chars"),
+                indexed: row.get("indexed"),
+                unique: row.get("unique_index"),
+                primary_key_position: row.get("primary_key_position"),
+            })
+            .collect();
+        Ok(Some(Self { name: name.clone(), columns }))
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The columns of the primary key, in its order; none when the table has none.
+    pub fn primary_key(&self) -> Vec<&Column> {
+        let mut key: Vec<&Column> =
+            self.columns.iter().filter(|column| column.primary_key_position.is_some()).collect();
+        key.sort_by_key(|column| column.primary_key_position);
+        key
+    }
+
+    /// The existing column whose name is closest, for messages about one that does not exist.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        self.columns
+            .iter()
+            .map(|column| (strsim::damerau_levenshtein(&column.name, name), column.name.as_str()))
+            .min()
+            // Further away than half its length it is another word.
+            .filter(|(distance, _)| *distance * 2 <= name.len())
+            .map(|(_, name)| name)
+    }
+}

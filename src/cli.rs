@@ -1,0 +1,205 @@
+//! What can be typed: commands, flags and their help. Parsing does no work; [`crate::commands`] does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::capture::NotifyMode;
+use crate::demo::DemoOptions;
+use crate::logging::LogFormat;
+
+/// Committed writes to an application's tables reach Salesforce through Heroku Connect.
+///
+/// Triggers on the source tables record each change; `schoolbell run` applies them to Heroku Connect's tables.
+#[derive(Debug, Parser)]
+#[command(name = "schoolbell", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 1 done, something needs attention; 2 could not do it.\n\
+                        Try it without any database: schoolbell demo")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Settings that every command takes. Flag, then environment, then default.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// The application's database, a libpq URL [env: DATABASE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub source_url: Option<String>,
+    /// Heroku Connect's database [env: SALESFORCE_CONNECT_URL, HEROKUCONNECT_URL, or SALESFORCE_CONNECT_HOST,
+    /// _PORT, _DB, _USER, _PASSWORD] [default: the source database]
+    #[arg(long, global = true, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// A mapping file [default: the built-in mapping]
+    #[arg(long, global = true, value_name = "FILE", env = "SCHOOLBELL_MAPPING")]
+    pub mapping: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", env = "SCHOOLBELL_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create or upgrade schema schoolbell and the capture triggers in the source database
+    ///
+    /// Changes the source database: its schema schoolbell, and triggers named schoolbell_* on the tables of the
+    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up.
+    #[command(after_help = "Example: schoolbell migrate --dry-run")]
+    Migrate {
+        /// Print the SQL instead of running it
+        #[arg(long)]
+        dry_run: bool,
+        /// When the triggers notify [default: as installed, else doorbell]
+        #[arg(long, value_name = "MODE")]
+        notify: Option<NotifyMode>,
+    },
+    /// Remove the triggers and schema schoolbell from the source database
+    ///
+    /// Deletes changes that were not applied yet and parked keys. The target is not touched.
+    #[command(after_help = "Example: schoolbell uninstall --yes")]
+    Uninstall {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run the service: apply changes as they are committed
+    ///
+    /// Writes to the target database when SALESFORCE_ENABLED is true. Any number of copies may run; one writes.
+    #[command(after_help = "Example: SALESFORCE_ENABLED=true schoolbell run")]
+    Run {
+        /// Apply what is due, then exit
+        #[arg(long)]
+        drain: bool,
+    },
+    /// Replay existing rows: bring the target up to date, parents first
+    ///
+    /// Writes only rows that differ or are missing, behind live changes. The running service carries it out, or
+    /// this command itself. Interrupted, it goes on with the service or with the same command.
+    #[command(after_help = "Example: schoolbell resync school --missing --rate 50")]
+    Resync(ResyncOptions),
+    /// Show what is pending, waiting and dead, who is the writer, and whether capture is installed
+    #[command(after_help = "Example: schoolbell status --json")]
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show keys that wait for a parent, are retried, or need a human
+    #[command(after_help = "Example: schoolbell parked list role --state waiting")]
+    Parked {
+        /// What to do with them
+        #[command(subcommand)]
+        action: ParkedAction,
+    },
+    /// Print the mapping in use
+    #[command(after_help = "Example: schoolbell mapping > my-mapping.toml")]
+    Mapping {
+        /// Check it (against the databases too, where their URLs are set) instead of printing it
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show the whole thing on a throw-away Postgres of its own
+    ///
+    /// Needs Postgres's server programs, and no database of yours: it touches none.
+    #[command(after_help = "Example: schoolbell demo --stay")]
+    Demo(DemoOptions),
+    /// Print shell completions
+    #[command(after_help = "Example: schoolbell completions bash > /etc/bash_completion.d/schoolbell")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to replay.
+#[derive(Debug, Args)]
+pub struct ResyncOptions {
+    /// The objects to replay [default: all]
+    #[arg(value_name = "OBJECT")]
+    pub objects: Vec<String>,
+    /// Only this key (repeat it for more); needs exactly one object
+    #[arg(long = "key", value_name = "K", conflicts_with_all = ["since", "missing"])]
+    pub keys: Vec<String>,
+    /// Only rows changed since then: 2026-01-31, 2026-01-31T12:00:00Z (UTC), or an age such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only keys that the target lacks
+    #[arg(long)]
+    pub missing: bool,
+    /// At most so many target writes per object
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub limit: Option<i64>,
+    /// At most so many target writes per second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub rate: Option<i64>,
+    /// Say what would be written, and write nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub dry_run: bool,
+    /// Store the replay for the running service and return at once
+    #[arg(long)]
+    pub detach: bool,
+    /// The result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with parked keys.
+#[derive(Debug, Subcommand)]
+pub enum ParkedAction {
+    /// List them, the oldest first
+    #[command(after_help = "Example: schoolbell parked list --state dead --json")]
+    List {
+        /// Only of these objects
+        #[arg(value_name = "OBJECT")]
+        objects: Vec<String>,
+        /// Only in this state
+        #[arg(long)]
+        state: Option<ParkedState>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
+        limit: i64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The states of a parked key.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ParkedState {
+    /// For a parent, or for a row that Salesforce creates.
+    Waiting,
+    /// After a time, by itself.
+    Retrying,
+    /// Refused for good: for a human.
+    Dead,
+}
+
+impl ParkedState {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Retrying => "retrying",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_and_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,152 @@
+//! The commands: one file each, and what they share.
+//!
+//! Here errors become sentences: each says what was being done, and what helps.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use tokio::sync::watch;
+
+use crate::cli::{Cli, Command, ParkedAction, Settings};
+use crate::config::{Config, DatabaseUrl, Unusable};
+use crate::db::{Database, Session};
+use crate::mapping::Mapping;
+
+mod demo;
+mod mapping;
+mod migrate;
+mod parked;
+mod resync;
+mod run;
+mod status;
+mod uninstall;
+
+/// How a command ended when it did what it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to act on.
+    Clean,
+    /// Somebody should look at what was reported.
+    Attention,
+}
+
+impl Outcome {
+    /// 0 or 1; 2 is for what could not be done.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Clean => ExitCode::SUCCESS,
+            Self::Attention => ExitCode::from(1),
+        }
+    }
+
+    fn attention_if(needed: bool) -> Self {
+        if needed { Self::Attention } else { Self::Clean }
+    }
+}
+
+/// Runs the command that was typed.
+pub async fn dispatch(cli: Cli) -> Result<Outcome> {
+    let settings = &cli.settings;
+    match cli.command {
+        Command::Migrate { dry_run, notify } => migrate::run(settings, dry_run, notify).await,
+        Command::Uninstall { yes } => uninstall::run(settings, yes).await,
+        Command::Run { drain } => run::run(settings, drain).await,
+        Command::Resync(options) => resync::run(settings, &options).await,
+        Command::Status { json } => status::run(settings, json).await,
+        Command::Parked { action: ParkedAction::List { objects, state, limit, json } } => {
+            parked::list(settings, &objects, state, limit, json).await
+        }
+        Command::Mapping { check } => mapping::run(settings, check).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut std::io::stdout());
+            Ok(Outcome::Clean)
+        }
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Settings as the contract has them: flag, then environment, then default.
+fn config(settings: &Settings) -> Result<Config, Unusable> {
+    let source = source_url(settings)?;
+    let given = [("--target-url", settings.target_url.clone())].into_iter().chain(
+        ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"].map(|name| (name, environment(name))),
+    );
+    let url = given.filter_map(|(name, url)| url.map(|url| (name, url))).next();
+    let target = match url {
+        Some((name, url)) => DatabaseUrl::parse(name, &url, &environment)?,
+        None => DatabaseUrl::from_parts(&environment)?.unwrap_or_else(|| source.clone()),
+    };
+    let enabled = environment("SALESFORCE_ENABLED").as_deref() == Some("true");
+    Ok(Config { source, target, enabled })
+}
+
+fn source_url(settings: &Settings) -> Result<DatabaseUrl, Unusable> {
+    let (name, url) = match &settings.source_url {
+        Some(url) => ("--source-url", url.clone()),
+        None => match environment("DATABASE_URL") {
+            Some(url) => ("DATABASE_URL", url),
+            None => {
+                return Err(Unusable(
+                    "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
+                        .into(),
+                ));
+            }
+        },
+    };
+    DatabaseUrl::parse(name, &url, &environment)
+}
+
+fn mapping(settings: &Settings) -> Result<Mapping> {
+    Ok(Mapping::load(settings.mapping.as_deref())?)
+}
+
+/// A session on the source for one command.
+async fn source_session(url: &DatabaseUrl) -> Result<Session> {
+    let database = Database::new(url.clone(), "command")?;
+    database.session().await.map_err(reason).with_context(|| {
+        format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
+    })
+}
+
+/// A driver's error as one line, without the row that a DETAIL would quote.
+fn reason(error: tokio_postgres::Error) -> anyhow::Error {
+    anyhow::anyhow!(crate::failure::chain(&error))
+}
+
+/// Prints a report for a machine.
+fn print_json(report: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(report).context("the report does not fit into JSON")?);
+    Ok(())
+}
+
+/// A table for a terminal, plain where there is none.
+fn table<const N: usize>(head: [&str; N]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(head.map(str::to_uppercase));
+    table
+}
+
+/// Turns true at the first SIGINT or SIGTERM.
+fn stop_signal() -> Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: the batch in hand is finished first");
+        // The sender lives on, so that a receiver does not take its end for a second signal.
+        stop.send_replace(true);
+        std::future::pending::<()>().await;
+    });
+    Ok(stopped)
+}

@@ -1,0 +1,301 @@
+//! `resync`: stores replays, lets whoever is the writer carry them out, and shows how far they are.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::Outcome;
+use crate::apply;
+use crate::cli::{ResyncOptions, Settings};
+use crate::config::{Config, Pace};
+use crate::db::Session;
+use crate::mapping::Mapping;
+use crate::project::{self, Wanted};
+use crate::resync::{self, Job, Report, Request};
+use crate::service::{self, Ground};
+use crate::worker::Lane;
+use crate::{bell, notice};
+
+/// Between two looks at the progress.
+const REFRESH: Duration = Duration::from_millis(200);
+/// Between two attempts to carry the replay out ourselves, should the writer go away.
+const TAKE_OVER: Duration = Duration::from_secs(1);
+
+pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome> {
+    let mapping = super::mapping(settings)?;
+    let config = super::config(settings)?;
+    if !config.enabled && !options.dry_run {
+        bail!("SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run");
+    }
+    let ground = Ground::check(&config, &mapping).await?;
+    for advice in &ground.advice {
+        tracing::warn!("{advice}");
+    }
+    let lanes = chosen(&ground, options)?;
+    let request = request(options)?;
+    if let Some(lane) = lanes.iter().find(|lane| lane.route.object.since.is_none())
+        && request.since.is_some()
+    {
+        bail!("object {} has no `since` column in the mapping, so --since cannot be used", lane.route.object.name);
+    }
+    if options.dry_run {
+        return dry_run(&ground, &lanes, &request, options.json).await;
+    }
+    let source = super::source_session(&config.source).await?;
+    let mut ids = Vec::new();
+    for lane in &lanes {
+        let id = resync::create(&*source, &lane.route, &request).await?;
+        ids.push(id);
+    }
+    ring(&source).await?;
+    if options.detach {
+        let numbers: Vec<String> = ids.iter().map(i64::to_string).collect();
+        println!("stored as {}; `schoolbell status` shows how far they are", numbers.join(", "));
+        return Ok(Outcome::Clean);
+    }
+    let stop = super::stop_signal()?;
+    let reports = carry_out(&config, &mapping, &source, &ids, stop.clone()).await?;
+    if options.json {
+        super::print_json(&reports)?;
+    } else {
+        print(&reports);
+    }
+    if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
+        eprintln!("interrupted; it goes on with the running service, or with the same command");
+        return Ok(Outcome::Attention);
+    }
+    Ok(Outcome::attention_if(reports.iter().any(|report| report.dead > 0)))
+}
+
+/// The lanes that were asked for, in the order of the mapping: parents first.
+fn chosen<'a>(ground: &'a Ground, options: &ResyncOptions) -> Result<Vec<&'a Lane>> {
+    let known: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
+    if let Some(unknown) = options.objects.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("the mapping has no object {unknown}; it has {}", known.join(", "));
+    }
+    if !options.keys.is_empty() && options.objects.len() != 1 {
+        bail!("--key needs exactly one object, for example: schoolbell resync school --key K");
+    }
+    let wanted = |lane: &&Lane| {
+        options.objects.is_empty() || options.objects.contains(&lane.route.object.name)
+    };
+    Ok(ground.lanes.iter().filter(wanted).collect())
+}
+
+fn request(options: &ResyncOptions) -> Result<Request> {
+    Ok(Request {
+        keys: (!options.keys.is_empty()).then(|| options.keys.clone()),
+        since: options.since.as_deref().map(time).transpose()?,
+        missing: options.missing,
+        limit: options.limit,
+        rate: options.rate,
+    })
+}
+
+/// A moment (UTC where no zone is given), or an age.
+fn time(text: &str) -> Result<Timestamp> {
+    let utc = jiff::tz::TimeZone::UTC;
+    if let Ok(moment) = text.parse::<Timestamp>() {
+        return Ok(moment);
+    }
+    if let Ok(moment) = text.parse::<jiff::civil::DateTime>() {
+        return Ok(moment.to_zoned(utc).context("no such moment")?.timestamp());
+    }
+    if let Ok(age) = text.parse::<jiff::Span>() {
+        let now = Timestamp::now().to_zoned(utc);
+        return Ok(now.checked_sub(age.abs()).context("too long ago")?.timestamp());
+    }
+    bail!("--since {text:?} is no time; use 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h or 3d")
+}
+
+/// A sleeping service should see the replay now, not at its next sweep.
+async fn ring(source: &Session) -> Result<()> {
+    let sql = format!("select pg_catalog.pg_notify('{}', {})", bell::CHANNEL, notice::retry_payload_sql());
+    source.execute(&sql, &[]).await.map_err(super::reason)?;
+    Ok(())
+}
+
+/// Waits for the jobs, working on them whenever nobody else is the writer.
+async fn carry_out(
+    config: &Config,
+    mapping: &Mapping,
+    source: &Session,
+    ids: &[i64],
+    stop: watch::Receiver<bool>,
+) -> Result<Vec<Report>> {
+    let bars = Bars::new();
+    let work = async {
+        loop {
+            let drain = true;
+            service::run(config, Pace::default(), mapping, stop.clone(), drain).await?;
+            tokio::time::sleep(TAKE_OVER).await;
+        }
+    };
+    let watch = async {
+        loop {
+            let reports = resync::reports(&**source, Some(ids)).await.map_err(super::reason)?;
+            bars.show(&reports);
+            let finished = reports.iter().all(|report| report.finished_at.is_some());
+            if finished || *stop.borrow() {
+                return Ok(());
+            }
+            tokio::time::sleep(REFRESH).await;
+        }
+    };
+    tokio::pin!(work);
+    let watched: Result<()> = tokio::select! {
+        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(Into::into) }
+        watched = watch => watched,
+    };
+    watched?;
+    bars.finish();
+    resync::reports(&**source, Some(ids)).await.map_err(super::reason)
+}
+
+/// One bar per job, on stderr; silent where stderr is no terminal.
+struct Bars {
+    all: MultiProgress,
+    bars: std::cell::RefCell<Vec<ProgressBar>>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        Self { all: MultiProgress::new(), bars: std::cell::RefCell::new(Vec::new()) }
+    }
+
+    fn show(&self, reports: &[Report]) {
+        let mut bars = self.bars.borrow_mut();
+        for (index, report) in reports.iter().enumerate() {
+            if bars.len() <= index {
+                let style = ProgressStyle::with_template(
+                    "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}",
+                );
+                let bar = ProgressBar::new(report.total.unsigned_abs()).with_prefix(report.object.clone());
+                let bar = self.all.add(bar);
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bars.push(bar);
+            }
+            // Rows that were added since the start make it longer, never more than full.
+            bars[index].set_length(report.total.max(report.done).unsigned_abs());
+            bars[index].set_position(report.done.unsigned_abs());
+            bars[index].set_message(format!("{} written", report.written));
+        }
+    }
+
+    fn finish(&self) {
+        for bar in self.bars.borrow().iter() {
+            bar.finish();
+        }
+    }
+}
+
+fn print(reports: &[Report]) {
+    let mut table = super::table(["object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds"]);
+    for report in reports {
+        let seconds = match (report.started_at, report.finished_at) {
+            (Some(_), Some(finished)) => {
+                format!("{:.1}", finished.duration_since(report.created_at).as_secs_f64())
+            }
+            _ => report.state.clone(),
+        };
+        let counts = [report.done, report.written, report.equal, report.waiting, report.dead, report.deleted, report.kept];
+        let row = std::iter::once(report.object.clone())
+            .chain(counts.iter().map(i64::to_string))
+            .chain([seconds]);
+        table.add_row(row.collect::<Vec<_>>());
+    }
+    println!("{table}");
+}
+
+/// What a replay of an object would do.
+#[derive(Debug, Default, serde::Serialize)]
+struct Forecast {
+    object: String,
+    rows: u64,
+    insert: u64,
+    update: u64,
+    equal: u64,
+    waiting: u64,
+}
+
+async fn dry_run(ground: &Ground, lanes: &[&Lane], request: &Request, json: bool) -> Result<Outcome> {
+    let mut forecasts = Vec::new();
+    for lane in lanes {
+        forecasts.push(forecast(ground, lane, request).await?);
+    }
+    if json {
+        super::print_json(&forecasts)?;
+    } else {
+        let mut table = super::table(["object", "rows", "would insert", "would update", "equal", "would wait"]);
+        for f in &forecasts {
+            let counts = [f.rows, f.insert, f.update, f.equal, f.waiting];
+            let row = std::iter::once(f.object.clone()).chain(counts.iter().map(u64::to_string));
+            table.add_row(row.collect::<Vec<_>>());
+        }
+        println!("{table}");
+        eprintln!("dry run: nothing was written");
+    }
+    Ok(Outcome::Clean)
+}
+
+async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
+    let pace = Pace::default();
+    let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
+    let target = ground.target.session().await.map_err(super::reason)?;
+    let object = lane.route.object.name.clone();
+    let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
+    let mut position = None;
+    loop {
+        let written = (forecast.insert + forecast.update) as i64;
+        let job = Job {
+            id: 0,
+            object: object.clone(),
+            walks_target: false,
+            request: request.clone(),
+            position: position.take(),
+            written,
+        };
+        let page = resync::page(&source, &target, &lane.route, job, pace.page_rows).await?;
+        let mut keys = page.keys;
+        keys.sort();
+        keys.dedup();
+        let wanted = Wanted { keys, touches: vec![Vec::new(); lane.route.touches.len()] };
+        let mut projected = project::project(&source, &lane.project, &wanted).await?;
+        if request.missing {
+            apply::retain_lacking(&target, &lane.statements, &mut projected).await?;
+        }
+        let outcomes =
+            apply::compare_rows(&target, &lane.route, &lane.statements, &projected.rows).await?;
+        forecast.rows += projected.rows.len() as u64;
+        for (_, outcome) in apply::by_key(outcomes) {
+            match outcome {
+                apply::Outcome::Inserted => forecast.insert += 1,
+                apply::Outcome::Updated => forecast.update += 1,
+                _ => forecast.waiting += 1,
+            }
+        }
+        position = page.position;
+        if page.last {
+            forecast.equal =
+                forecast.rows - forecast.insert - forecast.update - forecast.waiting;
+            return Ok(forecast);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_dates_moments_and_ages() {
+        assert_eq!(time("2026-01-31").unwrap().to_string(), "2026-01-31T00:00:00Z");
+        assert_eq!(time("2026-01-31T12:00:00").unwrap().to_string(), "2026-01-31T12:00:00Z");
+        assert_eq!(time("2026-01-31T12:00:00+02:00").unwrap().to_string(), "2026-01-31T10:00:00Z");
+        assert!(time("2h").unwrap() < Timestamp::now());
+        assert!(time("yesterday-ish").is_err());
+    }
+}

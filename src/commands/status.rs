@@ -1,0 +1,82 @@
+//! `status`: the state of things at this moment.
+
+use anyhow::{Result, bail};
+
+use super::Outcome;
+use crate::cli::Settings;
+use crate::db::{Database, Session};
+use crate::schema;
+use crate::status::{self, Status};
+
+pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
+    let mapping = super::mapping(settings)?;
+    let config = super::config(settings)?;
+    let source = super::source_session(&config.source).await?;
+    installed(&source).await?;
+    let target = Database::new(config.target.clone(), "command")?.session().await;
+    let target = target.map_err(|error| crate::failure::chain(&error));
+    let status =
+        status::collect(&source, target, &mapping, config.enabled).await.map_err(super::reason)?;
+    match json {
+        true => super::print_json(&status)?,
+        false => print(&status),
+    }
+    Ok(Outcome::attention_if(status.needs_attention()))
+}
+
+/// Refuses when `migrate` was never run, or not lately.
+pub async fn installed(source: &Session) -> Result<()> {
+    if let Some(remedy) = schema::version(&**source).await.map_err(super::reason)?.refusal() {
+        bail!(remedy);
+    }
+    Ok(())
+}
+
+fn print(status: &Status) {
+    let line = |what: &str, how: &str| println!("{what:<10} {how}");
+    let pending = match status.oldest_change_at {
+        None => "nothing".to_string(),
+        Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
+    };
+    line("pending", &pending);
+    line("lag", &format!("{:.1} s", status.lag_seconds));
+    match status.parked.is_empty() {
+        true => line("parked", "nothing"),
+        false => {
+            for count in &status.parked {
+                let parked = format!("{} {} {}, the oldest since {:.0}", count.keys, count.object, count.state, count.oldest);
+                line("parked", &parked);
+            }
+        }
+    }
+    let writer = match (&status.writer, &status.target_problem) {
+        (_, Some(problem)) => format!("unknown, the target cannot be asked: {problem}"),
+        (None, None) if status.pending_changes > 0 => "nobody: start `schoolbell run`".to_string(),
+        (None, None) => "nobody".to_string(),
+        (Some(holder), None) => {
+            let process = holder.process.as_deref().unwrap_or("another role's session");
+            let since = holder.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+            format!("{process}{since}")
+        }
+    };
+    line("writer", &writer);
+    match status.capture_problems.is_empty() {
+        true => {
+            let mode = status.notify.as_deref().unwrap_or("unknown");
+            line("capture", &format!("installed, notify mode {mode}, schema version {}", status.schema_version));
+        }
+        false => {
+            for problem in &status.capture_problems {
+                line("capture", &format!("{problem}; run `schoolbell migrate`"));
+            }
+        }
+    }
+    for resync in &status.resyncs {
+        let share = if resync.total > 0 { resync.done * 100 / resync.total } else { 0 };
+        let progress = format!("{} {} of {} ({share} %), {}", resync.object, resync.done, resync.total, resync.state);
+        line("resync", &progress);
+    }
+    if !status.enabled {
+        line("disabled", "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing");
+    }
+}

@@ -1,0 +1,62 @@
+//! `uninstall`: takes everything of ours out of the source database.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::{Context, Result, bail};
+
+use super::Outcome;
+use crate::cli::Settings;
+use crate::name::TableName;
+use crate::{capture, change, parked, schema};
+
+pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
+    let url = super::source_url(settings)?;
+    let source = super::source_session(&url).await?;
+    schema::lock(&source).await.map_err(super::reason)?;
+    let installed = capture::deviations(&*source, &[]).await.map_err(super::reason)?;
+    let version = schema::version(&*source).await.map_err(super::reason)?;
+    if installed.is_empty() && version == schema::Version::Missing {
+        println!("nothing to do: schoolbell is not installed in {url}");
+        return Ok(Outcome::Clean);
+    }
+    println!("From {url} this removes:");
+    for trigger in &installed {
+        println!("  trigger {} on {}", trigger.trigger, trigger.table);
+    }
+    if version != schema::Version::Missing {
+        let pending = change::pending(&*source).await.map_err(super::reason)?;
+        let parked = parked::counts(&*source).await.map_err(super::reason)?;
+        let parked: i64 = parked.iter().map(|count| count.keys).sum();
+        println!(
+            "  schema schoolbell, with {} changes that are not applied and {parked} parked keys",
+            pending.changes
+        );
+    }
+    if !yes && !confirmed()? {
+        println!("nothing was changed");
+        return Ok(Outcome::Attention);
+    }
+    for (table, sql) in capture::mend(&[], &installed) {
+        capture::run_ddl(&source, &table, &sql)
+            .await
+            .with_context(|| format!("cannot remove the triggers of {}", table.plain()))?;
+    }
+    // Nothing writes to the schema any more once the triggers are gone, but a service may be reading it.
+    let schema = TableName { schema: "schoolbell".into(), table: "change".into() };
+    capture::run_ddl(&source, &schema, "drop schema if exists schoolbell cascade;")
+        .await
+        .context("cannot drop schema schoolbell; stop the service first")?;
+    println!("removed");
+    Ok(Outcome::Clean)
+}
+
+fn confirmed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("there is no terminal to ask at; pass --yes to remove it");
+    }
+    print!("Remove it? Type yes: ");
+    std::io::stdout().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(answer.trim() == "yes")
+}

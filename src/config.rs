@@ -1,0 +1,289 @@
+//! Settings as they were given become settings that can be used.
+//!
+//! Flag, then environment, then default. Secrets stay inside [`DatabaseUrl`], which cannot be printed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::tls;
+
+/// What a command may need to know. Read once, at the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The application's database.
+    pub source: DatabaseUrl,
+    /// Heroku Connect's database.
+    pub target: DatabaseUrl,
+    /// `SALESFORCE_ENABLED` is `true`: the target may be written.
+    pub enabled: bool,
+}
+
+/// How the service paces itself. The defaults are right for production; tests shorten them.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// At most this many changes in one batch: large enough to make round trips cheap, small enough
+    /// to keep a batch well under a second and its memory in the low megabytes.
+    pub batch_changes: i64,
+    /// At most this many rows in one page of a replay: small, because live changes wait behind a page.
+    pub page_rows: i64,
+    /// Between two looks at the outbox while awake. Half of it is the latency added under steady load.
+    pub poll: Duration,
+    /// How long without work before the service goes to sleep: longer than the gaps of a busy application.
+    pub awake: Duration,
+    /// Between two looks while asleep, should a bell ever be lost; also the pace at which keys due by the
+    /// clock are seen.
+    pub sweep: Duration,
+    /// Between two looks at the parents that parked keys wait for.
+    pub wait_sweep: Duration,
+    /// Between two looks in mode `never`, where nobody rings.
+    pub quiet_poll: Duration,
+    /// Between two attempts of a standby to become the writer.
+    pub standby: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            batch_changes: 10_000,
+            page_rows: 2_000,
+            poll: Duration::from_millis(2),
+            awake: Duration::from_millis(50),
+            sweep: Duration::from_secs(2),
+            wait_sweep: Duration::from_secs(5),
+            quiet_poll: Duration::from_millis(200),
+            standby: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A setting that cannot be used, as one sentence. Never contains a secret.
+#[derive(Debug)]
+pub struct Unusable(pub String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// A checked libpq URL. `Debug` and `Display` show host, port and database only.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    /// Everything but TLS.
+    pub(crate) postgres: tokio_postgres::Config,
+    /// The TLS part.
+    pub(crate) tls: tls::Settings,
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use tokio_postgres::config::Host;
+        let hosts: Vec<String> = self
+            .postgres
+            .get_hosts()
+            .iter()
+            .map(|host| match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
+            })
+            .collect();
+        let ports: Vec<String> = self.postgres.get_ports().iter().map(u16::to_string).collect();
+        let database = self.postgres.get_dbname().unwrap_or("its default database");
+        match ports.is_empty() {
+            true => write!(f, "{database} on {}", hosts.join(",")),
+            false => write!(f, "{database} on {}:{}", hosts.join(","), ports.join(",")),
+        }
+    }
+}
+
+impl DatabaseUrl {
+    /// Reads a libpq URL (or `key=value` string) and the `PGSSL…` variables, which it overrides.
+    ///
+    /// `setting` names where it came from, for the message.
+    pub fn parse(
+        setting: &str,
+        url: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Unusable> {
+        let mut ssl = Ssl::from_environment(environment);
+        let rest = ssl.take_from(url);
+        let tls = ssl.checked(setting)?;
+        let mut postgres: tokio_postgres::Config = rest.parse().map_err(|error| {
+            // The reason names the part that is wrong, not its content.
+            Unusable(format!(
+                "{setting} is not a Postgres URL ({}); expected postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                root_cause(&error)
+            ))
+        })?;
+        if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
+            return Err(Unusable(format!("{setting} names no host")));
+        }
+        if postgres.get_user().is_none()
+            && let Some(user) = environment("PGUSER")
+        {
+            postgres.user(user);
+        }
+        if postgres.get_password().is_none()
+            && let Some(password) = environment("PGPASSWORD")
+        {
+            postgres.password(password);
+        }
+        postgres.ssl_mode(match tls.mode {
+            tls::Mode::Disable => tokio_postgres::config::SslMode::Disable,
+            tls::Mode::Prefer => tokio_postgres::config::SslMode::Prefer,
+            _ => tokio_postgres::config::SslMode::Require,
+        });
+        Ok(Self { postgres, tls })
+    }
+
+    /// The target's URL from `SALESFORCE_CONNECT_HOST` and friends, when the host is given.
+    pub fn from_parts(
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, Unusable> {
+        let part = |name: &str| environment(&format!("SALESFORCE_CONNECT_{name}"));
+        let Some(host) = part("HOST") else { return Ok(None) };
+        let tls = Ssl::from_environment(environment).checked("PGSSLMODE")?;
+        let mut postgres = tokio_postgres::Config::new();
+        postgres.host(host);
+        if let Some(port) = part("PORT") {
+            let port = port.parse().map_err(|_| {
+                Unusable("SALESFORCE_CONNECT_PORT is not a port number".to_string())
+            })?;
+            postgres.port(port);
+        }
+        if let Some(database) = part("DB") {
+            postgres.dbname(database);
+        }
+        if let Some(user) = part("USER") {
+            postgres.user(user);
+        }
+        if let Some(password) = part("PASSWORD") {
+            postgres.password(password);
+        }
+        Ok(Some(Self { postgres, tls }))
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// The `ssl…` parameters of a URL, which the driver does not know in libpq's full meaning.
+#[derive(Default)]
+struct Ssl {
+    mode: Option<String>,
+    root_cert: Option<String>,
+    cert: Option<String>,
+    key: Option<String>,
+}
+
+impl Ssl {
+    fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        Self {
+            mode: environment("PGSSLMODE"),
+            root_cert: environment("PGSSLROOTCERT"),
+            cert: environment("PGSSLCERT"),
+            key: environment("PGSSLKEY"),
+        }
+    }
+
+    /// Takes the `ssl…` parameters out of a URL or `key=value` string and returns what is left.
+    fn take_from(&mut self, url: &str) -> String {
+        if let Some((address, query)) = url.split_once('?') {
+            let rest: Vec<&str> = query.split('&').filter(|pair| !self.took(pair)).collect();
+            return match rest.is_empty() {
+                true => address.to_string(),
+                false => format!("{address}?{}", rest.join("&")),
+            };
+        }
+        if url.contains("://") {
+            return url.to_string();
+        }
+        url.split_whitespace().filter(|pair| !self.took(pair)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn took(&mut self, pair: &str) -> bool {
+        let Some((key, value)) = pair.split_once('=') else { return false };
+        let slot = match key {
+            "sslmode" => &mut self.mode,
+            "sslrootcert" => &mut self.root_cert,
+            "sslcert" => &mut self.cert,
+            "sslkey" => &mut self.key,
+            _ => return false,
+        };
+        *slot = Some(percent_decode_str(value).decode_utf8_lossy().into_owned());
+        true
+    }
+
+    fn checked(self, setting: &str) -> Result<tls::Settings, Unusable> {
+        let mode = match self.mode {
+            None => tls::Mode::default(),
+            Some(text) => tls::Mode::parse(&text).ok_or_else(|| {
+                Unusable(format!(
+                    "{setting}: sslmode {text:?} is unknown; use disable, allow, prefer, require, \
+                     verify-ca or verify-full"
+                ))
+            })?,
+        };
+        let path = |text: Option<String>| text.map(PathBuf::from);
+        Ok(tls::Settings {
+            mode,
+            root_cert: path(self.root_cert),
+            cert: path(self.cert),
+            key: path(self.key),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<DatabaseUrl, Unusable> {
+        DatabaseUrl::parse("DATABASE_URL", url, &|_| None)
+    }
+
+    #[test]
+    fn tls_parameters_are_read_with_libpq_s_words() {
+        let url = parse("postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fca.pem").unwrap();
+        assert_eq!(url.tls.mode, tls::Mode::VerifyFull);
+        assert_eq!(url.tls.root_cert, Some("/ca.pem".into()));
+        assert_eq!(parse("postgres://u@h/d").unwrap().tls.mode, tls::Mode::Prefer);
+        assert_eq!(parse("host=h user=u sslmode=disable").unwrap().tls.mode, tls::Mode::Disable);
+        assert!(parse("postgres://u@h/d?sslmode=sure").unwrap_err().0.contains("verify-ca"));
+    }
+
+    #[test]
+    fn the_url_wins_over_the_environment() {
+        let environment = |name: &str| (name == "PGSSLMODE").then(|| "require".to_string());
+        let url = |url| DatabaseUrl::parse("x", url, &environment).unwrap().tls.mode;
+        assert_eq!(url("postgres://u@h/d"), tls::Mode::Require);
+        assert_eq!(url("postgres://u@h/d?sslmode=disable"), tls::Mode::Disable);
+    }
+
+    #[test]
+    fn neither_a_good_nor_a_bad_url_shows_its_password() {
+        let good = parse("postgres://user:hunter2@host:5433/app").unwrap();
+        assert_eq!(format!("{good}|{good:?}"), "app on host:5433|app on host:5433");
+        for bad in ["postgres://user:hunter2@host:port/app", "hunter2", "postgres://u:hunter2@/%zz"] {
+            if let Err(error) = parse(bad) {
+                assert!(!error.0.contains("hunter2"), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Connections: dedicated sessions, a pool, and the one that listens. All get the same settings.
+
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod};
+use futures_util::future::poll_fn;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Notification};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{DatabaseUrl, Unusable};
+
+/// A connection of its own, with a cache of prepared statements.
+pub type Session = ClientWrapper;
+
+/// A host that answers nothing must not hold up a start for minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A vanished host is noticed after 5 s + 3 × 2 s without a sign of life, and a write to it after 10 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_RETRIES: u32 = 3;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Set on every session.
+///
+/// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
+/// - `lock_timeout`: a locked target row delays its batch this long, then the batch is retried.
+/// - `statement_timeout`: the longest statement we expect counts or sorts a table of millions.
+/// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
+///
+/// The search path is left as the server gives it: Heroku Connect's triggers depend on it.
+const SETTINGS: &str = "set timezone = 'UTC'; set lock_timeout = '10s'; set statement_timeout = '10min'; \
+                        set idle_in_transaction_session_timeout = '1min'; set client_min_messages = 'warning'";
+
+/// One of the two databases.
+#[derive(Clone)]
+pub struct Database {
+    url: DatabaseUrl,
+    tls: MakeRustlsConnect,
+}
+
+impl Database {
+    /// Checks the TLS settings; connects to nothing yet. `purpose` is shown in `pg_stat_activity`.
+    pub fn new(mut url: DatabaseUrl, purpose: &str) -> Result<Self, Unusable> {
+        let tls = url.tls.connector().map_err(|error| Unusable(error.to_string()))?;
+        url.postgres
+            .application_name(format!("schoolbell {purpose}"))
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(TCP_USER_TIMEOUT);
+        if url.postgres.get_connect_timeout().is_none() {
+            url.postgres.connect_timeout(CONNECT_TIMEOUT);
+        }
+        Ok(Self { url, tls })
+    }
+
+    /// Opens a connection that belongs to the caller and is closed with it.
+    pub async fn session(&self) -> Result<Session, tokio_postgres::Error> {
+        let (client, task) = connect(&self.url.postgres, &self.tls).await?;
+        Ok(ClientWrapper::new(client, task))
+    }
+
+    /// Opens a connection that hands on what it hears. The channel closes when the connection does.
+    pub async fn listener(
+        &self,
+    ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), tokio_postgres::Error> {
+        let (client, mut connection) = self.url.postgres.connect(self.tls.clone()).await?;
+        let (heard, hear) = mpsc::unbounded_channel();
+        // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message
+                    && heard.send(notification).is_err()
+                {
+                    break;
+                }
+            }
+        });
+        client.batch_execute(SETTINGS).await?;
+        Ok((client, hear))
+    }
+
+    /// A pool of at most `size` connections. Nothing is connected yet.
+    pub fn pool(&self, size: usize) -> Pool {
+        let connect = PooledConnect(self.tls.clone());
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_connect(self.url.postgres.clone(), connect, config);
+        Pool::builder(manager).max_size(size).build().expect("a pool without time-outs needs no runtime")
+    }
+}
+
+async fn connect(
+    config: &tokio_postgres::Config,
+    tls: &MakeRustlsConnect,
+) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let (client, connection) = config.connect(tls.clone()).await?;
+    let task = tokio::spawn(async move {
+        // Whoever uses the client meets the same error and reports it; twice would be noise.
+        if let Err(error) = connection.await {
+            tracing::debug!(reason = %crate::failure::chain(&error), "connection closed");
+        }
+    });
+    client.batch_execute(SETTINGS).await?;
+    Ok((client, task))
+}
+
+struct PooledConnect(MakeRustlsConnect);
+
+type Connecting<'a> = std::pin::Pin<
+    Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>,
+>;
+
+impl deadpool_postgres::Connect for PooledConnect {
+    fn connect(&self, config: &tokio_postgres::Config) -> Connecting<'_> {
+        let config = config.clone();
+        Box::pin(async move { connect(&config, &self.0).await })
+    }
+}

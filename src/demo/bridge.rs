@@ -1,0 +1,151 @@
+//! Runs Schoolbell's own commands as a user would: the same program, as a process of its own.
+//!
+//! The only file of the demo that knows how the program is called.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::{Child, Command};
+
+use super::cluster::{self, Cluster};
+
+/// A stop finishes the batch in hand, which takes well under a second.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Settings of the person who runs the demo, which must not lead it to a database of theirs.
+const FOREIGN_SETTINGS: [&str; 5] = ["SCHOOLBELL_", "SALESFORCE_", "HEROKUCONNECT_", "PG", "RUST_LOG"];
+
+/// This program, set up for the demo's two databases.
+#[derive(Debug)]
+pub struct Program {
+    program: PathBuf,
+    source_url: String,
+    target_url: String,
+    service_log: PathBuf,
+}
+
+/// A running `schoolbell run`.
+#[derive(Debug)]
+pub struct Service {
+    child: Child,
+}
+
+impl Program {
+    /// Finds itself.
+    pub fn new(cluster: &Cluster, source: &str, target: &str) -> Result<Self> {
+        Ok(Self {
+            program: std::env::current_exe().context("cannot find this program's own file")?,
+            source_url: cluster.url(source),
+            target_url: cluster.url(target),
+            service_log: cluster.folder().join("service.log"),
+        })
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = self
+            .command()
+            .args(arguments)
+            .output()
+            .await
+            .with_context(|| format!("cannot start `schoolbell {}`", arguments.join(" ")))?;
+        // 1: done, and something was found. Whether that is as it should be is checked at the end.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            bail!(
+                "`schoolbell {}` failed: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_string())
+    }
+
+    /// Starts the service. Its log goes to a file.
+    pub async fn start_service(&self, cluster: &Cluster) -> Result<Service> {
+        let log = File::options().append(true).create(true).open(&self.service_log);
+        let log = log.context("cannot write the service's log")?;
+        let child = self
+            .command()
+            .arg("run")
+            .stdout(log.try_clone().context("cannot write the service's log")?)
+            .stderr(log)
+            // Ctrl-C in a terminal is for us: the service is stopped in its turn.
+            .process_group(0)
+            .spawn()
+            .context("cannot start `schoolbell run`")?;
+        cluster.kill_with_us(child.id().as_slice()).await?;
+        Ok(Service { child })
+    }
+
+    /// The variables that make this program work on the demo's databases.
+    pub fn environment(&self) -> [(&'static str, &str); 3] {
+        [
+            ("DATABASE_URL", &self.source_url),
+            ("SALESFORCE_CONNECT_URL", &self.target_url),
+            ("SALESFORCE_ENABLED", "true"),
+        ]
+    }
+
+    /// The file of this program.
+    pub fn path(&self) -> &PathBuf {
+        &self.program
+    }
+
+    /// The service's log.
+    pub fn service_log(&self) -> &PathBuf {
+        &self.service_log
+    }
+
+    /// The last lines of the service's log.
+    pub fn service_said(&self, lines: usize) -> String {
+        let log = std::fs::read(&self.service_log).unwrap_or_default();
+        cluster::tail(&String::from_utf8_lossy(&log), lines)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if FOREIGN_SETTINGS.iter().any(|foreign| name.starts_with(foreign)) {
+                command.env_remove(&*name);
+            }
+        }
+        command
+            .envs(self.environment())
+            // Another service may have the port; the demo shows none of its pages.
+            .env("SCHOOLBELL_HTTP", "off")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+impl Service {
+    /// Asks it to leave (SIGTERM) and returns how long that took.
+    pub async fn stop(mut self, cluster: &Cluster) -> Result<Duration> {
+        let asked = Instant::now();
+        if let Some(pid) = self.child.id() {
+            cluster::send("TERM", pid).context("cannot stop the service")?;
+        }
+        let status = tokio::time::timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .context("the service does not stop")?
+            .context("cannot wait for the service")?;
+        cluster.kill_with_us(&[]).await?;
+        if !status.success() {
+            bail!("the service ended with {status}");
+        }
+        Ok(asked.elapsed())
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => format!("the service ended with {status}"),
+            Err(error) => format!("the service cannot be watched: {error}"),
+        }
+    }
+}

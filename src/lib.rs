@@ -1,0 +1,57 @@
+//! Schoolbell: committed writes to an application's tables reach Salesforce through Heroku Connect.
+//!
+//! The modules in the order in which data flows through them:
+//!
+//! | step | module | what it does |
+//! | --- | --- | --- |
+//! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
+//! | ground | [`db`], [`tls`], [`failure`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
+//! | capture | [`capture`], [`schema`] | the triggers and the schema they write to, installed by `migrate` |
+//! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
+//! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
+//! | project | [`project`] | claimed keys become target rows, as the source has them now |
+//! | apply | [`apply`], [`writer`] | update what differs, insert what is missing; who may write |
+//! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
+//! | the loop | [`worker`], [`service`] | joins the steps; starts, stops, reconnects |
+//! | reports | [`status`] | what is pending, waiting, dead |
+//! | trying it | [`demo`] | a throw-away Postgres with a stand-in for Heroku Connect |
+//!
+//! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
+//! name; `worker` holds no SQL; only `change` names the outbox, only `parked` the parked keys, only
+//! `resync` the replays (`status` reads all three); nothing here imports [`commands`].
+
+pub mod config;
+pub mod mapping;
+pub mod name;
+
+pub mod catalogue;
+pub mod db;
+pub mod failure;
+pub mod plan;
+pub mod tls;
+
+pub mod capture;
+pub mod schema;
+
+pub mod bell;
+pub mod notice;
+
+pub mod change;
+pub mod parked;
+pub mod resync;
+
+pub mod project;
+
+pub mod apply;
+pub mod writer;
+
+pub mod service;
+pub mod worker;
+
+pub mod status;
+
+pub mod demo;
+
+pub mod cli;
+pub mod commands;
+pub mod logging;

@@ -1,0 +1,19 @@
+//! Parse, log, dispatch, exit code. Nothing in this file knows that Postgres exists.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use schoolbell::{cli::Cli, commands, logging};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.settings.log_format);
+    match commands::dispatch(cli).await {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            eprintln!("schoolbell: {error:#}"); // Results go to stdout, reasons to stderr.
+            ExitCode::from(2)
+        }
+    }
+}

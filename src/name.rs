@@ -1,0 +1,67 @@
+//! Names of tables and columns. Everything that is spliced into SQL passes through [`ident`] or [`literal`].
+
+use std::fmt;
+
+/// A schema-qualified table. Displayed as SQL, quoted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The schema, unquoted.
+    pub schema: String,
+    /// The table, unquoted.
+    pub table: String,
+}
+
+impl TableName {
+    /// Reads `table` or `schema.table`; a name without a schema is in `default_schema`.
+    pub fn parse(text: &str, default_schema: &str) -> Self {
+        match text.split_once('.') {
+            Some((schema, table)) => Self { schema: schema.into(), table: table.into() },
+            None => Self { schema: default_schema.into(), table: text.into() },
+        }
+    }
+
+    /// The name without quotes, for people, for notices and for the outbox: `public.schools`.
+    pub fn plain(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", ident(&self.schema), ident(&self.table))
+    }
+}
+
+/// An SQL identifier, always quoted: reserved words, capitals and quotes are ordinary names to us.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// An SQL string literal. Only for text that cannot be a parameter (DDL and trigger bodies).
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    // A backslash means itself only where standard_conforming_strings is on; E'' means the same everywhere.
+    if quoted.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_inside_names_are_doubled() {
+        assert_eq!(ident("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+
+    #[test]
+    fn a_table_without_a_schema_is_in_the_default_one() {
+        assert_eq!(TableName::parse("schools", "public").to_string(), "\"public\".\"schools\"");
+        assert_eq!(TableName::parse("app.Order", "public").to_string(), "\"app\".\"Order\"");
+    }
+}

@@ -1,0 +1,90 @@
+//! The payload of a NOTIFY: built by the triggers, decoded and checked here.
+//!
+//! Promise: a notice is a hint. Whatever arrives on the channel, nothing changes but latency.
+
+use serde::Deserialize;
+
+use crate::name::{TableName, literal};
+
+/// The version of the payload that this program writes and reads.
+const VERSION: u32 = 1;
+/// Longer payloads are not ours: Postgres allows 8,000 bytes, two names need at most 300.
+const MAX_BYTES: usize = 1_000;
+
+/// A decoded notice.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Notice {
+    v: u32,
+    /// The table that has work, plain.
+    pub table: String,
+    /// INSERT, UPDATE, DELETE, TRUNCATE, or RETRY (a human made parked keys due).
+    pub op: String,
+    /// The transaction, as text: it does not fit into a JSON number everywhere.
+    pub xact: String,
+    /// When the statement began, in microseconds since 1970.
+    pub at: i64,
+}
+
+/// What is wrong with a payload. Few kinds, so that each can be counted and logged once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Malformed {
+    /// No JSON object with our fields.
+    Unreadable,
+    /// Another version.
+    Version,
+    /// Longer than any of ours.
+    TooLong,
+    /// An operation that we do not know.
+    Operation,
+}
+
+impl Notice {
+    /// Decodes and checks a payload.
+    pub fn decode(payload: &str) -> Result<Self, Malformed> {
+        if payload.len() > MAX_BYTES {
+            return Err(Malformed::TooLong);
+        }
+        let notice: Self = serde_json::from_str(payload).map_err(|_| Malformed::Unreadable)?;
+        if notice.v != VERSION {
+            return Err(Malformed::Version);
+        }
+        if !["INSERT", "UPDATE", "DELETE", "TRUNCATE", "RETRY"].contains(&notice.op.as_str()) {
+            return Err(Malformed::Operation);
+        }
+        Ok(notice)
+    }
+}
+
+/// The SQL expression that builds the payload in a trigger: constant for all rows of a statement.
+pub fn payload_sql(table: &TableName) -> String {
+    payload(&literal(&table.plain()), "tg_op")
+}
+
+/// The SQL expression for a ring by a human's command.
+pub fn retry_payload_sql() -> String {
+    payload("''", "'RETRY'")
+}
+
+fn payload(table: &str, operation: &str) -> String {
+    format!(
+        "pg_catalog.json_build_object('v', {VERSION}, 'table', {table}::pg_catalog.text, 'op', \
+         {operation}::pg_catalog.text, 'xact', pg_catalog.pg_current_xact_id()::pg_catalog.text, 'at', \
+         (pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()) operator(pg_catalog.*) 1000000)\
+         ::pg_catalog.int8)::pg_catalog.text"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_told_apart_by_kind() {
+        let good = r#"{"v":1,"table":"public.schools","op":"UPDATE","xact":"42","at":1700000000000000}"#;
+        assert_eq!(Notice::decode(good).map(|notice| notice.table), Ok("public.schools".into()));
+        assert_eq!(Notice::decode("ping"), Err(Malformed::Unreadable));
+        assert_eq!(Notice::decode(&good.replace("\"v\":1", "\"v\":2")), Err(Malformed::Version));
+        assert_eq!(Notice::decode(&good.replace("UPDATE", "EXPLODE")), Err(Malformed::Operation));
+        assert_eq!(Notice::decode(&"x".repeat(2_000)), Err(Malformed::TooLong));
+    }
+}

@@ -1,0 +1,181 @@
+//! Keys that could not be applied: parked with a reason, due again by the clock, an arrival or a human.
+//!
+//! Promise: nothing that is parked is given up or hidden; what waits costs one look per interval, however
+//! many wait. Sole owner of `schoolbell.parked` (the writing of it is part of [`crate::change::acknowledge`]).
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Client;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::GenericClient;
+
+use crate::apply::Outcome;
+use crate::failure::Failure;
+
+const DUE: &str = include_str!("../sql/parked_due.sql");
+const AWAITED: &str = include_str!("../sql/parked_awaited.sql");
+const WAKE: &str = include_str!("../sql/parked_wake.sql");
+const LIST: &str = include_str!("../sql/parked_list.sql");
+const COUNTS: &str = include_str!("../sql/parked_counts.sql");
+
+/// Keys to park, as the columns of one statement.
+#[derive(Debug, Default)]
+pub struct Parking {
+    pub(crate) objects: Vec<String>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) states: Vec<&'static str>,
+    pub(crate) awaits: Vec<Option<String>>,
+    pub(crate) awaits_keys: Vec<Option<String>>,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) sqlstates: Vec<Option<String>>,
+    pub(crate) remedies: Vec<Option<&'static str>>,
+}
+
+impl Parking {
+    /// Adds a key if its outcome is one that is parked; true if it was.
+    pub fn add(&mut self, object: &str, key: &str, outcome: &Outcome) -> bool {
+        let (state, awaits, reason, refusal) = match outcome {
+            Outcome::Waits { awaits, key } => {
+                ("waiting", Some((awaits.clone(), key.clone())), format!("waits for {awaits} {key}"), None)
+            }
+            Outcome::Retries(refusal) => ("retrying", None, refusal.reason.clone(), Some(refusal)),
+            Outcome::Dead(refusal) => ("dead", None, refusal.reason.clone(), Some(refusal)),
+            Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => return false,
+        };
+        let (awaits, awaits_key) = awaits.unzip();
+        self.objects.push(object.into());
+        self.keys.push(key.into());
+        self.states.push(state);
+        self.awaits.push(awaits);
+        self.awaits_keys.push(awaits_key);
+        self.reasons.push(reason);
+        self.sqlstates.push(refusal.map(|refusal| refusal.sqlstate.clone()));
+        self.remedies.push(refusal.map(|refusal| refusal.remedy));
+        true
+    }
+}
+
+/// The parked keys that are due, as (object, key).
+pub async fn due(source: &Client, limit: i64) -> Result<Vec<(String, String)>, Failure> {
+    let statement = source.prepare_cached(DUE).await?;
+    let rows = source.query(&statement, &[&limit]).await?;
+    Ok(rows.iter().map(|row| (row.get("object"), row.get("key"))).collect())
+}
+
+/// A place in the order of things that are waited for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// What kind of thing.
+    pub awaits: String,
+    /// Whose.
+    pub key: String,
+}
+
+/// The next distinct things that are waited for after a place, by what they are, and where to go on.
+/// The place is back at the beginning when the end was reached.
+pub async fn awaited(
+    source: &Client,
+    after: &mut Awaited,
+    limit: i32,
+) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let statement = source.prepare_cached(AWAITED).await?;
+    let rows = source.query(&statement, &[&after.awaits, &after.key, &limit]).await?;
+    let mut page: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in &rows {
+        page.entry(row.get("awaits")).or_default().push(row.get("awaits_key"));
+    }
+    *after = match rows.last() {
+        Some(row) if rows.len() as i64 >= i64::from(limit) => {
+            Awaited { awaits: row.get("awaits"), key: row.get("awaits_key") }
+        }
+        _ => Awaited::default(),
+    };
+    Ok(page)
+}
+
+/// Makes the keys due that waited for these; returns how many.
+pub async fn wake(source: &Client, awaits: &str, keys: &[String]) -> Result<u64, Failure> {
+    let statement = source.prepare_cached(WAKE).await?;
+    Ok(source.execute(&statement, &[&awaits, &keys]).await?)
+}
+
+/// A parked key for a human.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parked {
+    /// The object.
+    pub object: String,
+    /// The key.
+    pub key: String,
+    /// `waiting`, `retrying` or `dead`.
+    pub state: String,
+    /// What it waits for, and whose.
+    pub awaits: Option<String>,
+    /// The key of what it waits for.
+    pub awaits_key: Option<String>,
+    /// When it is tried again, where that is known.
+    pub due_at: Option<Timestamp>,
+    /// How often it was tried in this state.
+    pub attempts: i32,
+    /// Why.
+    pub reason: String,
+    /// The database's code for it.
+    pub sqlstate: Option<String>,
+    /// What a human can do.
+    pub remedy: Option<String>,
+    /// Since when.
+    pub parked_at: Timestamp,
+}
+
+/// The parked keys, the oldest first.
+pub async fn list(
+    source: &impl GenericClient,
+    objects: Option<&[String]>,
+    state: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Parked>, tokio_postgres::Error> {
+    let rows = source.query(LIST, &[&objects, &state, &limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Parked {
+            object: row.get("object"),
+            key: row.get("key"),
+            state: row.get("state"),
+            awaits: row.get("awaits"),
+            awaits_key: row.get("awaits_key"),
+            due_at: row.get("due_at"),
+            attempts: row.get("attempts"),
+            reason: row.get("reason"),
+            sqlstate: row.get("sqlstate"),
+            remedy: row.get("remedy"),
+            parked_at: row.get("parked_at"),
+        })
+        .collect())
+}
+
+/// How many keys of an object are parked in a state.
+#[derive(Debug, Clone, Serialize)]
+pub struct Count {
+    /// The object.
+    pub object: String,
+    /// The state.
+    pub state: String,
+    /// How many.
+    pub keys: i64,
+    /// Since when the oldest.
+    pub oldest: Timestamp,
+}
+
+/// Counts the parked keys by object and state.
+pub async fn counts(source: &impl GenericClient) -> Result<Vec<Count>, tokio_postgres::Error> {
+    let rows = source.query(COUNTS, &[]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Count {
+            object: row.get("object"),
+            state: row.get("state"),
+            keys: row.get("keys"),
+            oldest: row.get("oldest"),
+        })
+        .collect())
+}

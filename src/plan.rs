@@ -1,0 +1,615 @@
+//! The mapping held against both catalogues: every object with its types, lengths, keys and parents.
+//!
+//! Promise: what a plan names exists on both sides and fits; everything that does not is reported at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Oid;
+
+use crate::catalogue::Table;
+use crate::mapping::{Field, Finding, Mapping, Object, Touch, Unusable, Value};
+use crate::name::{TableName, ident, literal};
+
+const ASSIGNABLE: &str = include_str!("../sql/assignable.sql");
+/// Types with a number below this one are built in, and the same in every Postgres.
+const FIRST_USER_OID: Oid = 16_384;
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum Unplannable {
+    /// The mapping and a database do not fit.
+    Mapping(Unusable),
+    /// A catalogue could not be read.
+    Database(tokio_postgres::Error),
+}
+
+impl fmt::Display for Unplannable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mapping(unusable) => unusable.fmt(f),
+            Self::Database(error) => f.write_str(&crate::failure::chain(error)),
+        }
+    }
+}
+
+impl std::error::Error for Unplannable {}
+
+impl From<tokio_postgres::Error> for Unplannable {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Everything the steps need to know about one object.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The object as the mapping has it.
+    pub object: Object,
+    /// The type of the source's key column, as SQL.
+    pub key_type: String,
+    /// The source table's primary key, name and type: the order of a replay.
+    pub primary_key: Vec<(String, String)>,
+    /// The external id's type, as SQL.
+    pub external_id_type: String,
+    /// What is written, except the external id.
+    pub columns: Vec<RouteColumn>,
+    /// Whose `sfid` must be there first.
+    pub parents: Vec<RouteParent>,
+    /// Other tables whose changes touch this object's rows.
+    pub touches: Vec<RouteTouch>,
+}
+
+/// How the rows that a change of another table touches are found.
+#[derive(Debug, Clone)]
+pub struct RouteTouch {
+    /// The other table, plain.
+    pub table: String,
+    /// A query for the touched keys. Its parameter, counted from `$2`, is the recorded keys of the changes.
+    pub keys: String,
+}
+
+/// One written column.
+#[derive(Debug, Clone)]
+pub struct RouteColumn {
+    /// The field as the mapping has it.
+    pub field: Field,
+    /// The target column's type, as SQL, without its length.
+    pub type_name: String,
+    /// How the value is brought into the form that Salesforce keeps.
+    pub form: Form,
+}
+
+/// The form in which Salesforce keeps a value, and in which both sides are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Trimmed, empty is null, cut to this many characters (none: never cut).
+    Text(Option<i32>),
+    /// Whole seconds.
+    Time,
+    /// As it is.
+    Plain,
+}
+
+/// A parent of an object, found in the target.
+#[derive(Debug, Clone)]
+pub struct RouteParent {
+    /// The parent's object.
+    pub object: String,
+    /// The child's value for it.
+    pub key: Value,
+    /// The parent's mapped table.
+    pub table: TableName,
+    /// The parent's external id.
+    pub external_id: String,
+    /// The type of the parent's external id, as SQL.
+    pub type_name: String,
+}
+
+impl Route {
+    /// What a key of this object's child waits for, in the words of `parked.awaits`.
+    pub fn awaits_sfid(object: &str) -> String {
+        format!("{object} sfid")
+    }
+
+    /// What a key of an update-only object waits for, in the words of `parked.awaits`.
+    pub fn awaits_row(&self) -> String {
+        format!("{} row", self.object.name)
+    }
+}
+
+/// One set of triggers: which changes of a table are recorded, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// The table that carries the triggers.
+    pub table: TableName,
+    /// The one object these changes are for; none: all objects that are read from the table.
+    pub concerns: Option<String>,
+    /// The columns that are recorded: by these the objects find their rows.
+    pub keys: Vec<String>,
+    /// An update that leaves all of these alone is not recorded. Includes the keys.
+    pub watched: Vec<Watched>,
+}
+
+/// A column whose changes are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Its name.
+    pub column: String,
+    /// Its type has no equality; its text is compared.
+    pub as_text: bool,
+}
+
+/// What the source has, with the captures that follow from it.
+pub struct SourceSide {
+    tables: BTreeMap<TableName, Table>,
+    /// The type of each field's value, by object and target column.
+    value_types: BTreeMap<(String, String), Oid>,
+    /// The triggers the mapping needs.
+    pub captures: Vec<Capture>,
+}
+
+/// Holds the mapping against the source's catalogue. Enough for `migrate`.
+pub async fn source_side(
+    source: &impl GenericClient,
+    mapping: &Mapping,
+) -> Result<SourceSide, Unplannable> {
+    let mut findings = Vec::new();
+    let tables = source_tables(source, mapping, &mut findings).await?;
+    let mut value_types = BTreeMap::new();
+    for object in &mapping.objects {
+        let Some(table) = tables.get(&object.source) else { continue };
+        let known = findings.len();
+        check_columns(object, table, &mut findings);
+        if findings.len() > known {
+            continue; // The expressions would only repeat it in Postgres's words.
+        }
+        for field in &object.fields {
+            let sql = format!("select {} from {} as source", field.value.sql(), object.source);
+            if let Some(oid) = expression(source, object, &field.column, &sql, &mut findings).await?
+            {
+                value_types.insert((object.name.clone(), field.column.clone()), oid);
+            }
+        }
+        for (setting, sql) in other_expressions(object) {
+            let sql = format!("select from {} as source {sql}", object.source);
+            expression(source, object, setting, &sql, &mut findings).await?;
+        }
+    }
+    if !findings.is_empty() {
+        return Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings }));
+    }
+    let captures = captures(mapping, &tables);
+    for capture in &captures {
+        if capture.keys.is_empty() {
+            let object = capture.concerns.as_deref().unwrap_or_default();
+            findings.push(Finding::of(
+                object,
+                "touched_by",
+                format!("keys of {} must use a column of the changed row, as changed.COLUMN", capture.table.plain()),
+            ));
+        }
+    }
+    for object in &mapping.objects {
+        for touch in &object.touched_by {
+            let sql = touched_keys(touch, &tables[&touch.table], "null::jsonb[]");
+            expression(source, object, "touched_by", &sql, &mut findings).await?;
+        }
+    }
+    match findings.is_empty() {
+        true => Ok(SourceSide { tables, value_types, captures }),
+        false => Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings })),
+    }
+}
+
+/// Holds the mapping against both catalogues. The findings are advice: the plan works without it.
+pub async fn routes(
+    source_side: &SourceSide,
+    source: &impl GenericClient,
+    target: &impl GenericClient,
+    mapping: &Mapping,
+) -> Result<(Vec<Route>, Vec<Finding>), Unplannable> {
+    let mut findings = Vec::new();
+    let mut advice = Vec::new();
+    let mut targets = BTreeMap::new();
+    for object in &mapping.objects {
+        match Table::read(target, &object.target).await? {
+            Some(table) => _ = targets.insert(object.name.clone(), table),
+            None => findings.push(Finding::of(
+                &object.name,
+                "target",
+                format!(
+                    "the target database has no table {}; map it in Heroku Connect, or check \
+                     SALESFORCE_CONNECT_URL and the role's rights",
+                    object.target.plain()
+                ),
+            )),
+        }
+    }
+    let mut routes = Vec::new();
+    for object in &mapping.objects {
+        let Some(table) = targets.get(&object.name) else { continue };
+        check_target(object, table, &mut findings, &mut advice);
+        let clashes = clashes(object, table, source_side, source).await?;
+        findings.extend(clashes);
+        routes.extend(route(object, table, mapping, &targets, source_side));
+    }
+    match findings.is_empty() {
+        true => Ok((routes, advice)),
+        false => Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings })),
+    }
+}
+
+async fn source_tables(
+    source: &impl GenericClient,
+    mapping: &Mapping,
+    findings: &mut Vec<Finding>,
+) -> Result<BTreeMap<TableName, Table>, Unplannable> {
+    let mut tables = BTreeMap::new();
+    for object in &mapping.objects {
+        let touching = object.touched_by.iter().map(|touch| ("touched_by", &touch.table));
+        for (setting, name) in std::iter::once(("source", &object.source)).chain(touching) {
+            match Table::read(source, name).await? {
+                Some(table) => _ = tables.insert(name.clone(), table),
+                None => findings.push(Finding::of(
+                    &object.name,
+                    setting,
+                    format!("the source database has no table {}", name.plain()),
+                )),
+            }
+        }
+    }
+    Ok(tables)
+}
+
+/// Reports the columns that a mapping names and the source table lacks.
+fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
+    let since = object.since.iter().map(|column| ("since", column));
+    let fields = object.fields.iter().filter_map(|field| match &field.value {
+        Value::Column(column) => Some((field.column.as_str(), column)),
+        Value::Sql(_) => None,
+    });
+    let parents = object.parents.iter().filter_map(|parent| match &parent.key {
+        Value::Column(column) => Some(("parents", column)),
+        Value::Sql(_) => None,
+    });
+    let named = std::iter::once(("key", &object.key)).chain(since).chain(fields).chain(parents);
+    for (setting, column) in named {
+        if table.column(column).is_none() {
+            findings.push(Finding::of(&object.name, setting, lacks(table, column)));
+        }
+    }
+    if table.primary_key().is_empty() {
+        findings.push(Finding::of(
+            &object.name,
+            "source",
+            format!("{} has no primary key, which a replay needs for its order", table.name.plain()),
+        ));
+    }
+}
+
+fn lacks(table: &Table, column: &str) -> String {
+    let hint = match table.nearest(column) {
+        Some(nearest) => format!("; did you mean {nearest}?"),
+        None => String::new(),
+    };
+    format!("{} has no column {column}{hint}", table.name.plain())
+}
+
+/// The expressions of an object that are no fields, each as the end of a query on the source table.
+fn other_expressions(object: &Object) -> Vec<(&'static str, String)> {
+    let mut expressions = Vec::new();
+    if let Some(filter) = &object.filter {
+        expressions.push(("filter", format!("where ({filter})")));
+    }
+    if let Some(winner) = &object.winner {
+        expressions.push(("winner.order", format!("order by {}", winner.order)));
+        if let Some(prefer) = &winner.prefer {
+            expressions.push(("winner.prefer", format!("where ({prefer})")));
+        }
+    }
+    for parent in &object.parents {
+        expressions.push(("parents", format!("where ({}) is null", parent.key.sql())));
+    }
+    expressions
+}
+
+/// Lets the source parse a query; returns the type of its first column, or reports what Postgres says.
+async fn expression(
+    source: &impl GenericClient,
+    object: &Object,
+    field: &str,
+    sql: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<Oid>, Unplannable> {
+    match source.prepare(sql).await {
+        Ok(statement) => Ok(statement.columns().first().map(|column| column.type_().oid())),
+        Err(error) => match error.as_db_error() {
+            Some(db) => {
+                findings.push(Finding::of(&object.name, field, db.message()));
+                Ok(None)
+            }
+            None => Err(error.into()),
+        },
+    }
+}
+
+fn check_target(
+    object: &Object,
+    table: &Table,
+    findings: &mut Vec<Finding>,
+    advice: &mut Vec<Finding>,
+) {
+    let name = &object.name;
+    let fields = object.fields.iter().map(|field| (field.column.as_str(), &field.column));
+    for (setting, column) in std::iter::once(("external_id", &object.external_id)).chain(fields) {
+        match table.column(column) {
+            None => findings.push(Finding::of(name, setting, lacks(table, column))),
+            Some(found) if found.type_oid >= FIRST_USER_OID => findings.push(Finding::of(
+                name,
+                setting,
+                format!("{column} has type {}, which is not a built-in one", found.type_name),
+            )),
+            Some(_) => {}
+        }
+    }
+    if table.column("sfid").is_none() {
+        findings.push(Finding::of(
+            name,
+            "target",
+            format!("{} has no column sfid: it is not a table that Heroku Connect maps", table.name.plain()),
+        ));
+    }
+    if let Some(external_id) = table.column(&object.external_id)
+        && !external_id.unique
+    {
+        let slow = if external_id.indexed { "" } else { " and every batch reads the whole table" };
+        advice.push(Finding::of(
+            name,
+            "external_id",
+            format!(
+                "{} has no unique index on {}: two rows may get the same key{slow}. Flag the field as unique \
+                 external id in Salesforce and make it the mapping's identifier, or: create unique index \
+                 concurrently on {} ({})",
+                table.name.plain(),
+                object.external_id,
+                object.target,
+                ident(&object.external_id)
+            ),
+        ));
+    }
+}
+
+/// The fields whose values the target's column would not take by assignment.
+async fn clashes(
+    object: &Object,
+    table: &Table,
+    source_side: &SourceSide,
+    source: &impl GenericClient,
+) -> Result<Vec<Finding>, Unplannable> {
+    let mut pairs = Vec::new();
+    for field in &object.fields {
+        let value = source_side.value_types.get(&(object.name.clone(), field.column.clone()));
+        if let (Some(&from), Some(to)) = (value, table.column(&field.column))
+            // Everything can be written as text.
+            && to.category != 'S'
+        {
+            pairs.push((field, from, to));
+        }
+    }
+    let from: Vec<Oid> = pairs.iter().map(|pair| pair.1).collect();
+    let to: Vec<Oid> = pairs.iter().map(|pair| pair.2.type_oid).collect();
+    let refused = source.query(ASSIGNABLE, &[&from, &to]).await?;
+    let mut findings = Vec::new();
+    for row in refused {
+        let place: i32 = row.get("place");
+        let (field, from, to) = &pairs[place as usize - 1];
+        let from = source
+            .query_one("select pg_catalog.format_type($1, null)", &[from])
+            .await?
+            .get::<_, String>(0);
+        findings.push(Finding::of(
+            &object.name,
+            &field.column,
+            format!("the value is {from}, the column is {}; convert it with {{ sql = … }}", to.type_name),
+        ));
+    }
+    Ok(findings)
+}
+
+/// The route of an object all of whose names were found; `None` where findings were reported.
+fn route(
+    object: &Object,
+    table: &Table,
+    mapping: &Mapping,
+    targets: &BTreeMap<String, Table>,
+    source_side: &SourceSide,
+) -> Option<Route> {
+    let source = source_side.tables.get(&object.source)?;
+    let columns = object.fields.iter().map(|field| {
+        let column = table.column(&field.column)?;
+        // A reference is a key, and a key is never cut: a shortened one would point elsewhere.
+        let is_key = object.parents.iter().any(|parent| parent.key == field.value);
+        let form = match (column.category, column.type_name.as_str()) {
+            ('S', _) => Form::Text(column.max_chars.filter(|_| !is_key)),
+            ('D', name) if name.starts_with("timestamp") => Form::Time,
+            _ => Form::Plain,
+        };
+        Some(RouteColumn { field: field.clone(), type_name: column.type_name.clone(), form })
+    });
+    let parents = object.parents.iter().map(|parent| {
+        let table = targets.get(&parent.object)?;
+        let external_id = &mapping.object(&parent.object)?.external_id;
+        Some(RouteParent {
+            object: parent.object.clone(),
+            key: parent.key.clone(),
+            table: table.name.clone(),
+            external_id: external_id.clone(),
+            type_name: table.column(external_id)?.type_name.clone(),
+        })
+    });
+    let touches = object.touched_by.iter().enumerate().map(|(index, touch)| {
+        let changed = source_side.tables.get(&touch.table)?;
+        let parameter = format!("${}::text[]::jsonb[]", index + 2);
+        Some(RouteTouch {
+            table: touch.table.plain(),
+            keys: touched_keys(touch, changed, &parameter),
+        })
+    });
+    Some(Route {
+        object: object.clone(),
+        key_type: source.column(&object.key)?.type_name.clone(),
+        primary_key: source
+            .primary_key()
+            .iter()
+            .map(|column| (column.name.clone(), column.type_name.clone()))
+            .collect(),
+        external_id_type: table.column(&object.external_id)?.type_name.clone(),
+        columns: columns.collect::<Option<_>>()?,
+        parents: parents.collect::<Option<_>>()?,
+        touches: touches.collect::<Option<_>>()?,
+    })
+}
+
+/// The triggers that a mapping needs: one capture per source table, and one per object and touching table.
+fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Capture> {
+    let mut captures: Vec<Capture> = Vec::new();
+    for (name, table) in tables {
+        let readers: Vec<&Object> =
+            mapping.objects.iter().filter(|object| object.source == *name).collect();
+        if !readers.is_empty() {
+            let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
+            let watched = watched(table, |column| readers.iter().any(|object| uses(object, column)));
+            captures.push(Capture { table: name.clone(), concerns: None, keys, watched });
+        }
+    }
+    for object in &mapping.objects {
+        for touch in &object.touched_by {
+            let table = &tables[&touch.table];
+            let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
+            let watched = watched(table, |column| {
+                changed_mentions(&touch.keys, column) || touch.columns.iter().any(|name| name == column)
+            });
+            let concerns = Some(object.name.clone());
+            captures.push(Capture { table: touch.table.clone(), concerns, keys, watched });
+        }
+    }
+    captures
+}
+
+fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let names = table.columns.iter().map(|column| column.name.as_str());
+    names.filter(|name| wanted(name)).map(str::to_string).collect()
+}
+
+fn watched(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
+    let columns = table.columns.iter().filter(|column| wanted(&column.name));
+    let as_text = |type_name: &str| ["json", "xml"].contains(&type_name);
+    columns
+        .map(|column| Watched { column: column.name.clone(), as_text: as_text(&column.type_name) })
+        .collect()
+}
+
+/// Whether a change of the column can change what is published for the object.
+///
+/// Expressions are searched for the column's name rather than parsed: a name too many costs a look,
+/// a name too few would lose changes.
+fn uses(object: &Object, column: &str) -> bool {
+    let value_uses = |value: &Value| match value {
+        Value::Column(name) => name == column,
+        Value::Sql(sql) => mentions(sql, column),
+    };
+    let winner = object.winner.iter().flat_map(|winner| winner.prefer.iter().chain([&winner.order]));
+    object.key == column
+        || object.fields.iter().any(|field| value_uses(&field.value))
+        || object.parents.iter().any(|parent| value_uses(&parent.key))
+        || object.filter.iter().chain(winner).any(|sql| mentions(sql, column))
+}
+
+/// Whether the expression contains the column as a word, or the whole row.
+fn mentions(sql: &str, column: &str) -> bool {
+    has_word(sql, column) || sql.contains(".*") || whole_row(sql)
+}
+
+/// `source` as a value of its own (`to_jsonb(source)`), which depends on every column.
+fn whole_row(sql: &str) -> bool {
+    words(sql, "source").any(|rest| !rest.trim_start().starts_with('.'))
+}
+
+fn changed_mentions(sql: &str, column: &str) -> bool {
+    words(sql, "changed").any(|rest| {
+        let rest = rest.trim_start().strip_prefix('.').unwrap_or_default().trim_start();
+        rest.starts_with(&ident(column)) || words(rest, column).any(|after| after.len() + column.len() == rest.len())
+    })
+}
+
+fn has_word(sql: &str, word: &str) -> bool {
+    words(sql, word).next().is_some()
+}
+
+/// What follows each place where the word stands on its own, whatever its capitals.
+fn words<'a>(sql: &'a str, word: &str) -> impl Iterator<Item = &'a str> {
+    let folded = sql.to_ascii_lowercase();
+    let word = word.to_ascii_lowercase();
+    let part_of_word = |character: Option<char>| {
+        character.is_some_and(|character| character.is_alphanumeric() || character == '_' || character == '$')
+    };
+    let places: Vec<usize> = folded
+        .match_indices(&word)
+        .filter(|(start, _)| {
+            !part_of_word(folded[..*start].chars().next_back())
+                && !part_of_word(folded[start + word.len()..].chars().next())
+        })
+        .map(|(start, _)| start + word.len())
+        .collect();
+    places.into_iter().map(move |end| &sql[end..])
+}
+
+/// A query for the keys that changed rows of another table touch; `changes` are those rows' recorded keys.
+fn touched_keys(touch: &Touch, table: &Table, changes: &str) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|column| changed_mentions(&touch.keys, &column.name))
+        .map(|column| {
+            let name = ident(&column.name);
+            format!("(c.keys ->> {})::{} as {name}", literal(&column.name), column.type_name)
+        })
+        .collect();
+    format!(
+        "select t.key from (with changed as (select {} from pg_catalog.unnest({changes}) as c (keys)) {}) as t (key)",
+        columns.join(", "),
+        touch.keys
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_mentioned_as_a_word_whatever_its_capitals() {
+        assert!(mentions("case User_Origin when 1 then 2 end", "user_origin"));
+        assert!(mentions("source.role is distinct from 0", "role"));
+        assert!(mentions("\"Role\" = 1", "Role"));
+        assert!(!mentions("creator_role", "role"));
+        assert!(!mentions("roles", "role"));
+    }
+
+    #[test]
+    fn the_whole_row_mentions_every_column() {
+        assert!(mentions("to_jsonb(source)", "anything"));
+        assert!(mentions("(select x.* from x)", "anything"));
+        assert!(!mentions("source.name", "anything"));
+    }
+
+    #[test]
+    fn the_columns_of_the_changed_row_are_found() {
+        let sql = "select r.id from roles r join changed on r.school_id = changed.id";
+        assert!(changed_mentions(sql, "id"));
+        assert!(!changed_mentions(sql, "school_id"));
+        assert!(changed_mentions("select changed.\"Odd name\" from changed", "Odd name"));
+        assert!(!changed_mentions("select changed.identity from changed", "id"));
+    }
+}

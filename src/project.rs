@@ -1,0 +1,215 @@
+//! Builds the statement that turns claimed keys into target rows, as the source has them now.
+//!
+//! Promise: one statement per object, whatever the mapping; each wanted key comes back exactly once,
+//! with its row in the form that Salesforce keeps, or as absent. Knows only the route.
+
+use deadpool_postgres::Client;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::failure::Failure;
+use crate::name::ident;
+use crate::plan::{Form, Route, RouteColumn};
+
+/// What Salesforce trims: white space of ASCII.
+const WHITE_SPACE: &str = "E' \\t\\n\\r\\f\\x0b'";
+
+/// The keys of one object that a batch is about.
+#[derive(Debug, Default, Clone)]
+pub struct Wanted {
+    /// Keys of the object itself.
+    pub keys: Vec<String>,
+    /// Per touching table of the route: the recorded keys (JSON) of its changes.
+    pub touches: Vec<Vec<String>>,
+}
+
+impl Wanted {
+    /// Nothing to project.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.touches.iter().all(Vec::is_empty)
+    }
+}
+
+/// The target rows of one object, in the order of their keys.
+#[derive(Debug, Default)]
+pub struct Projected {
+    /// Keys whose row is published. Columns: `key`, `present`, the external id, the route's columns, its parents.
+    pub rows: Vec<Row>,
+    /// Keys whose row is gone, or left out by the filter.
+    pub absent: Vec<String>,
+}
+
+/// Where the external id stands in a projected row; the route's columns and parents follow.
+pub const EXTERNAL_ID: usize = 2;
+
+/// The key of a projected row.
+pub fn key(row: &Row) -> &str {
+    row.get("key")
+}
+
+/// Reads the wanted keys' rows.
+pub async fn project(
+    source: &Client,
+    statement: &str,
+    wanted: &Wanted,
+) -> Result<Projected, Failure> {
+    let statement = source.prepare_cached(statement).await?;
+    let (rows, absent): (_, Vec<Row>) = source
+        .query(&statement, &parameters(wanted))
+        .await?
+        .into_iter()
+        .partition(|row: &Row| row.get::<_, Option<bool>>("present").is_some());
+    Ok(Projected { rows, absent: absent.iter().map(|row| key(row).to_string()).collect() })
+}
+
+/// Finds out which keys are wanted, without reading their rows.
+pub async fn resolve(source: &Client, statement: &str, wanted: &Wanted) -> Result<Vec<String>, Failure> {
+    let statement = source.prepare_cached(statement).await?;
+    let rows = source.query(&statement, &parameters(wanted)).await?;
+    Ok(rows.iter().map(|row| row.get("key")).collect())
+}
+
+fn parameters(wanted: &Wanted) -> Vec<&(dyn ToSql + Sync)> {
+    let touches = wanted.touches.iter().map(|keys| keys as &(dyn ToSql + Sync));
+    std::iter::once(&wanted.keys as &(dyn ToSql + Sync)).chain(touches).collect()
+}
+
+/// The statement behind [`resolve`], with the parameters of [`statement`].
+pub fn resolve_statement(route: &Route) -> String {
+    format!("select k.key::text as key\nfrom (\n{}\n) as k (key)\norder by k.key", wanted(route))
+}
+
+/// The statement for a route. `$1`: keys as text; `$2`…: the recorded keys of each touching table.
+pub fn statement(route: &Route) -> String {
+    let mut sql = format!("with wanted (key) as materialized (\n{}\n)", wanted(route));
+    match &route.object.winner {
+        None => {
+            let row = row(route, "");
+            sql.push_str(&format!(
+                "\nselect {}\nfrom wanted\nleft join lateral (\n{row}\n) as r on true\norder by wanted.key",
+                outer(route)
+            ));
+        }
+        Some(winner) => {
+            // The preferred rows first, each found through an index if there is one; the rest together,
+            // because without an index they take one read of the table, not one for each key.
+            let order = &winner.order;
+            let preferred = match &winner.prefer {
+                None => "select null as key from wanted where false".to_string(),
+                Some(prefer) => format!(
+                    "select wanted.key, r.*\nfrom wanted\ncross join lateral (\n{}\norder by {order}\nlimit 1\n) as r",
+                    row(route, &format!("and ({prefer})"))
+                ),
+            };
+            let has_preferred = winner.prefer.is_some();
+            let rest_keys = match has_preferred {
+                true => "select wanted.key from wanted except select preferred.key from preferred",
+                false => "select wanted.key from wanted",
+            };
+            let key = format!("source.{}", ident(&route.object.key));
+            let rest = format!(
+                "select distinct on ({key}) {key} as key, {}\nfrom {} as source\nwhere {key} in ({rest_keys}){}\n\
+                 order by {key}, {order}",
+                inner(route),
+                route.object.source,
+                filter(route)
+            );
+            let either = match has_preferred {
+                true => "select preferred.* from preferred union all select rest.* from rest",
+                false => "select rest.* from rest",
+            };
+            if has_preferred {
+                sql.push_str(&format!(",\npreferred as materialized (\n{preferred}\n)"));
+            }
+            sql.push_str(&format!(
+                ",\nrest as materialized (\n{rest}\n)\nselect {}\nfrom wanted\nleft join ({either}) as r on r.key = wanted.key\n\
+                 order by wanted.key",
+                outer(route)
+            ));
+        }
+    }
+    sql
+}
+
+/// The keys: those that are named, and those that changes of other tables touch.
+fn wanted(route: &Route) -> String {
+    let key_type = &route.key_type;
+    let mut parts = vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];
+    for touch in &route.touches {
+        parts.push(format!("select k.key::{key_type} from ({}) as k (key) where k.key is not null", touch.keys));
+    }
+    parts.join("\nunion\n")
+}
+
+/// The source row of one wanted key.
+fn row(route: &Route, condition: &str) -> String {
+    format!(
+        "select {}\nfrom {} as source\nwhere source.{} = wanted.key{}{condition}",
+        inner(route),
+        route.object.source,
+        ident(&route.object.key),
+        filter(route)
+    )
+}
+
+fn filter(route: &Route) -> String {
+    match &route.object.filter {
+        Some(filter) => format!("\nand ({filter}) "),
+        None => String::new(),
+    }
+}
+
+/// The values as the mapping names them, before they are brought into Salesforce's form.
+fn inner(route: &Route) -> String {
+    let mut list = vec!["true as present".to_string()];
+    for (index, column) in route.columns.iter().enumerate() {
+        let value = column.field.value.sql();
+        list.push(match column.form {
+            Form::Text(_) => {
+                format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '') as f{index}")
+            }
+            Form::Time => format!("pg_catalog.date_trunc('second', {value}::{}) as f{index}", column.type_name),
+            Form::Plain => format!("{value}::{} as f{index}", column.type_name),
+        });
+    }
+    for (index, parent) in route.parents.iter().enumerate() {
+        list.push(format!("{}::text as p{index}", parent.key.sql()));
+    }
+    list.join(",\n")
+}
+
+/// The result, typed like the target's columns, so that values pass through in their binary form.
+fn outer(route: &Route) -> String {
+    let mut list = vec![
+        "wanted.key::text as key".to_string(),
+        "r.present".to_string(),
+        format!("wanted.key::text::{} as external_id", route.external_id_type),
+    ];
+    for (index, column) in route.columns.iter().enumerate() {
+        list.push(format!("{}::{} as f{index}", cut(column, &format!("r.f{index}")), column.type_name));
+    }
+    for (index, parent) in route.parents.iter().enumerate() {
+        list.push(format!("r.p{index}::{} as p{index}", parent.type_name));
+    }
+    list.join(",\n")
+}
+
+/// Text that is too long ends with an ellipsis and just fits, so that a reader sees that it goes on.
+fn cut(column: &RouteColumn, value: &str) -> String {
+    match column.form {
+        Form::Text(Some(max)) => format!(
+            "case when pg_catalog.char_length({value}) > {max} then pg_catalog.left({value}, {}) || '…' else {value} end",
+            max - 1
+        ),
+        _ => value.to_string(),
+    }
+}
+
+/// The form in which a target value is compared: what Salesforce would have made of it.
+pub fn comparable(column: &RouteColumn, value: &str) -> String {
+    match column.form {
+        Form::Text(_) => format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '')"),
+        Form::Time => format!("pg_catalog.date_trunc('second', {value})"),
+        Form::Plain => value.to_string(),
+    }
+}

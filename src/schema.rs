@@ -1,0 +1,131 @@
+//! Schema `schoolbell` in the source: refinery's migrations, run under a lock of ours, and its version.
+
+use std::fmt;
+
+use refinery::Runner;
+
+use crate::db::Session;
+
+mod embedded {
+    refinery::embed_migrations!("sql/migrations");
+}
+
+/// Where refinery keeps what it ran.
+const HISTORY: &str = "schoolbell.refinery_schema_history";
+/// "SCHBMIGR": held while migrating, because refinery takes no lock and two deploys may migrate at once.
+const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
+const VERSION: &str = include_str!("../sql/schema_version.sql");
+
+/// How the installed schema relates to this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Nothing is installed.
+    Missing,
+    /// Installed, but not up to date.
+    Older(i32),
+    /// As this program knows it.
+    Current(i32),
+    /// Installed by a newer program.
+    Newer(i32),
+}
+
+impl Version {
+    /// Why the program cannot work with this schema, with the remedy.
+    pub fn refusal(self) -> Option<String> {
+        match self {
+            Self::Current(_) => None,
+            Self::Missing => Some(
+                "the source database has no schema schoolbell; run `schoolbell migrate` first".into(),
+            ),
+            Self::Older(version) => Some(format!(
+                "schema schoolbell has version {version}, this program needs {}; run `schoolbell migrate`",
+                newest_known()
+            )),
+            Self::Newer(version) => Some(format!(
+                "schema schoolbell has version {version}, this program knows only up to {}; deploy the newer \
+                 schoolbell",
+                newest_known()
+            )),
+        }
+    }
+}
+
+/// What went wrong, in one line.
+#[derive(Debug)]
+pub struct NotMigrated(String);
+
+impl fmt::Display for NotMigrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotMigrated {}
+
+impl From<tokio_postgres::Error> for NotMigrated {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(crate::failure::chain(&error))
+    }
+}
+
+fn runner() -> Runner {
+    let mut runner = embedded::migrations::runner().set_grouped(true);
+    runner.set_migration_table_name(HISTORY);
+    runner
+}
+
+fn newest_known() -> i32 {
+    runner().get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
+}
+
+/// The version of the installed schema.
+pub async fn version(
+    source: &impl tokio_postgres::GenericClient,
+) -> Result<Version, tokio_postgres::Error> {
+    let there: bool = source
+        .query_one("select pg_catalog.to_regclass($1) is not null", &[&HISTORY])
+        .await?
+        .get(0);
+    if !there {
+        return Ok(Version::Missing);
+    }
+    let installed: Option<i32> = source.query_one(VERSION, &[]).await?.get(0);
+    Ok(match installed {
+        None => Version::Missing,
+        Some(version) if version < newest_known() => Version::Older(version),
+        Some(version) if version > newest_known() => Version::Newer(version),
+        Some(version) => Version::Current(version),
+    })
+}
+
+/// Takes the lock that keeps two migrations apart. It goes with the session.
+pub async fn lock(source: &Session) -> Result<(), tokio_postgres::Error> {
+    source.batch_execute("set lock_timeout = '5min'").await?;
+    source.query_one("select pg_catalog.pg_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
+    source.batch_execute("set lock_timeout = '10s'").await
+}
+
+/// The migrations that were not run yet: name and SQL.
+pub fn pending(version: Version) -> Vec<(String, String)> {
+    let installed = match version {
+        Version::Missing => 0,
+        Version::Older(version) | Version::Current(version) | Version::Newer(version) => version,
+    };
+    runner()
+        .get_migrations()
+        .iter()
+        .filter(|migration| migration.version() > installed)
+        .map(|migration| (migration.to_string(), migration.sql().unwrap_or_default().to_string()))
+        .collect()
+}
+
+/// Brings the schema up to date, all migrations in one transaction.
+pub async fn migrate(source: &mut Session) -> Result<(), NotMigrated> {
+    source.batch_execute("create schema if not exists schoolbell").await?;
+    // The pool's wrapper hides the client that refinery wants.
+    let client: &mut tokio_postgres::Client = source;
+    match runner().run_async(client).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(NotMigrated(format!("{error:#}"))),
+    }
+}
