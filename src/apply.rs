@@ -214,8 +214,8 @@ fn gated(route: &Route) -> String {
         false => format!("case{waits}\nend"),
     };
     format!(
-        "batch as materialized (\nselect b.*, {gate} as parent\nfrom pg_catalog.unnest({}) as b ({})\n)",
-        arrays.join(", "),
+        "batch as materialized (\nselect b.*, {gate} as parent\nfrom rows from ({}) as b ({})\n)",
+        arrays.iter().map(|array| format!("pg_catalog.unnest({array})")).collect::<Vec<_>>().join(", "),
         names.join(", ")
     )
 }
