@@ -1,0 +1,432 @@
+//! One throw-away cluster per run, a pair of databases per test, and words for what tests do with them.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use schoolbell::config::{Config, DatabaseUrl, Pace};
+use schoolbell::demo::cluster::{Cluster, Options};
+use schoolbell::demo::stand_in;
+use schoolbell::mapping::Mapping;
+use schoolbell::service::{self, Fatal};
+use schoolbell::worker::Tally;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+pub mod expectation;
+pub mod program;
+
+/// A state that is not reached by then never will be; the longest honest wait is a few seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks at a state that is waited for.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The cluster of this run. It ends with the process: its watchdog sees to that.
+struct Ground {
+    cluster: Cluster,
+    /// Names of databases that a test is done with.
+    done: std::sync::mpsc::Sender<String>,
+}
+
+fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        // A runtime of its own: that of the first test ends before the others.
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let cluster = runtime.block_on(start_cluster());
+            let url = cluster.url("postgres");
+            let (done, names) = std::sync::mpsc::channel::<String>();
+            std::thread::spawn(move || runtime.block_on(drop_databases(&url, &names)));
+            Ground { cluster, done }
+        })
+        .join()
+        .unwrap()
+    })
+}
+
+async fn start_cluster() -> Cluster {
+    let settings =
+        ["max_connections = 400", "wal_level = logical", "max_prepared_transactions = 20", "max_wal_senders = 20", "max_replication_slots = 20", "max_worker_processes = 40", "max_logical_replication_workers = 20"];
+    let settings = settings.map(str::to_string).to_vec();
+    let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
+    for name in ["bare_source", "bare_target", "migrated_source"] {
+        cluster.create_database(name, None).await.unwrap();
+    }
+    for name in ["bare_source", "migrated_source"] {
+        stand_in::install_application(&cluster.connect(name).await.unwrap()).await.unwrap();
+    }
+    stand_in::install_heroku_connect(&cluster.connect("bare_target").await.unwrap()).await.unwrap();
+    let migrated = std::process::Command::new(program::path())
+        .args(["migrate", "--source-url", &cluster.url("migrated_source")])
+        .output()
+        .unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    cluster
+}
+
+/// Only what a test created; the cluster takes the rest with it.
+async fn drop_databases(url: &str, names: &std::sync::mpsc::Receiver<String>) {
+    while let Ok(name) = names.recv() {
+        if let Ok((client, connection)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await {
+            tokio::spawn(connection);
+            _ = client.batch_execute(&format!("drop database if exists {name} with (force)")).await;
+        }
+    }
+}
+
+/// A pair of databases with the triggers installed, and the service as long as a test wants it.
+pub struct TestBell {
+    /// The application's database.
+    pub source: Client,
+    /// Heroku Connect's database.
+    pub target: Client,
+    pub source_name: String,
+    pub target_name: String,
+    pub mapping: Mapping,
+    pub pace: Pace,
+    service: Option<Service>,
+}
+
+struct Service {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<Tally, Fatal>>,
+}
+
+/// Fast enough that a test waits for nothing, slow enough that two cores serve eight of them.
+pub fn pace() -> Pace {
+    Pace {
+        sweep: Duration::from_millis(200),
+        wait_sweep: Duration::from_millis(50),
+        standby: Duration::from_millis(50),
+        ..Pace::default()
+    }
+}
+
+impl TestBell {
+    /// Triggers installed, service running.
+    pub async fn start() -> Self {
+        let mut bell = Self::installed().await;
+        bell.service_starts();
+        bell
+    }
+
+    /// Triggers installed, no service.
+    pub async fn installed() -> Self {
+        Self::cloned("migrated_source", "bare_target").await
+    }
+
+    /// Triggers of another mapping installed, no service.
+    pub async fn with_mapping(text: &str) -> Self {
+        let mut bell = Self::bare().await;
+        bell.use_mapping(text).await;
+        bell
+    }
+
+    /// The application's tables and Heroku Connect's, nothing of ours.
+    pub async fn bare() -> Self {
+        Self::cloned("bare_source", "bare_target").await
+    }
+
+    async fn cloned(source_template: &str, target_template: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (source_name, target_name) = (format!("source_{number}"), format!("target_{number}"));
+        let cluster = &ground().cluster;
+        cluster.create_database(&source_name, Some(source_template)).await.unwrap();
+        cluster.create_database(&target_name, Some(target_template)).await.unwrap();
+        Self {
+            source: cluster.connect(&source_name).await.unwrap(),
+            target: cluster.connect(&target_name).await.unwrap(),
+            source_name,
+            target_name,
+            mapping: Mapping::load(None).unwrap(),
+            pace: pace(),
+            service: None,
+        }
+    }
+
+    /// Installs the triggers for another mapping and uses it from now on.
+    pub async fn use_mapping(&mut self, text: &str) {
+        let file = self.mapping_file(text);
+        self.run_ok(&["migrate", "--mapping", file.to_str().unwrap()]).await;
+        self.mapping = Mapping::load(Some(&file)).unwrap();
+    }
+
+    /// A file with this text, in the folder of the cluster.
+    pub fn mapping_file(&self, text: &str) -> PathBuf {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = std::env::temp_dir()
+            .join(format!("schoolbell-{}-{}-{number}.toml", std::process::id(), self.source_name));
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    pub fn source_url(&self) -> String {
+        ground().cluster.url(&self.source_name)
+    }
+
+    pub fn target_url(&self) -> String {
+        ground().cluster.url(&self.target_name)
+    }
+
+    pub fn config(&self) -> Config {
+        let url = |url: &str| DatabaseUrl::parse("test", url, &|_| None).unwrap();
+        Config { source: url(&self.source_url()), target: url(&self.target_url()), enabled: true }
+    }
+
+    /// One more connection to the source.
+    pub async fn source_session(&self) -> Client {
+        ground().cluster.connect(&self.source_name).await.unwrap()
+    }
+
+    /// One more connection to the target.
+    pub async fn target_session(&self) -> Client {
+        ground().cluster.connect(&self.target_name).await.unwrap()
+    }
+
+    pub fn service_starts(&mut self) {
+        assert!(self.service.is_none(), "the service runs already");
+        let (stop, stopped) = watch::channel(false);
+        let (config, pace, mapping) = (self.config(), self.pace.clone(), self.mapping.clone());
+        let task =
+            tokio::spawn(async move { service::run(&config, pace, &mapping, stopped, false).await });
+        self.service = Some(Service { stop, task });
+    }
+
+    /// As SIGTERM does: the batch in hand is finished.
+    pub async fn service_stops(&mut self) -> Tally {
+        let service = self.service.take().expect("the service runs");
+        service.stop.send_replace(true);
+        service.task.await.unwrap().unwrap()
+    }
+
+    /// As SIGKILL does, as far as the databases can see: its connections end in the middle of whatever it did.
+    pub async fn service_is_killed(&mut self) {
+        let service = self.service.take().expect("the service runs");
+        service.task.abort();
+        _ = service.task.await;
+    }
+
+    /// Applies what is due, in this process.
+    pub async fn drain(&self) -> Tally {
+        let (_stop, stopped) = watch::channel(false);
+        service::run(&self.config(), self.pace.clone(), &self.mapping, stopped, true).await.unwrap()
+    }
+
+    /// Runs the program and expects it to succeed; returns what it printed.
+    pub async fn run_ok(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments).await;
+        assert_eq!(ended.code, 0, "{ended}");
+        ended.stdout
+    }
+
+    /// Runs the program with this pair of databases.
+    pub async fn run(&self, arguments: &[&str]) -> program::Ended {
+        program::Program::new(arguments)
+            .env("DATABASE_URL", &self.source_url())
+            .env("SALESFORCE_CONNECT_URL", &self.target_url())
+            .env("SALESFORCE_ENABLED", "true")
+            .run()
+            .await
+    }
+
+    /// Runs SQL on the source.
+    pub async fn source_sql(&self, sql: &str) {
+        self.source.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Runs SQL on the target, as a user of it (Heroku Connect would send it to Salesforce).
+    pub async fn target_sql(&self, sql: &str) {
+        self.target.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The first column of the rows, as text.
+    pub async fn source_texts(&self, sql: &str) -> Vec<String> {
+        texts(&self.source, sql).await
+    }
+
+    /// The first column of the rows, as text.
+    pub async fn target_texts(&self, sql: &str) -> Vec<String> {
+        texts(&self.target, sql).await
+    }
+
+    /// A single number.
+    pub async fn source_count(&self, sql: &str) -> i64 {
+        self.source.query_one(&format!("select ({sql})::int8"), &[]).await.unwrap().get(0)
+    }
+
+    /// A single number.
+    pub async fn target_count(&self, sql: &str) -> i64 {
+        self.target.query_one(&format!("select ({sql})::int8"), &[]).await.unwrap().get(0)
+    }
+
+    /// A school of that name, by somebody new. Returns its id.
+    pub async fn insert_school(&self, name: &str) -> String {
+        let sql = "insert into schools (name, address_line_1, municipality, country_code, website, creator_id, \
+                   created_at, updated_at) values ($1, '1 Road', 'Town', 'GB', 'https://school.example', \
+                   gen_random_uuid(), '2026-01-02 03:04:05.678901', '2026-01-02 03:04:05.678901') returning id::text";
+        self.source.query_one(sql, &[&name]).await.unwrap().get(0)
+    }
+
+    /// A role (0 student, 1 teacher, 2 owner) of somebody new in a school. Returns its id.
+    pub async fn insert_role(&self, school: &str, role: i32) -> String {
+        let sql = "insert into roles (user_id, school_id, role, created_at, updated_at) values (gen_random_uuid(), \
+                   $1::text::uuid, $2, '2026-01-02 03:04:05.6', '2026-01-02 03:04:05.6') returning id::text";
+        self.source.query_one(sql, &[&school, &role]).await.unwrap().get(0)
+    }
+
+    /// The person of a role.
+    pub async fn user_of(&self, role: &str) -> String {
+        let sql = "select user_id::text from roles where id = $1::text::int8";
+        self.source.query_one(sql, &[&role]).await.unwrap().get(0)
+    }
+
+    /// Salesforce gives the row an sfid.
+    pub async fn salesforce_accepts(&self, table: &str, external_id: &str, key: &str) {
+        let sql = format!(
+            "begin; set local xmlbinary = 'hex'; update salesforce.{table} set sfid = 'S' || id, _hc_lastop = 'INSERTED' \
+             where {external_id} = '{key}'; commit"
+        );
+        self.target_sql(&sql).await;
+    }
+
+    /// Salesforce has a contact of this person.
+    pub async fn salesforce_has_contact(&self, key: &str) {
+        stand_in::create_contact(&self.target, key).await.unwrap();
+    }
+
+    /// Heroku Connect sends everything, until nothing is left to send.
+    pub async fn salesforce_accepts_everything(&self) {
+        while stand_in::accept(&self.target).await.unwrap() > 0 {}
+    }
+
+    /// How many writes Heroku Connect would send to Salesforce, or has sent.
+    pub async fn salesforce_writes(&self) -> i64 {
+        self.target_count("select count(*) from salesforce._trigger_log").await
+    }
+
+    /// The external ids of a mapped table, sorted.
+    pub async fn mirrored(&self, table: &str, external_id: &str) -> Vec<String> {
+        self.target_texts(&format!("select {external_id}::text from salesforce.{table} order by 1")).await
+    }
+
+    /// What is parked, one sentence each.
+    pub async fn parked(&self) -> Vec<String> {
+        self.source_texts(
+            "select concat_ws(' ', object, key, state, 'for ' || awaits, awaits_key) from schoolbell.parked order by 1",
+        )
+        .await
+    }
+
+    /// Nothing is left to claim: no change, no key that is due, no replay.
+    pub async fn caught_up(&self) {
+        let sql = "select (select count(*) from schoolbell.change) \
+                   + (select count(*) from schoolbell.parked where due_at is not null and state <> 'dead') \
+                   + (select count(*) from schoolbell.resync where finished_at is null)";
+        eventually("the service has caught up", || async {
+            match self.source_count(sql).await {
+                0 => Ok(()),
+                left => Err(format!("{left} left, parked: {:?}", self.parked().await)),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the query on the target returns exactly these texts.
+    pub async fn target_becomes(&self, sql: &str, wanted: &[&str]) {
+        eventually(sql, || async {
+            let found = self.target_texts(sql).await;
+            if found == wanted { Ok(()) } else { Err(format!("{found:?} instead of {wanted:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until exactly this is parked.
+    pub async fn parked_becomes(&self, wanted: &[String]) {
+        eventually("parked keys", || async {
+            let found = self.parked().await;
+            if found == wanted { Ok(()) } else { Err(format!("{found:?} instead of {wanted:?}")) }
+        })
+        .await;
+    }
+
+    /// Every row of the target is as an expectation of its own says, written without the mapping.
+    pub async fn every_row_is_right(&self) {
+        expectation::check(self).await;
+    }
+
+    /// Waits until the bell is armed: the service sleeps, and writers ring.
+    pub async fn asleep(&self) {
+        let lock = format!(
+            "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted \
+             and database = (select oid from pg_database where datname = current_database()) \
+             and ((classid::int8 << 32) | objid::int8) = {}",
+            schoolbell::bell::BELL_LOCK
+        );
+        eventually("the bell is armed", || async {
+            match self.source_count(&lock).await {
+                1 => Ok(()),
+                found => Err(format!("{found} locks")),
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for TestBell {
+    fn drop(&mut self) {
+        if let Some(service) = &self.service {
+            service.task.abort();
+        }
+        for name in [&self.source_name, &self.target_name] {
+            _ = ground().done.send(name.clone());
+        }
+    }
+}
+
+pub async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_else(|| "null".into())).collect()
+}
+
+/// Looks again and again until the state is there; says what was found instead when it never is.
+pub async fn eventually<F, T, E>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+    E: Debug,
+{
+    let started = tokio::time::Instant::now();
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        ticks.tick().await;
+        match look().await {
+            Ok(found) => return found,
+            Err(found) if started.elapsed() > DEADLINE => {
+                panic!("waited in vain until {what}: {found:?}")
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A row as text, by column.
+pub type Row = BTreeMap<String, Option<String>>;
+
+/// All rows of a query whose columns are all text.
+pub async fn rows(client: &Client, sql: &str) -> Vec<Row> {
+    let found = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    found
+        .iter()
+        .map(|row| {
+            let names = row.columns().iter().map(|column| column.name().to_string());
+            names.enumerate().map(|(index, name)| (name, row.get(index))).collect()
+        })
+        .collect()
+}
