@@ -1,7 +1,7 @@
 //! `schoolbell demo`: the whole thing on a throw-away Postgres of its own.
 //!
 //! Promise: no database of anybody is touched, and nothing is left behind, however it ends. The commands it
-//! shows are run as a user would run them, by the program itself ([`bridge`]). The tests use two of its parts,
+//! shows are run as a user would run them, by the program itself (`bridge`). The tests use two of its parts,
 //! the [`cluster`] and the [`stand_in`] for Heroku Connect.
 
 use anyhow::{Result, bail};
@@ -41,7 +41,7 @@ pub async fn run(options: DemoOptions) -> Result<bool> {
     tokio::pin!(asked_to_end);
 
     // A story that is dropped in the middle takes its service and its server with it.
-    let told = tokio::select! {
+    let mut told = tokio::select! {
         told = story::tell(&options) => told?,
         () = &mut asked_to_end => bail!("interrupted; everything was cleaned up"),
     };

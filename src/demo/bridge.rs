@@ -15,7 +15,8 @@ use super::cluster::{self, Cluster};
 /// A stop finishes the batch in hand, which takes well under a second.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Settings of the person who runs the demo, which must not lead it to a database of theirs.
-const FOREIGN_SETTINGS: [&str; 5] = ["SCHOOLBELL_", "SALESFORCE_", "HEROKUCONNECT_", "PG", "RUST_LOG"];
+const FOREIGN_SETTINGS: [&str; 5] =
+    ["SCHOOLBELL_", "SALESFORCE_", "HEROKUCONNECT_", "PG", "RUST_LOG"];
 
 /// This program, set up for the demo's two databases.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Service {
     child: Child,
+    pid: u32,
 }
 
 impl Program {
@@ -44,13 +46,15 @@ impl Program {
     }
 
     /// Runs a command to its end and returns what it printed.
-    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = self
-            .command()
-            .args(arguments)
-            .output()
-            .await
-            .with_context(|| format!("cannot start `schoolbell {}`", arguments.join(" ")))?;
+    pub async fn run(&self, cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+        let doing = || format!("cannot run `schoolbell {}`", arguments.join(" "));
+        let mut command = self.command();
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().with_context(doing)?;
+        let pid = child.id().context("a child that was not waited for has a number")?;
+        cluster.kill_with_us(pid).await?;
+        let output = child.wait_with_output().await.with_context(doing)?;
+        cluster.spare(pid).await?;
         // 1: done, and something was found. Whether that is as it should be is checked at the end.
         if !matches!(output.status.code(), Some(0 | 1)) {
             bail!(
@@ -71,12 +75,11 @@ impl Program {
             .arg("run")
             .stdout(log.try_clone().context("cannot write the service's log")?)
             .stderr(log)
-            // Ctrl-C in a terminal is for us: the service is stopped in its turn.
-            .process_group(0)
             .spawn()
             .context("cannot start `schoolbell run`")?;
-        cluster.kill_with_us(child.id().as_slice()).await?;
-        Ok(Service { child })
+        let pid = child.id().context("a child that was not waited for has a number")?;
+        cluster.kill_with_us(pid).await?;
+        Ok(Service { child, pid })
     }
 
     /// The variables that make this program work on the demo's databases.
@@ -118,6 +121,8 @@ impl Program {
             .env("SCHOOLBELL_HTTP", "off")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
+            // Ctrl-C in a terminal is for us: what runs is stopped in its turn.
+            .process_group(0)
             .kill_on_drop(true);
         command
     }
@@ -127,6 +132,7 @@ impl Service {
     /// Asks it to leave (SIGTERM) and returns how long that took.
     pub async fn stop(mut self, cluster: &Cluster) -> Result<Duration> {
         let asked = Instant::now();
+        // None: it has ended already, and how is seen below.
         if let Some(pid) = self.child.id() {
             cluster::send("TERM", pid).context("cannot stop the service")?;
         }
@@ -134,11 +140,20 @@ impl Service {
             .await
             .context("the service does not stop")?
             .context("cannot wait for the service")?;
-        cluster.kill_with_us(&[]).await?;
+        cluster.spare(self.pid).await?;
         if !status.success() {
             bail!("the service ended with {status}");
         }
         Ok(asked.elapsed())
+    }
+
+    /// How it ended, if it has, which nobody asked for.
+    pub fn has_ended(&mut self) -> Option<String> {
+        self.child
+            .try_wait()
+            .ok()
+            .flatten()
+            .map(|status| format!("the service ended with {status}"))
     }
 
     /// Waits for an end that nobody asked for.

@@ -1,13 +1,13 @@
 //! A throw-away Postgres cluster: started in a moment, gone without a trace.
 //!
 //! Promise: no server process and no file outlives this process, not even when it is killed (see
-//! [`super::watchdog`]). Nothing that runs on this machine already is touched.
+//! `watchdog`). Nothing that runs on this machine already is touched.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -36,8 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What a cluster should be like.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether a commit survives a crash of the machine. Off by default: nothing here is worth a disk flush,
-    /// and the server's own crash, which tests provoke, loses nothing either way.
+    /// Whether a commit survives a crash of the machine. Off by default: nothing here is worth a disk flush.
+    /// The server's own crash, which tests provoke, loses nothing either way.
     pub durable: bool,
     /// More lines of `postgresql.conf`, for example `wal_level = logical`. They win over ours.
     pub settings: Vec<String>,
@@ -97,6 +97,8 @@ pub struct Cluster {
 struct Running {
     /// None while it is shut down.
     server: Option<Child>,
+    /// Who is to be killed with the server.
+    children: Vec<u32>,
     watchdog: Watchdog,
 }
 
@@ -114,6 +116,7 @@ impl Cluster {
         let programs = programs::find().map_err(ClusterError::Missing)?;
         let folder = tempfile::Builder::new()
             .prefix("schoolbell-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(reachable_temp_folder())
             .map_err(failed("making a temporary folder"))?;
         let user = programs::other_user(folder.path()).map_err(ClusterError::Missing)?;
@@ -121,12 +124,13 @@ impl Cluster {
             chown(folder.path(), Some(user.uid), Some(user.gid))
                 .map_err(failed("giving the temporary folder to the server's user"))?;
         }
-        let mut watchdog = Watchdog::start(folder.path()).map_err(failed("starting the watchdog (sh)"))?;
+        let mut watchdog =
+            Watchdog::start(folder.path()).map_err(failed("starting the watchdog (sh)"))?;
         // From here on the watchdog removes it, after the server has ended.
         let place = Place { programs, user, folder: folder.keep() };
 
         place.make_data(&options, &mut watchdog).await?;
-        let mut running = Running { server: None, watchdog };
+        let mut running = Running { server: None, children: Vec::new(), watchdog };
         let port = place.launch_on_some_port(&mut running).await?;
         let cluster = Self { place, port, running: Mutex::new(running) };
         cluster.check_version().await?;
@@ -146,6 +150,11 @@ impl Cluster {
     /// The folder of the server's programs, `psql` among them where it is installed.
     pub fn programs(&self) -> &Path {
         &self.place.programs
+    }
+
+    /// Its folder: data, server log, socket. It vanishes with the cluster.
+    pub fn folder(&self) -> &Path {
+        &self.place.folder
     }
 
     /// Opens a connection, driven by a task of its own on the current runtime until the client is dropped.
@@ -196,10 +205,19 @@ impl Cluster {
         }
     }
 
-    /// Processes that are to be killed with this one, should it end without ending them: the new list
-    /// replaces the one before. A process that was waited for must be taken off the list.
-    pub async fn kill_with_us(&self, pids: &[u32]) -> Result<(), ClusterError> {
-        self.running.lock().await.watchdog.others(pids).map_err(failed("telling the watchdog"))
+    /// Should this process end without ending its child `pid`, the child is killed with the server.
+    pub async fn kill_with_us(&self, pid: u32) -> Result<(), ClusterError> {
+        let mut running = self.running.lock().await;
+        running.children.push(pid);
+        running.tell_of_children()
+    }
+
+    /// Takes back [`Cluster::kill_with_us`]. To be called once the child was waited for, because its number
+    /// may be somebody else's from then on.
+    pub async fn spare(&self, pid: u32) -> Result<(), ClusterError> {
+        let mut running = self.running.lock().await;
+        running.children.retain(|child| *child != pid);
+        running.tell_of_children()
     }
 
     /// Stops the server in good order and removes everything.
@@ -332,8 +350,9 @@ impl Place {
             "logging_collector = off".to_string(),
         ];
         if !options.durable {
-            let off = ["fsync = off", "synchronous_commit = off", "full_page_writes = off"];
-            lines.extend(off.map(String::from));
+            // Not synchronous_commit = off: then a commit may be lost when the server crashes, which tests
+            // provoke, and without fsync it gains nothing.
+            lines.extend(["fsync = off", "full_page_writes = off"].map(String::from));
         }
         lines.extend(options.settings.iter().cloned());
         format!("\n{}\n", lines.join("\n"))
@@ -418,6 +437,12 @@ impl Place {
 }
 
 impl Running {
+    fn tell_of_children(&mut self) -> Result<(), ClusterError> {
+        self.watchdog
+            .others(&self.children)
+            .map_err(failed("telling the watchdog of a child process"))
+    }
+
     async fn shut_down(&mut self, how: Shutdown) -> Result<(), ClusterError> {
         let doing = "stopping the throw-away server";
         let Some(server) = &mut self.server else { return Ok(()) };
@@ -456,12 +481,7 @@ pub fn send(signal: &str, pid: u32) -> io::Result<()> {
 
 async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
-    config
-        .host("127.0.0.1")
-        .port(port)
-        .user("postgres")
-        .dbname(database)
-        .application_name("demo");
+    config.host("127.0.0.1").port(port).user("postgres").dbname(database).application_name("demo");
     let (client, connection) = config.connect(NoTls).await?;
     // Ends with the client or the server; whoever uses the client sees the error.
     tokio::spawn(connection);
@@ -486,7 +506,8 @@ fn free_port() -> Option<u16> {
     TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
 }
 
-fn tail(text: &str, lines: usize) -> String {
+/// The last lines of a text.
+pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

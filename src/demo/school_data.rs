@@ -68,7 +68,13 @@ const COUNTRIES: [Country; 4] = [
             ("Lancaster", "Lancashire", "LA"),
             ("St Albans", "Hertfordshire", "AL"),
         ],
-        kinds: &["Primary School", "Academy", "C of E Primary School", "High School", "Junior School"],
+        kinds: &[
+            "Primary School",
+            "Academy",
+            "C of E Primary School",
+            "High School",
+            "Junior School",
+        ],
         domain: "sch.uk",
         share: 70,
     },
@@ -105,12 +111,40 @@ const COUNTRIES: [Country; 4] = [
 ];
 
 const NAMES: [&str; 24] = [
-    "St Mary's", "Oakfield", "Riverside", "Hillcrest", "All Saints'", "Brookside", "Queen Elizabeth's",
-    "Meadow Lane", "Holy Trinity", "Ashgrove", "Northgate", "Kingsway", "Beechwood", "St Bríd's", "Castle View",
-    "Lakeside", "Elm Tree", "Westfield", "Ada Lovelace", "Heron Park", "Curie", "St John's", "Fairview", "Dr Grey's",
+    "St Mary's",
+    "Oakfield",
+    "Riverside",
+    "Hillcrest",
+    "All Saints'",
+    "Brookside",
+    "Queen Elizabeth's",
+    "Meadow Lane",
+    "Holy Trinity",
+    "Ashgrove",
+    "Northgate",
+    "Kingsway",
+    "Beechwood",
+    "St Bríd's",
+    "Castle View",
+    "Lakeside",
+    "Elm Tree",
+    "Westfield",
+    "Ada Lovelace",
+    "Heron Park",
+    "Curie",
+    "St John's",
+    "Fairview",
+    "Dr Grey's",
 ];
 const STREETS: [&str; 8] = [
-    "Church Lane", "School Road", "Station Road", "High Street", "Mill Lane", "Park Avenue", "The Green", "Elm Drive",
+    "Church Lane",
+    "School Road",
+    "Station Road",
+    "High Street",
+    "Mill Lane",
+    "Park Avenue",
+    "The Green",
+    "Elm Drive",
 ];
 const DEPARTMENTS: [&str; 4] = ["Computing", "Mathematics", "Science", "Library"];
 const CREATOR_ROLES: [&str; 3] = ["Teacher", "Head of department", "Administrator"];
@@ -128,7 +162,8 @@ impl SchoolData {
     /// So many schools, each with an owner who created it, and on average one other role.
     pub fn batch(&mut self, schools: u32) -> Batch {
         let mut batch = Batch::default();
-        let mut teachers: Vec<String> = Vec::new();
+        // A teacher of an earlier school: some teach at several, but have one role in each.
+        let mut elsewhere: Option<String> = None;
         while batch.school_count < schools as usize {
             let creator = self.uuid();
             // Somebody whose first attempt was rejected tries again.
@@ -139,6 +174,7 @@ impl SchoolData {
             self.role(&mut batch, &creator, &school, OWNER, created);
             batch.people.push(creator);
 
+            let mut here = None;
             for _ in 0..self.random.u32(0..=2) {
                 if self.one_in(5) {
                     let student = self.uuid();
@@ -146,22 +182,18 @@ impl SchoolData {
                     batch.student_count += 1;
                     continue;
                 }
-                // Some teach at several schools, but have one role in each.
-                let teacher = match teachers.pop() {
-                    Some(known) if self.one_in(10) => known,
-                    _ => {
+                let teacher = match self.one_in(10).then(|| elsewhere.take()).flatten() {
+                    Some(known) => known,
+                    None => {
                         let new = self.uuid();
                         batch.people.push(new.clone());
                         new
                     }
                 };
                 self.role(&mut batch, &teacher, &school, TEACHER, created);
-                teachers.push(teacher);
+                here = Some(teacher);
             }
-            // Whoever is still in the list may be taken for the next school, not for this one again.
-            if teachers.len() > 1 {
-                teachers.drain(..1);
-            }
+            elsewhere = here.or(elsewhere);
         }
         batch
     }
@@ -175,8 +207,11 @@ impl SchoolData {
         let title = self.pick(&NAMES);
         let created = self.moment();
         let updated = created + i64::from(self.random.u32(..)) * 1_000;
-        let website =
-            format!("https://www.{}{number}.{}", title.to_lowercase().replace(|c: char| !c.is_ascii_lowercase(), ""), country.domain);
+        let website = format!(
+            "https://www.{}{number}.{}",
+            title.to_lowercase().replace(|c: char| !c.is_ascii_lowercase(), ""),
+            country.domain
+        );
         let in_us = country.code == "US";
         let known_to = |code: &str| country.code == code;
         let house = self.random.u32(1..200);
@@ -187,10 +222,15 @@ impl SchoolData {
             .value(&self.name(title, country, town))
             .optional((self.one_in(2) && known_to("GB")).then(|| (100_000 + number).to_string()))
             .value(&format!("{house} {street}"))
-            .optional(self.one_in(4).then(|| if self.one_in(3) { String::new() } else { format!("{town} East") }))
+            .optional(
+                self.one_in(4)
+                    .then(|| if self.one_in(3) { String::new() } else { format!("{town} East") }),
+            )
             .value(&if self.one_in(100) { format!(" {town} ") } else { town.to_string() })
             .optional((!self.one_in(8)).then(|| area.to_string()))
-            .optional((!self.one_in(20)).then(|| format!("{postal}{} {}AB", house % 20, number % 9 + 1)))
+            .optional(
+                (!self.one_in(20)).then(|| format!("{postal}{} {}AB", house % 20, number % 9 + 1)),
+            )
             .value(country.code)
             .optional((!rejected && !self.one_in(4)).then(|| timestamp(updated)))
             .value(&timestamp(created))
@@ -203,17 +243,33 @@ impl SchoolData {
             .optional((!self.one_in(3)).then(|| self.pick(&CREATOR_ROLES).to_string()))
             .optional(rejected.then(|| timestamp(updated)))
             .value(&website)
-            .optional((!self.one_in(50)).then(|| if self.one_in(6) { "1" } else { "0" }.to_string()))
+            .optional(
+                (!self.one_in(50)).then(|| if self.one_in(6) { "1" } else { "0" }.to_string()),
+            )
             .optional(in_us.then(|| format!("{town} School District")))
             .optional(in_us.then(|| format!("{:07}", 4_100_000 + number)))
-            .optional(known_to("IE").then(|| format!("{:05}{}", 10_000 + number, char::from(b'A' + (number % 26) as u8))))
-            .value(&format!("{:02}-{:02}-{:02}", number / 10_000, number / 100 % 100, number % 100));
+            .optional(known_to("IE").then(|| {
+                format!("{:05}{}", 10_000 + number, char::from(b'A' + (number % 26) as u8))
+            }))
+            .value(&format!(
+                "{:02}-{:02}-{:02}",
+                number / 10_000,
+                number / 100 % 100,
+                number % 100
+            ));
         batch.schools.push_str(&line.end());
         batch.school_count += 1;
         (id, created)
     }
 
-    fn role(&mut self, batch: &mut Batch, user: &str, school: &str, role: &str, school_created: i64) {
+    fn role(
+        &mut self,
+        batch: &mut Batch,
+        user: &str,
+        school: &str,
+        role: &str,
+        school_created: i64,
+    ) {
         let created = school_created + i64::from(self.random.u32(..)) * 500;
         let line = Line::default()
             .value(user)
@@ -233,7 +289,9 @@ impl SchoolData {
         };
         match self.random.u32(..100) {
             // Salesforce's names end after 80 characters.
-            0 => format!("{name} and Nursery, a Voluntary Aided Member of the {town} and District Learning Partnership"),
+            0 => format!(
+                "{name} and Nursery, a Voluntary Aided Member of the {town} and District Learning Partnership"
+            ),
             1 => format!("{name} "),
             2 => format!("\t{name}"),
             3..40 => format!("{name}, {town}"),
@@ -254,8 +312,8 @@ impl SchoolData {
 
     /// Microseconds since 1970.
     fn moment(&mut self) -> i64 {
-        let second = FIRST_DAY + self.random.i64(..DAYS * 86_400);
-        second * 1_000_000 + self.random.i64(..1_000_000)
+        let second = FIRST_DAY + self.random.i64(0..DAYS * 86_400);
+        second * 1_000_000 + self.random.i64(0..1_000_000)
     }
 
     fn one_in(&mut self, many: u32) -> bool {
@@ -330,7 +388,11 @@ mod tests {
         assert_eq!(one.school_count, 300);
         assert_eq!(one.schools.lines().count(), 300);
         assert_eq!(one.roles.lines().count(), one.role_count);
-        assert!(one.schools.lines().all(|line| line.split('\t').count() == SCHOOL_COLUMNS.split(',').count()));
+        assert!(
+            one.schools
+                .lines()
+                .all(|line| line.split('\t').count() == SCHOOL_COLUMNS.split(',').count())
+        );
     }
 
     #[test]

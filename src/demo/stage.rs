@@ -46,7 +46,7 @@ impl Stage {
 
     /// What another program said.
     pub fn said(&self, text: &str) {
-        for line in text.lines() {
+        for line in text.lines().map(str::trim_end) {
             put(&format!("{INDENT}{} {line}", self.paint(DIM, "|")));
         }
     }
@@ -85,6 +85,24 @@ fn line(what: &str, figure: &str) -> String {
     format!("{what} {figure:>room$}")
 }
 
+/// A long line, broken between words.
+pub fn wrapped(text: &str) -> String {
+    let room = WIDTH - INDENT.len() - "| ".len();
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_string());
+        }
+    }
+    lines.join("\n")
+}
+
 /// `12345` as people write it.
 pub fn count(number: impl TryInto<i128>) -> String {
     let digits = number.try_into().unwrap_or_default().to_string();
@@ -121,6 +139,14 @@ mod tests {
     fn figures_end_in_one_column() {
         assert_eq!(line("rows", "3,000").len(), line("milliseconds", "1.5 ms").len());
         assert!(line(&"x".repeat(100), "3").ends_with("x 3"));
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let text = wrapped(&"word ".repeat(20));
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.lines().all(|line| line.len() <= WIDTH - 6));
+        assert_eq!(wrapped(""), "");
     }
 
     #[test]
