@@ -58,7 +58,9 @@ impl Applied {
 
     /// How many target rows were written.
     pub fn written(&self) -> u64 {
-        self.count(|outcome| matches!(outcome, Outcome::Updated | Outcome::Inserted | Outcome::Deleted))
+        self.count(|outcome| {
+            matches!(outcome, Outcome::Updated | Outcome::Inserted | Outcome::Deleted)
+        })
     }
 }
 
@@ -158,7 +160,8 @@ pub async fn arrived_keys(
     awaits: &str,
     keys: &[String],
 ) -> Result<Vec<String>, Failure> {
-    let known = all.iter().flat_map(|statements| &statements.arrived).find(|(what, _)| what == awaits);
+    let known =
+        all.iter().flat_map(|statements| &statements.arrived).find(|(what, _)| what == awaits);
     let Some((_, sql)) = known else {
         // Nothing in this mapping waits for it (any more): let the keys be looked at again.
         return Ok(keys.to_vec());
@@ -177,7 +180,9 @@ fn outcome(route: &Route, row: &Row) -> (String, Outcome) {
             awaits: Route::awaits_sfid(&parent.object),
             key: row.get("parent_key"),
         },
-        ("waits", None) => Outcome::Waits { awaits: route.awaits_row(), key: row.get("parent_key") },
+        ("waits", None) => {
+            Outcome::Waits { awaits: route.awaits_row(), key: row.get("parent_key") }
+        }
         (other, _) => unreachable!("the statement returns no outcome {other:?}"),
     };
     (row.get("key"), outcome)
@@ -215,7 +220,11 @@ fn gated(route: &Route) -> String {
     };
     format!(
         "batch as materialized (\nselect b.*, {gate} as parent\nfrom rows from ({}) as b ({})\n)",
-        arrays.iter().map(|array| format!("pg_catalog.unnest({array})")).collect::<Vec<_>>().join(", "),
+        arrays
+            .iter()
+            .map(|array| format!("pg_catalog.unnest({array})"))
+            .collect::<Vec<_>>()
+            .join(", "),
         names.join(", ")
     )
 }
@@ -367,9 +376,9 @@ fn leave(route: &Route) -> Option<String> {
         (false, OnDelete::Keep) => {
             Some(format!("select t.{external_id}::text\nfrom {target} as t\nwhere {keys}"))
         }
-        (false, OnDelete::Delete) => {
-            Some(format!("delete from {target} as t\nwhere {keys}\nreturning t.{external_id}::text"))
-        }
+        (false, OnDelete::Delete) => Some(format!(
+            "delete from {target} as t\nwhere {keys}\nreturning t.{external_id}::text"
+        )),
     }
 }
 
@@ -389,7 +398,10 @@ fn arrived(route: &Route) -> Vec<(String, String)> {
     });
     let object = &route.object;
     let own = object.update_only.then(|| {
-        (route.awaits_row(), there(&object.target, &object.external_id, &route.external_id_type, ""))
+        (
+            route.awaits_row(),
+            there(&object.target, &object.external_id, &route.external_id_type, ""),
+        )
     });
     parents.chain(own).collect()
 }

@@ -86,7 +86,9 @@ async fn open(
 ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), tokio_postgres::Error> {
     let (client, notices) = source.listener().await?;
     let arm_timeout = ARM_TIMEOUT.as_millis();
-    client.batch_execute(&format!("set lock_timeout = '{arm_timeout}ms'; listen {CHANNEL}")).await?;
+    client
+        .batch_execute(&format!("set lock_timeout = '{arm_timeout}ms'; listen {CHANNEL}"))
+        .await?;
     Ok((client, notices))
 }
 
@@ -186,12 +188,17 @@ fn pass_on(
     unknown: &mut BTreeMap<Malformed, u64>,
 ) {
     match Notice::decode(notice.payload()) {
-        Ok(notice) => tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung"),
+        Ok(notice) => {
+            tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung")
+        }
         Err(kind) => {
             let count = unknown.entry(kind).or_default();
             *count += 1;
             if *count == 1 {
-                tracing::warn!(?kind, "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others");
+                tracing::warn!(
+                    ?kind,
+                    "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others"
+                );
             }
         }
     }

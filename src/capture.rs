@@ -1,7 +1,7 @@
 //! Renders the capture triggers, compares them with what is installed, and installs what differs.
 //!
 //! Promise: a table whose triggers are right is not touched, and a busy table is never queued up behind
-//! our DDL: each attempt gives way after [`LOCK_TIMEOUT`].
+//! our DDL: each attempt gives way after `LOCK_TIMEOUT`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -54,7 +54,9 @@ impl fmt::Display for NotifyMode {
 impl NotifyMode {
     /// The mode that the installed triggers have, as `schoolbell.notify_mode()` tells it.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Always, Self::Doorbell, Self::Never].into_iter().find(|mode| mode.to_string() == text)
+        [Self::Always, Self::Doorbell, Self::Never]
+            .into_iter()
+            .find(|mode| mode.to_string() == text)
     }
 }
 
@@ -212,7 +214,8 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 
 fn function_name(capture: &Capture) -> String {
     let TableName { schema, table } = &capture.table;
-    let concerns = capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
+    let concerns =
+        capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
     short(&format!("capture_{schema}_{table}{concerns}"))
 }
 
@@ -321,25 +324,35 @@ pub async fn deviations(
 
 /// The SQL that mends the deviations, one transaction per table.
 pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, String)> {
-    let tables: BTreeSet<&str> = deviations.iter().map(|deviation| deviation.table.as_str()).collect();
+    let tables: BTreeSet<&str> =
+        deviations.iter().map(|deviation| deviation.table.as_str()).collect();
     tables
         .into_iter()
         .map(|plain| {
             let rendered = wanted.iter().find(|rendered| rendered.table.plain() == plain);
-            let table = rendered
-                .map_or_else(|| TableName::parse(plain, "public"), |rendered| rendered.table.clone());
+            let table = rendered.map_or_else(
+                || TableName::parse(plain, "public"),
+                |rendered| rendered.table.clone(),
+            );
             let mut sql: Vec<String> = deviations
                 .iter()
                 .filter(|deviation| deviation.table == plain && deviation.what == "not needed")
-                .map(|deviation| format!("drop trigger if exists {} on {table}", ident(&deviation.trigger)))
+                .map(|deviation| {
+                    format!("drop trigger if exists {} on {table}", ident(&deviation.trigger))
+                })
                 .collect();
             if let Some(rendered) = rendered {
-                sql.extend(rendered.functions.iter().map(|function| function.trim_end().to_string()));
+                sql.extend(
+                    rendered.functions.iter().map(|function| function.trim_end().to_string()),
+                );
                 for trigger in &rendered.triggers {
                     let name = ident(&trigger.name);
                     sql.push(trigger.sql.clone());
                     sql.push(format!("alter table {table} enable always trigger {name}"));
-                    sql.push(format!("comment on trigger {name} on {table} is '{}'", trigger.fingerprint));
+                    sql.push(format!(
+                        "comment on trigger {name} on {table} is '{}'",
+                        trigger.fingerprint
+                    ));
                 }
                 for function in rendered.functions.iter().filter_map(|sql| function_of(sql)) {
                     sql.push(format!("revoke all on function {function} from public"));
@@ -384,7 +397,10 @@ fn given_way(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
-async fn blockers_of(source: &Session, table: &TableName) -> Result<Vec<String>, tokio_postgres::Error> {
+async fn blockers_of(
+    source: &Session,
+    table: &TableName,
+) -> Result<Vec<String>, tokio_postgres::Error> {
     let rows = source.query(BLOCKERS, &[&table.to_string()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

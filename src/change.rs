@@ -70,7 +70,13 @@ impl Position {
     }
 
     /// Moves on by what one claim saw. `late` and `fresh` are the ids it returned, in their order.
-    fn advance(&mut self, snapshot: &Snapshot, late: &[ChangeId], fresh: &[ChangeId], limit: usize) {
+    fn advance(
+        &mut self,
+        snapshot: &Snapshot,
+        late: &[ChangeId],
+        fresh: &[ChangeId],
+        limit: usize,
+    ) {
         for change in late {
             self.running.insert(change.xact, change.id);
         }
@@ -158,8 +164,18 @@ pub async fn acknowledge(
         .execute(
             &statement,
             &[
-                &xacts, &ids, &objects, &keys, &p.objects, &p.keys, &p.states, &p.awaits,
-                &p.awaits_keys, &p.reasons, &p.sqlstates, &p.remedies,
+                &xacts,
+                &ids,
+                &objects,
+                &keys,
+                &p.objects,
+                &p.keys,
+                &p.states,
+                &p.awaits,
+                &p.awaits_keys,
+                &p.reasons,
+                &p.sqlstates,
+                &p.remedies,
             ],
         )
         .await?;

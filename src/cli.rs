@@ -13,8 +13,10 @@ use crate::logging::LogFormat;
 /// Triggers on the source tables record each change; `schoolbell run` applies them to Heroku Connect's tables.
 #[derive(Debug, Parser)]
 #[command(name = "schoolbell", version, disable_help_subcommand = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done; 1 done, something needs attention; 2 could not do it.\n\
-                        Try it without any database: schoolbell demo")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 done, something needs attention; 2 could not do it.\n\
+                        Try it without any database: schoolbell demo"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -39,7 +41,13 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "SCHOOLBELL_MAPPING")]
     pub mapping: Option<PathBuf>,
     /// How log lines look
-    #[arg(long, global = true, value_name = "FORMAT", env = "SCHOOLBELL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "SCHOOLBELL_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -110,7 +118,9 @@ pub enum Command {
     #[command(after_help = "Example: schoolbell demo --stay")]
     Demo(DemoOptions),
     /// Print shell completions
-    #[command(after_help = "Example: schoolbell completions bash > /etc/bash_completion.d/schoolbell")]
+    #[command(
+        after_help = "Example: schoolbell completions bash > /etc/bash_completion.d/schoolbell"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

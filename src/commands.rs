@@ -60,7 +60,12 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "schoolbell",
+                &mut std::io::stdout(),
+            );
             Ok(Outcome::Clean)
         }
     }
@@ -120,7 +125,10 @@ fn reason(error: tokio_postgres::Error) -> anyhow::Error {
 
 /// Prints a report for a machine.
 fn print_json(report: &impl serde::Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(report).context("the report does not fit into JSON")?);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(report).context("the report does not fit into JSON")?
+    );
     Ok(())
 }
 

@@ -280,7 +280,8 @@ mod tests {
     fn neither_a_good_nor_a_bad_url_shows_its_password() {
         let good = parse("postgres://user:hunter2@host:5433/app").unwrap();
         assert_eq!(format!("{good}|{good:?}"), "app on host:5433|app on host:5433");
-        for bad in ["postgres://user:hunter2@host:port/app", "hunter2", "postgres://u:hunter2@/%zz"] {
+        for bad in ["postgres://user:hunter2@host:port/app", "hunter2", "postgres://u:hunter2@/%zz"]
+        {
             if let Err(error) = parse(bad) {
                 assert!(!error.0.contains("hunter2"), "{error}");
             }

@@ -71,7 +71,8 @@ impl Database {
         let (heard, hear) = mpsc::unbounded_channel();
         // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
         tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
+            {
                 if let AsyncMessage::Notification(notification) = message
                     && heard.send(notification).is_err()
                 {
@@ -88,7 +89,10 @@ impl Database {
         let connect = PooledConnect(self.tls.clone());
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(self.url.postgres.clone(), connect, config);
-        Pool::builder(manager).max_size(size).build().expect("a pool without time-outs needs no runtime")
+        Pool::builder(manager)
+            .max_size(size)
+            .build()
+            .expect("a pool without time-outs needs no runtime")
     }
 }
 

@@ -49,11 +49,8 @@ impl From<tokio_postgres::Error> for Failure {
         let Some(db) = error.as_db_error() else {
             return Self::Reconnect(chain(&error));
         };
-        let refusal = |remedy| Refusal {
-            sqlstate: db.code().code().to_string(),
-            reason: reason(db),
-            remedy,
-        };
+        let refusal =
+            |remedy| Refusal { sqlstate: db.code().code().to_string(), reason: reason(db), remedy };
         let state = db.code();
         match &state.code()[..2] {
             _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => {
@@ -78,7 +75,9 @@ impl From<tokio_postgres::Error> for Failure {
             "42" | "0A" | "3D" | "3F" | "XX" => {
                 Self::Blocked(refusal("make the mapping and the table fit each other again"))
             }
-            "22" => Self::Dead(refusal("mend the value in the source row, or the type of the column")),
+            "22" => {
+                Self::Dead(refusal("mend the value in the source row, or the type of the column"))
+            }
             "23" => Self::Dead(refusal("mend the source row, or the constraint in the target")),
             _ => Self::Dead(refusal("ask whoever owns the trigger or rule that refused the row")),
         }

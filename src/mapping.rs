@@ -146,11 +146,7 @@ pub struct Finding {
 impl Finding {
     /// A finding about a field or setting of an object.
     pub fn of(object: &str, field: &str, problem: impl Into<String>) -> Self {
-        Self {
-            object: Some(object.into()),
-            field: Some(field.into()),
-            problem: problem.into(),
-        }
+        Self { object: Some(object.into()), field: Some(field.into()), problem: problem.into() }
     }
 
     /// A finding about an object as a whole.
@@ -505,7 +501,9 @@ mod tests {
             "version = 2\n[object.a]\nsource='t'\nkey='id'\ntarget='x'\nexternal_id='e'\nupdate_only=true\n\
              on_delete='delete'\n[object.a.fields]\nsfid='b'\n[[object.a.parents]]\nobject='b'\nkey='c'\n",
         );
-        for part in ["version 1", "sfid: belongs to Heroku Connect", "must not delete", "no object b"] {
+        for part in
+            ["version 1", "sfid: belongs to Heroku Connect", "must not delete", "no object b"]
+        {
             assert!(message.contains(part), "{part} is not in {message}");
         }
     }

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_told_apart_by_kind() {
-        let good = r#"{"v":1,"table":"public.schools","op":"UPDATE","xact":"42","at":1700000000000000}"#;
+        let good =
+            r#"{"v":1,"table":"public.schools","op":"UPDATE","xact":"42","at":1700000000000000}"#;
         assert_eq!(Notice::decode(good).map(|notice| notice.table), Ok("public.schools".into()));
         assert_eq!(Notice::decode("ping"), Err(Malformed::Unreadable));
         assert_eq!(Notice::decode(&good.replace("\"v\":1", "\"v\":2")), Err(Malformed::Version));

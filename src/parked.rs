@@ -36,12 +36,17 @@ impl Parking {
     /// Adds a key if its outcome is one that is parked; true if it was.
     pub fn add(&mut self, object: &str, key: &str, outcome: &Outcome) -> bool {
         let (state, awaits, reason, refusal) = match outcome {
-            Outcome::Waits { awaits, key } => {
-                ("waiting", Some((awaits.clone(), key.clone())), format!("waits for {awaits} {key}"), None)
-            }
+            Outcome::Waits { awaits, key } => (
+                "waiting",
+                Some((awaits.clone(), key.clone())),
+                format!("waits for {awaits} {key}"),
+                None,
+            ),
             Outcome::Retries(refusal) => ("retrying", None, refusal.reason.clone(), Some(refusal)),
             Outcome::Dead(refusal) => ("dead", None, refusal.reason.clone(), Some(refusal)),
-            Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => return false,
+            Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => {
+                return false;
+            }
         };
         let (awaits, awaits_key) = awaits.unzip();
         self.objects.push(object.into());

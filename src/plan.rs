@@ -167,7 +167,8 @@ pub async fn source_side(
         }
         for field in &object.fields {
             let sql = format!("select {} from {} as source", field.value.sql(), object.source);
-            if let Some(oid) = expression(source, object, &field.column, &sql, &mut findings).await?
+            if let Some(oid) =
+                expression(source, object, &field.column, &sql, &mut findings).await?
             {
                 value_types.insert((object.name.clone(), field.column.clone()), oid);
             }
@@ -187,7 +188,10 @@ pub async fn source_side(
             findings.push(Finding::of(
                 object,
                 "touched_by",
-                format!("keys of {} must use a column of the changed row, as changed.COLUMN", capture.table.plain()),
+                format!(
+                    "keys of {} must use a column of the changed row, as changed.COLUMN",
+                    capture.table.plain()
+                ),
             ));
         }
     }
@@ -284,7 +288,10 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         findings.push(Finding::of(
             &object.name,
             "source",
-            format!("{} has no primary key, which a replay needs for its order", table.name.plain()),
+            format!(
+                "{} has no primary key, which a replay needs for its order",
+                table.name.plain()
+            ),
         ));
     }
 }
@@ -358,7 +365,10 @@ fn check_target(
         findings.push(Finding::of(
             name,
             "target",
-            format!("{} has no column sfid: it is not a table that Heroku Connect maps", table.name.plain()),
+            format!(
+                "{} has no column sfid: it is not a table that Heroku Connect maps",
+                table.name.plain()
+            ),
         ));
     }
     if let Some(external_id) = table.column(&object.external_id)
@@ -412,7 +422,10 @@ async fn clashes(
         findings.push(Finding::of(
             &object.name,
             &field.column,
-            format!("the value is {from}, the column is {}; convert it with {{ sql = … }}", to.type_name),
+            format!(
+                "the value is {from}, the column is {}; convert it with {{ sql = … }}",
+                to.type_name
+            ),
         ));
     }
     Ok(findings)
@@ -480,7 +493,8 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
             mapping.objects.iter().filter(|object| object.source == *name).collect();
         if !readers.is_empty() {
             let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
-            let watched = watched(table, |column| readers.iter().any(|object| uses(object, column)));
+            let watched =
+                watched(table, |column| readers.iter().any(|object| uses(object, column)));
             captures.push(Capture { table: name.clone(), concerns: None, keys, watched });
         }
     }
@@ -489,7 +503,8 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
             let table = &tables[&touch.table];
             let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
             let watched = watched(table, |column| {
-                changed_mentions(&touch.keys, column) || touch.columns.iter().any(|name| name == column)
+                changed_mentions(&touch.keys, column)
+                    || touch.columns.iter().any(|name| name == column)
             });
             let concerns = Some(object.name.clone());
             captures.push(Capture { table: touch.table.clone(), concerns, keys, watched });
@@ -520,7 +535,8 @@ fn uses(object: &Object, column: &str) -> bool {
         Value::Column(name) => name == column,
         Value::Sql(sql) => mentions(sql, column),
     };
-    let winner = object.winner.iter().flat_map(|winner| winner.prefer.iter().chain([&winner.order]));
+    let winner =
+        object.winner.iter().flat_map(|winner| winner.prefer.iter().chain([&winner.order]));
     object.key == column
         || object.fields.iter().any(|field| value_uses(&field.value))
         || object.parents.iter().any(|parent| value_uses(&parent.key))
@@ -540,7 +556,8 @@ fn whole_row(sql: &str) -> bool {
 fn changed_mentions(sql: &str, column: &str) -> bool {
     words(sql, "changed").any(|rest| {
         let rest = rest.trim_start().strip_prefix('.').unwrap_or_default().trim_start();
-        rest.starts_with(&ident(column)) || words(rest, column).any(|after| after.len() + column.len() == rest.len())
+        rest.starts_with(&ident(column))
+            || words(rest, column).any(|after| after.len() + column.len() == rest.len())
     })
 }
 
@@ -553,7 +570,9 @@ fn words<'a>(sql: &'a str, word: &str) -> impl Iterator<Item = &'a str> {
     let folded = sql.to_ascii_lowercase();
     let word = word.to_ascii_lowercase();
     let part_of_word = |character: Option<char>| {
-        character.is_some_and(|character| character.is_alphanumeric() || character == '_' || character == '$')
+        character.is_some_and(|character| {
+            character.is_alphanumeric() || character == '_' || character == '$'
+        })
     };
     let places: Vec<usize> = folded
         .match_indices(&word)

@@ -63,7 +63,11 @@ pub async fn project(
 }
 
 /// Finds out which keys are wanted, without reading their rows.
-pub async fn resolve(source: &Client, statement: &str, wanted: &Wanted) -> Result<Vec<String>, Failure> {
+pub async fn resolve(
+    source: &Client,
+    statement: &str,
+    wanted: &Wanted,
+) -> Result<Vec<String>, Failure> {
     let statement = source.prepare_cached(statement).await?;
     let rows = source.query(&statement, &parameters(wanted)).await?;
     Ok(rows.iter().map(|row| row.get("key")).collect())
@@ -84,7 +88,9 @@ pub fn statement(route: &Route) -> String {
     let mut sql = format!("with wanted (key) as materialized (\n{}\n)", wanted(route));
     match &route.object.winner {
         None => {
-            let row = row(route, "");
+            // `offset 0` keeps the planner from reading the whole table instead of the wanted rows, which
+            // would also compute the values of rows that nobody asked for, and fail with the worst of them.
+            let row = row(route, "") + "\noffset 0";
             sql.push_str(&format!(
                 "\nselect {}\nfrom wanted\nleft join lateral (\n{row}\n) as r on true\norder by wanted.key",
                 outer(route)
@@ -134,9 +140,13 @@ pub fn statement(route: &Route) -> String {
 /// The keys: those that are named, and those that changes of other tables touch.
 fn wanted(route: &Route) -> String {
     let key_type = &route.key_type;
-    let mut parts = vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];
+    let mut parts =
+        vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];
     for touch in &route.touches {
-        parts.push(format!("select k.key::{key_type} from ({}) as k (key) where k.key is not null", touch.keys));
+        parts.push(format!(
+            "select k.key::{key_type} from ({}) as k (key) where k.key is not null",
+            touch.keys
+        ));
     }
     parts.join("\nunion\n")
 }
@@ -168,7 +178,10 @@ fn inner(route: &Route) -> String {
             Form::Text(_) => {
                 format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '') as f{index}")
             }
-            Form::Time => format!("pg_catalog.date_trunc('second', {value}::{}) as f{index}", column.type_name),
+            Form::Time => format!(
+                "pg_catalog.date_trunc('second', {value}::{}) as f{index}",
+                column.type_name
+            ),
             Form::Plain => format!("{value}::{} as f{index}", column.type_name),
         });
     }
@@ -186,7 +199,11 @@ fn outer(route: &Route) -> String {
         format!("wanted.key::text::{} as external_id", route.external_id_type),
     ];
     for (index, column) in route.columns.iter().enumerate() {
-        list.push(format!("{}::{} as f{index}", cut(column, &format!("r.f{index}")), column.type_name));
+        list.push(format!(
+            "{}::{} as f{index}",
+            cut(column, &format!("r.f{index}")),
+            column.type_name
+        ));
     }
     for (index, parent) in route.parents.iter().enumerate() {
         list.push(format!("r.p{index}::{} as p{index}", parent.type_name));

@@ -127,7 +127,10 @@ pub async fn create(
 }
 
 /// Stores a walk through the target's rows, to find those whose source is gone.
-pub async fn create_target_walk(source: &impl GenericClient, route: &Route) -> Result<i64, Failure> {
+pub async fn create_target_walk(
+    source: &impl GenericClient,
+    route: &Route,
+) -> Result<i64, Failure> {
     insert(source, &route.object.name, "target", &Request::default(), 0).await
 }
 
@@ -139,8 +142,9 @@ async fn insert(
     total: i64,
 ) -> Result<i64, Failure> {
     let Request { keys, since, missing, limit, rate } = request;
-    let row =
-        source.query_one(CREATE, &[&object, &walk, keys, since, missing, limit, rate, &total]).await?;
+    let row = source
+        .query_one(CREATE, &[&object, &walk, keys, since, missing, limit, rate, &total])
+        .await?;
     Ok(row.get("id"))
 }
 
@@ -153,7 +157,11 @@ pub async fn count(
     if let Some(keys) = &request.keys {
         return Ok(keys.len() as i64);
     }
-    let sql = format!("select count(*) from {} as source where {}", route.object.source, wanted(route, 1));
+    let sql = format!(
+        "select count(*) from {} as source where {}",
+        route.object.source,
+        wanted(route, 1)
+    );
     Ok(source.query_one(&sql, &[&request.since]).await?.get(0))
 }
 
@@ -212,8 +220,9 @@ async fn source_page(
     let columns: Vec<String> =
         route.primary_key.iter().map(|(name, _)| format!("source.{}", ident(name))).collect();
     let casts = (1..).zip(&route.primary_key);
-    let values: Vec<String> =
-        casts.map(|(place, (_, type_name))| format!("($1::text[])[{place}]::{type_name}")).collect();
+    let values: Vec<String> = casts
+        .map(|(place, (_, type_name))| format!("($1::text[])[{place}]::{type_name}"))
+        .collect();
     let (columns, values) = (columns.join(", "), values.join(", "));
     let after = match &job.position {
         Some(_) => format!("({columns}) > ({values})"),
@@ -268,7 +277,8 @@ fn wanted(route: &Route, since: usize) -> String {
         // Without such a column a request with a time is refused; the parameter must be there all the same.
         None => format!("${since}::timestamptz is null"),
     };
-    let filter = route.object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
+    let filter =
+        route.object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
     format!("{changed}{filter} and source.{} is not null", ident(&route.object.key))
 }
 
@@ -284,8 +294,16 @@ pub async fn progress(
         .execute(
             &statement,
             &[
-                &page.job.id, &page.position, &p.done, &p.written, &p.equal, &p.waiting, &p.dead,
-                &p.deleted, &p.kept, &page.last,
+                &page.job.id,
+                &page.position,
+                &p.done,
+                &p.written,
+                &p.equal,
+                &p.waiting,
+                &p.dead,
+                &p.deleted,
+                &p.kept,
+                &page.last,
             ],
         )
         .await?;

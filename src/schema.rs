@@ -35,7 +35,8 @@ impl Version {
         match self {
             Self::Current(_) => None,
             Self::Missing => Some(
-                "the source database has no schema schoolbell; run `schoolbell migrate` first".into(),
+                "the source database has no schema schoolbell; run `schoolbell migrate` first"
+                    .into(),
             ),
             Self::Older(version) => Some(format!(
                 "schema schoolbell has version {version}, this program needs {}; run `schoolbell migrate`",

@@ -143,11 +143,9 @@ impl Ground {
         let deviations = capture::deviations(&*source_session, &wanted)
             .await
             .map_err(|error| unreachable(&source_name, &error))?;
-        advice.extend(
-            deviations
-                .iter()
-                .map(|deviation| format!("{deviation}: changes may be missed; run `schoolbell migrate`")),
-        );
+        advice.extend(deviations.iter().map(|deviation| {
+            format!("{deviation}: changes may be missed; run `schoolbell migrate`")
+        }));
         let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
         Ok(Self { source, target, lanes, mode, advice })
     }
@@ -251,7 +249,7 @@ async fn attempt(
         Ok(session) => session,
         Err(error) => return Ok(Err(failure::chain(&error))),
     };
-    match become_writer(&session, pace, stop).await {
+    match become_writer(&session, pace, stop, drain).await {
         Ok(true) => {}
         Ok(false) => return Ok(Ok(Tally::default())),
         Err(error) => return Ok(Err(failure::chain(&error))),
@@ -261,7 +259,8 @@ async fn attempt(
     let (heard_sender, heard) = mpsc::unbounded_channel();
     let (wish, wishes) = watch::channel(None);
     let rings = ground.mode != NotifyMode::Never;
-    let objects = ground.routes().map(|route| route.object.name.as_str()).collect::<Vec<_>>().join(", ");
+    let objects =
+        ground.routes().map(|route| route.object.name.as_str()).collect::<Vec<_>>().join(", ");
     let mode = ground.mode;
     tracing::info!(objects, notify = %mode, "{}", if resumed { "going on as the writer" } else { "working as the writer" });
 
@@ -300,11 +299,12 @@ async fn attempt(
     Ok(ended)
 }
 
-/// Waits for the writer's lock; false when told to stop meanwhile.
+/// Waits for the writer's lock; false when told to stop meanwhile, or when draining is another's work.
 async fn become_writer(
     session: &Session,
     pace: &Pace,
     stop: &mut watch::Receiver<bool>,
+    drain: bool,
 ) -> Result<bool, tokio_postgres::Error> {
     let mut told = false;
     while !*stop.borrow() {
@@ -314,6 +314,13 @@ async fn become_writer(
         if !told {
             let holder = writer::holder(&**session).await?;
             let process = holder.and_then(|holder| holder.process).unwrap_or_default();
+            if drain {
+                tracing::info!(
+                    writer = process,
+                    "another process is the writer and applies what is due"
+                );
+                return Ok(false);
+            }
             tracing::info!(writer = process, "another process is the writer; standing by");
             told = true;
         }

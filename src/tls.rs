@@ -9,7 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// `sslmode`, in libpq's words.
@@ -120,16 +122,18 @@ impl Settings {
                 }
             }
             // Certificates of the system that do not parse are left out, as other clients do.
-            _ => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+            _ => {
+                _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)
+            }
         }
         Ok(roots)
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| Unusable(format!("cannot read certificates in {}: {error}", path.display())))
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
+        Unusable(format!("cannot read certificates in {}: {error}", path.display()))
+    })
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
@@ -191,13 +195,8 @@ impl ServerCertVerifier for AnyHostName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.0.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verdict =
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verdict {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

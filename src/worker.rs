@@ -191,7 +191,9 @@ impl Worker {
             } else if !claim || (drain && !self.reader.replays_later(claim).await?) {
                 return Ok(self.tally);
             } else {
-                self.rest.until_something_may_be_due(&self.pace, self.reader.next_page_at, stop).await;
+                self.rest
+                    .until_something_may_be_due(&self.pace, self.reader.next_page_at, stop)
+                    .await;
             }
         }
     }
@@ -269,7 +271,8 @@ impl Reader {
         if batch.changes.is_empty() && !batch.has_due {
             batch.page = self.next_page(&source, in_hand.page).await?;
             if let Some(page) = &batch.page
-                && let Some(index) = self.lanes.iter().position(|lane| lane.name() == page.job.object)
+                && let Some(index) =
+                    self.lanes.iter().position(|lane| lane.name() == page.job.object)
             {
                 wanted[index].keys.extend(page.keys.iter().cloned());
             }
@@ -304,12 +307,16 @@ impl Reader {
                 None if object.source.plain() == change.table => {
                     known = true;
                     match &keys {
-                        Some(keys) => wanted[index].keys.extend(keys.get(&object.key).and_then(text)),
+                        Some(keys) => {
+                            wanted[index].keys.extend(keys.get(&object.key).and_then(text))
+                        }
                         None => _ = batch.truncated.insert((index, true)),
                     }
                 }
                 Some(concerns) if *concerns == object.name => {
-                    for (touch, recorded) in lane.route.touches.iter().zip(&mut wanted[index].touches) {
+                    for (touch, recorded) in
+                        lane.route.touches.iter().zip(&mut wanted[index].touches)
+                    {
                         if touch.table == change.table {
                             known = true;
                             match &change.keys {
@@ -414,7 +421,9 @@ async fn project_lane(
                 all.absent.append(&mut projected.absent);
             }
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-            Err(Failure::Blocked(refusal)) => refused.extend(each(keys, &Outcome::Retries(refusal))),
+            Err(Failure::Blocked(refusal)) => {
+                refused.extend(each(keys, &Outcome::Retries(refusal)))
+            }
             Err(_) if keys.len() > 1 => {
                 parts.push(keys.split_off(keys.len() / 2));
                 parts.push(keys);
@@ -470,12 +479,14 @@ impl Writer {
         // Children leave before their parents, and come after them.
         for (index, lane) in self.lanes.iter().enumerate().rev() {
             let absent = &batch.projected[index].absent;
-            let left = apply::leave_rows(&transaction, &lane.route, &lane.statements, absent).await?;
+            let left =
+                apply::leave_rows(&transaction, &lane.route, &lane.statements, absent).await?;
             outcomes[index].extend(left);
         }
         for (index, lane) in self.lanes.iter().enumerate() {
             let rows = &batch.projected[index].rows;
-            let written = apply::write_rows(&transaction, &lane.route, &lane.statements, rows).await?;
+            let written =
+                apply::write_rows(&transaction, &lane.route, &lane.statements, rows).await?;
             outcomes[index].extend(written);
         }
         transaction.commit().await?;
@@ -498,15 +509,22 @@ impl Writer {
 
     /// Halves what is refused until the rows at fault stand alone: a few bad rows among thousands cost a
     /// few statements each, not one for every row.
-    async fn write_apart(&mut self, lane: &Lane, rows: &[Row]) -> Result<Vec<(String, Outcome)>, Failure> {
+    async fn write_apart(
+        &mut self,
+        lane: &Lane,
+        rows: &[Row],
+    ) -> Result<Vec<(String, Outcome)>, Failure> {
         let mut outcomes = Vec::new();
         let mut parts = vec![rows];
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
             let transaction = self.session.transaction().await?;
-            let written = apply::write_rows(&transaction, &lane.route, &lane.statements, part).await;
+            let written =
+                apply::write_rows(&transaction, &lane.route, &lane.statements, part).await;
             let written = match written {
                 Ok(written) => transaction.commit().await.map(|()| written).map_err(Failure::from),
-                Err(failure) => transaction.rollback().await.map_err(Failure::from).and(Err(failure)),
+                Err(failure) => {
+                    transaction.rollback().await.map_err(Failure::from).and(Err(failure))
+                }
             };
             match verdict(written, part.len())? {
                 Verdict::Through(written) => outcomes.extend(written),
@@ -515,7 +533,9 @@ impl Writer {
                     parts.extend([second, first]);
                 }
                 Verdict::All(outcome) => {
-                    outcomes.extend(part.iter().map(|row| (project::key(row).to_string(), outcome.clone())));
+                    outcomes.extend(
+                        part.iter().map(|row| (project::key(row).to_string(), outcome.clone())),
+                    );
                 }
             }
         }
@@ -534,7 +554,9 @@ impl Writer {
             let left = apply::leave_rows(&transaction, &lane.route, &lane.statements, part).await;
             let left = match left {
                 Ok(left) => transaction.commit().await.map(|()| left).map_err(Failure::from),
-                Err(failure) => transaction.rollback().await.map_err(Failure::from).and(Err(failure)),
+                Err(failure) => {
+                    transaction.rollback().await.map_err(Failure::from).and(Err(failure))
+                }
             };
             match verdict(left, part.len())? {
                 Verdict::Through(left) => outcomes.extend(left),
@@ -600,9 +622,15 @@ impl Acknowledger {
             let walk = match reads {
                 true if lane.route.object.update_only => continue,
                 true => resync::create_target_walk(&*transaction, &lane.route).await?,
-                false => resync::create(&*transaction, &lane.route, &resync::Request::default()).await?,
+                false => {
+                    resync::create(&*transaction, &lane.route, &resync::Request::default()).await?
+                }
             };
-            tracing::warn!(object = lane.name(), resync = walk, "its table was truncated; a replay finds what is gone");
+            tracing::warn!(
+                object = lane.name(),
+                resync = walk,
+                "its table was truncated; a replay finds what is gone"
+            );
         }
         let mut pause = None;
         if let Some(page) = &batch.page {
@@ -617,7 +645,11 @@ impl Acknowledger {
             };
             resync::progress(&transaction, page, &progress).await?;
             let writes = tally.written + tally.deleted;
-            pause = page.job.request.rate.map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
+            pause = page
+                .job
+                .request
+                .rate
+                .map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
         }
         transaction.commit().await?;
         Ok((tally, pause))
@@ -625,7 +657,8 @@ impl Acknowledger {
 }
 
 fn tally(batch: &Batch, applied: &[Applied]) -> Tally {
-    let count = |wanted: fn(&Outcome) -> bool| applied.iter().map(|lane| lane.count(wanted)).sum::<u64>();
+    let count =
+        |wanted: fn(&Outcome) -> bool| applied.iter().map(|lane| lane.count(wanted)).sum::<u64>();
     let keys: u64 = applied.iter().map(|lane| lane.keys.len() as u64).sum();
     let other: u64 = applied.iter().map(|lane| lane.outcomes.len() as u64).sum();
     let absent: u64 = batch.projected.iter().map(|part| part.absent.len() as u64).sum();
@@ -660,7 +693,11 @@ fn report(lane: &Lane, applied: &Applied) {
     let object = lane.name();
     let kept = applied.count(|outcome| *outcome == Outcome::Kept);
     if kept > 0 {
-        tracing::info!(object, kept, "target rows stay although their source is gone (on_delete = keep)");
+        tracing::info!(
+            object,
+            kept,
+            "target rows stay although their source is gone (on_delete = keep)"
+        );
     }
     let mut refused: HashMap<(&str, &str), u64> = HashMap::new();
     for (_, outcome) in &applied.outcomes {
@@ -671,7 +708,13 @@ fn report(lane: &Lane, applied: &Applied) {
         }
     }
     for ((sqlstate, remedy), keys) in refused {
-        tracing::warn!(object, keys, sqlstate, remedy, "rows are refused and parked: see `schoolbell parked list`");
+        tracing::warn!(
+            object,
+            keys,
+            sqlstate,
+            remedy,
+            "rows are refused and parked: see `schoolbell parked list`"
+        );
     }
     let written = applied.written();
     if written > 0 {
@@ -691,11 +734,7 @@ struct Rest {
 }
 
 impl Rest {
-    fn new(
-        heard: mpsc::UnboundedReceiver<Heard>,
-        wish: watch::Sender<Wish>,
-        rings: bool,
-    ) -> Self {
+    fn new(heard: mpsc::UnboundedReceiver<Heard>, wish: watch::Sender<Wish>, rings: bool) -> Self {
         Self { heard, wish, rings, wishes: 0, armed: false, deaf: true, last_work: Instant::now() }
     }
 

@@ -36,18 +36,19 @@ pub async fn take(target: &Session) -> Result<bool, tokio_postgres::Error> {
         return Ok(false);
     }
     let name = format!("schoolbell writer {} since {:.0}", process(), Timestamp::now());
-    target.query_one("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
+    target
+        .query_one("select pg_catalog.set_config('application_name', $1, false)", &[&name])
+        .await?;
     Ok(true)
 }
 
 /// Who is the writer, as the target sees it.
-pub async fn holder(
-    target: &impl GenericClient,
-) -> Result<Option<Holder>, tokio_postgres::Error> {
+pub async fn holder(target: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
     let (upper, lower) = (WRITER_LOCK >> 32, WRITER_LOCK & 0xffff_ffff);
     Ok(target.query_opt(HOLDER, &[&upper, &lower]).await?.map(|row| {
         let name = row.get::<_, Option<String>>("application_name").unwrap_or_default();
-        let told = name.strip_prefix("schoolbell writer ").and_then(|told| told.split_once(" since "));
+        let told =
+            name.strip_prefix("schoolbell writer ").and_then(|told| told.split_once(" since "));
         Holder {
             pid: row.get("pid"),
             process: told.map(|(process, _)| process.to_string()),

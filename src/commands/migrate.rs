@@ -9,14 +9,18 @@ use crate::{plan, schema, service};
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 
-pub async fn run(settings: &Settings, dry_run: bool, notify: Option<NotifyMode>) -> Result<Outcome> {
+pub async fn run(
+    settings: &Settings,
+    dry_run: bool,
+    notify: Option<NotifyMode>,
+) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let url = super::source_url(settings)?;
     let mut source = super::source_session(&url).await?;
     // Before anything is changed: a mapping that does not fit must leave the database as it is.
-    let source_side = plan::source_side(&*source, &mapping)
-        .await
-        .with_context(|| format!("the mapping does not fit the source database ({url}); nothing was changed"))?;
+    let source_side = plan::source_side(&*source, &mapping).await.with_context(|| {
+        format!("the mapping does not fit the source database ({url}); nothing was changed")
+    })?;
     if !dry_run {
         schema::lock(&source)
             .await
@@ -29,7 +33,8 @@ pub async fn run(settings: &Settings, dry_run: bool, notify: Option<NotifyMode>)
     }
     let installed = service::installed_mode(&source).await.map_err(super::reason)?;
     let mode = notify.or(installed).unwrap_or(NotifyMode::Doorbell);
-    let mode_sql = (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
+    let mode_sql =
+        (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
     let wanted = capture::render(&source_side.captures, mode);
     let deviations = capture::deviations(&*source, &wanted).await.map_err(super::reason)?;
     let ddl = capture::mend(&wanted, &deviations);

@@ -28,7 +28,9 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     if !config.enabled && !options.dry_run {
-        bail!("SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run");
+        bail!(
+            "SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run"
+        );
     }
     let ground = Ground::check(&config, &mapping).await?;
     for advice in &ground.advice {
@@ -39,7 +41,10 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     if let Some(lane) = lanes.iter().find(|lane| lane.route.object.since.is_none())
         && request.since.is_some()
     {
-        bail!("object {} has no `since` column in the mapping, so --since cannot be used", lane.route.object.name);
+        bail!(
+            "object {} has no `since` column in the mapping, so --since cannot be used",
+            lane.route.object.name
+        );
     }
     if options.dry_run {
         return dry_run(&ground, &lanes, &request, options.json).await;
@@ -108,12 +113,18 @@ fn time(text: &str) -> Result<Timestamp> {
         let now = Timestamp::now().to_zoned(utc);
         return Ok(now.checked_sub(age.abs()).context("too long ago")?.timestamp());
     }
-    bail!("--since {text:?} is no time; use 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h or 3d")
+    bail!(
+        "--since {text:?} is no time; use 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h or 3d"
+    )
 }
 
 /// A sleeping service should see the replay now, not at its next sweep.
 async fn ring(source: &Session) -> Result<()> {
-    let sql = format!("select pg_catalog.pg_notify('{}', {})", bell::CHANNEL, notice::retry_payload_sql());
+    let sql = format!(
+        "select pg_catalog.pg_notify('{}', {})",
+        bell::CHANNEL,
+        notice::retry_payload_sql()
+    );
     source.execute(&sql, &[]).await.map_err(super::reason)?;
     Ok(())
 }
@@ -173,7 +184,8 @@ impl Bars {
                 let style = ProgressStyle::with_template(
                     "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}",
                 );
-                let bar = ProgressBar::new(report.total.unsigned_abs()).with_prefix(report.object.clone());
+                let bar = ProgressBar::new(report.total.unsigned_abs())
+                    .with_prefix(report.object.clone());
                 let bar = self.all.add(bar);
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bars.push(bar);
@@ -193,7 +205,9 @@ impl Bars {
 }
 
 fn print(reports: &[Report]) {
-    let mut table = super::table(["object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds"]);
+    let mut table = super::table([
+        "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
+    ]);
     for report in reports {
         let seconds = match (report.started_at, report.finished_at) {
             (Some(_), Some(finished)) => {
@@ -201,7 +215,15 @@ fn print(reports: &[Report]) {
             }
             _ => report.state.clone(),
         };
-        let counts = [report.done, report.written, report.equal, report.waiting, report.dead, report.deleted, report.kept];
+        let counts = [
+            report.done,
+            report.written,
+            report.equal,
+            report.waiting,
+            report.dead,
+            report.deleted,
+            report.kept,
+        ];
         let row = std::iter::once(report.object.clone())
             .chain(counts.iter().map(i64::to_string))
             .chain([seconds]);
@@ -221,7 +243,12 @@ struct Forecast {
     waiting: u64,
 }
 
-async fn dry_run(ground: &Ground, lanes: &[&Lane], request: &Request, json: bool) -> Result<Outcome> {
+async fn dry_run(
+    ground: &Ground,
+    lanes: &[&Lane],
+    request: &Request,
+    json: bool,
+) -> Result<Outcome> {
     let mut forecasts = Vec::new();
     for lane in lanes {
         forecasts.push(forecast(ground, lane, request).await?);
@@ -229,7 +256,8 @@ async fn dry_run(ground: &Ground, lanes: &[&Lane], request: &Request, json: bool
     if json {
         super::print_json(&forecasts)?;
     } else {
-        let mut table = super::table(["object", "rows", "would insert", "would update", "equal", "would wait"]);
+        let mut table =
+            super::table(["object", "rows", "would insert", "would update", "equal", "would wait"]);
         for f in &forecasts {
             let counts = [f.rows, f.insert, f.update, f.equal, f.waiting];
             let row = std::iter::once(f.object.clone()).chain(counts.iter().map(u64::to_string));
@@ -279,8 +307,7 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
         }
         position = page.position;
         if page.last {
-            forecast.equal =
-                forecast.rows - forecast.insert - forecast.update - forecast.waiting;
+            forecast.equal = forecast.rows - forecast.insert - forecast.update - forecast.waiting;
             return Ok(forecast);
         }
     }

@@ -13,9 +13,13 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
     let mut stop = super::stop_signal()?;
     if !config.enabled {
         if drain {
-            anyhow::bail!("SALESFORCE_ENABLED is not true, so nothing may be written; changes keep waiting");
+            anyhow::bail!(
+                "SALESFORCE_ENABLED is not true, so nothing may be written; changes keep waiting"
+            );
         }
-        tracing::warn!("disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost");
+        tracing::warn!(
+            "disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost"
+        );
         // Fails only when nobody is left who could stop us.
         _ = stop.wait_for(|stop| *stop).await;
         return Ok(Outcome::Clean);

@@ -44,7 +44,10 @@ fn print(status: &Status) {
         true => line("parked", "nothing"),
         false => {
             for count in &status.parked {
-                let parked = format!("{} {} {}, the oldest since {:.0}", count.keys, count.object, count.state, count.oldest);
+                let parked = format!(
+                    "{} {} {}, the oldest since {:.0}",
+                    count.keys, count.object, count.state, count.oldest
+                );
                 line("parked", &parked);
             }
         }
@@ -63,7 +66,10 @@ fn print(status: &Status) {
     match status.capture_problems.is_empty() {
         true => {
             let mode = status.notify.as_deref().unwrap_or("unknown");
-            line("capture", &format!("installed, notify mode {mode}, schema version {}", status.schema_version));
+            line(
+                "capture",
+                &format!("installed, notify mode {mode}, schema version {}", status.schema_version),
+            );
         }
         false => {
             for problem in &status.capture_problems {
@@ -73,10 +79,16 @@ fn print(status: &Status) {
     }
     for resync in &status.resyncs {
         let share = if resync.total > 0 { resync.done * 100 / resync.total } else { 0 };
-        let progress = format!("{} {} of {} ({share} %), {}", resync.object, resync.done, resync.total, resync.state);
+        let progress = format!(
+            "{} {} of {} ({share} %), {}",
+            resync.object, resync.done, resync.total, resync.state
+        );
         line("resync", &progress);
     }
     if !status.enabled {
-        line("disabled", "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing");
+        line(
+            "disabled",
+            "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing",
+        );
     }
 }

@@ -1,1 +1,195 @@
-//! (being written)
+//! Every committed write reaches the target, whichever client made it.
+
+use futures_util::SinkExt;
+
+use crate::support::{TestBell, eventually};
+
+const INSERT_THREE: &str = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, \
+    updated_at) select 'School ' || n, 'Road', 'Town', 'GB', 'w', now(), now() from generate_series(1, 3) n";
+
+async fn all_is_right(bell: &TestBell, schools: i64) {
+    bell.caught_up().await;
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, schools);
+    bell.every_row_is_right().await;
+}
+
+#[tokio::test]
+async fn single_statements() {
+    let bell = TestBell::start().await;
+
+    let school = bell.insert_school("Acme").await;
+    bell.source_sql(&format!("update schools set name = 'Beta' where id = '{school}'")).await;
+    bell.insert_role(&school, 2).await;
+
+    all_is_right(&bell, 1).await;
+}
+
+#[tokio::test]
+async fn bulk_statements() {
+    let bell = TestBell::start().await;
+
+    bell.source_sql(INSERT_THREE).await;
+    bell.source_sql("update schools set name = name || ' renamed', rejected_at = now()").await;
+
+    all_is_right(&bell, 3).await;
+}
+
+#[tokio::test]
+async fn copy() {
+    let bell = TestBell::start().await;
+
+    let sink = bell
+        .source
+        .copy_in::<_, bytes::Bytes>(
+            "copy schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) from stdin",
+        )
+        .await
+        .unwrap();
+    let mut sink = std::pin::pin!(sink);
+    for name in ["One", "Two"] {
+        let line = format!("{name}\tRoad\tTown\tGB\tw\t2026-01-01\t2026-01-01\n");
+        sink.send(line.into()).await.unwrap();
+    }
+    sink.close().await.unwrap();
+
+    all_is_right(&bell, 2).await;
+}
+
+#[tokio::test]
+async fn a_session_in_replica_role() {
+    let bell = TestBell::start().await;
+
+    bell.source_sql("set session_replication_role = replica").await;
+    bell.source_sql(INSERT_THREE).await;
+
+    all_is_right(&bell, 3).await;
+}
+
+#[tokio::test]
+async fn a_logical_replication_subscription() {
+    let bell = TestBell::start().await;
+    let upstream = TestBell::bare().await;
+    upstream.source_sql("create publication p for table schools").await;
+    upstream.insert_school("From the initial copy").await;
+    let name = &bell.source_name;
+    // In one cluster the slot must be there before, or the subscription waits for its own transaction.
+    upstream
+        .source_sql(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')"))
+        .await;
+    bell.source_sql(&format!(
+        "create subscription {name} connection '{}' publication p with (create_slot = false, slot_name = '{name}')",
+        upstream.source_url()
+    ))
+    .await;
+
+    upstream.insert_school("From the stream").await;
+    upstream.source_sql("update schools set website = 'https://new.example'").await;
+
+    eventually("the subscriber has both", || async {
+        match bell
+            .source_count("select count(*) from schools where website = 'https://new.example'")
+            .await
+        {
+            2 => Ok(()),
+            found => Err(found),
+        }
+    })
+    .await;
+    all_is_right(&bell, 2).await;
+    bell.source_sql(&format!("drop subscription {name}")).await;
+}
+
+#[tokio::test]
+async fn savepoints() {
+    let bell = TestBell::start().await;
+
+    bell.source_sql("begin").await;
+    let kept = bell.insert_school("Kept").await;
+    bell.source_sql("savepoint s").await;
+    bell.insert_school("Undone").await;
+    bell.source_sql("rollback to savepoint s; savepoint t").await;
+    let also_kept = bell.insert_school("Also kept").await;
+    bell.source_sql("release savepoint t; commit").await;
+
+    all_is_right(&bell, 2).await;
+    let mut wanted = [kept, also_kept];
+    wanted.sort();
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, wanted);
+}
+
+#[tokio::test]
+async fn rollbacks_change_nothing() {
+    let bell = TestBell::start().await;
+    bell.insert_school("Acme").await;
+    bell.caught_up().await;
+    let writes = bell.salesforce_writes().await;
+
+    bell.source_sql("begin; update schools set name = 'Undone'; rollback").await;
+    bell.source_sql(&format!("begin; {INSERT_THREE}; rollback")).await;
+
+    all_is_right(&bell, 1).await;
+    assert_eq!(bell.salesforce_writes().await, writes);
+}
+
+#[tokio::test]
+async fn repeatable_read_and_serializable_transactions() {
+    let bell = TestBell::start().await;
+
+    for level in ["repeatable read", "serializable"] {
+        bell.source_sql(&format!("begin isolation level {level}; {INSERT_THREE}")).await;
+        bell.source_sql("update schools set name = name || '!'; commit").await;
+    }
+
+    all_is_right(&bell, 6).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_long_after_later_ones() {
+    let bell = TestBell::start().await;
+    let slow = bell.source_session().await;
+    slow.batch_execute(&format!("begin; {INSERT_THREE}")).await.unwrap();
+
+    for _ in 0..20 {
+        bell.insert_school("Quick").await;
+    }
+    eventually("the quick ones are there", || async {
+        match bell.target_count("select count(*) from salesforce.editor__c").await {
+            20 => Ok(()),
+            found => Err(found),
+        }
+    })
+    .await;
+    slow.batch_execute("commit").await.unwrap();
+
+    all_is_right(&bell, 23).await;
+}
+
+#[tokio::test]
+async fn a_changed_primary_key_publishes_the_new_row_and_reports_the_old() {
+    let bell = TestBell::start().await;
+    let old = bell.insert_school("Acme").await;
+    bell.caught_up().await;
+    let new = "00000000-0000-0000-0000-00000000000a";
+
+    bell.source_sql(&format!("update schools set id = '{new}'")).await;
+
+    bell.caught_up().await;
+    let mut wanted = [old, new.to_string()];
+    wanted.sort();
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, wanted);
+    bell.every_row_is_right().await;
+}
+
+#[tokio::test]
+async fn source_and_target_in_one_database() {
+    let mut bell = TestBell::installed().await;
+    let sql = include_str!("../../sql/stand_in/heroku_connect.sql");
+    bell.source_sql(sql).await;
+    bell.target_name = bell.source_name.clone();
+    bell.target = bell.source_session().await;
+    bell.service_starts();
+
+    bell.source_sql(INSERT_THREE).await;
+
+    all_is_right(&bell, 3).await;
+}

@@ -1,1 +1,198 @@
-//! (being written)
+//! Mappings: other objects by file alone, and what does not fit is refused by name.
+
+use crate::support::TestBell;
+
+/// Members of groups, invented for this test: a composite key, a join, a parent, an aggregate over a third table.
+const MEMBERS: &str = r#"
+version = 1
+
+[object.club]
+source = "clubs"
+key = "code"
+target = "club__c"
+external_id = "code__c"
+
+[object.club.fields]
+title__c = "title"
+members__c = { sql = "(select count(*) from members m where m.club = source.code)" }
+touched__c = { sql = "'now'", compare = false }
+
+[[object.club.touched_by]]
+table = "members"
+keys = "select changed.club from changed"
+
+[object.member]
+source = "members"
+key = "id"
+target = "member__c"
+external_id = "id__c"
+on_delete = "delete"
+
+[object.member.fields]
+club__r__code__c = "club"
+club_title__c = { sql = "(select c.title from clubs c where c.code = source.club)" }
+
+[[object.member.parents]]
+object = "club"
+key = "club"
+
+[[object.member.touched_by]]
+table = "clubs"
+columns = ["title"]
+keys = "select m.id from members m join changed on m.club = changed.code"
+"#;
+
+async fn clubs() -> TestBell {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql(
+        "create table clubs (code text primary key, title text, secret text); \
+         create table members (id integer primary key, club text)",
+    )
+    .await;
+    let columns = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
+                   _hc_lastop varchar(32), _hc_err text, id serial primary key";
+    bell.target_sql(&format!(
+        "create table salesforce.club__c (code__c varchar(40) unique, title__c varchar(20), members__c double precision, \
+         touched__c text, {columns}); \
+         create table salesforce.member__c (id__c double precision unique, club__r__code__c varchar(40), \
+         club_title__c varchar(20), {columns})"
+    ))
+    .await;
+    bell.use_mapping(MEMBERS).await;
+    bell
+}
+
+#[tokio::test]
+async fn an_object_of_invented_tables_works_by_its_file_alone() {
+    let bell = clubs().await;
+    bell.source_sql("insert into clubs values ('chess', 'Chess'); insert into members values (1, 'chess'), (2, 'chess')").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.club__c set sfid = 'a'").await;
+    bell.drain().await;
+
+    let clubs = "select concat_ws('|', code__c, title__c, members__c) from salesforce.club__c";
+    assert_eq!(bell.target_texts(clubs).await, ["chess|Chess|2"]);
+    let members = "select concat_ws('|', id__c, club__r__code__c, club_title__c) from salesforce.member__c order by 1";
+    assert_eq!(bell.target_texts(members).await, ["1|chess|Chess", "2|chess|Chess"]);
+}
+
+#[tokio::test]
+async fn changes_of_a_touching_table_reach_the_rows_they_touch() {
+    let bell = clubs().await;
+    bell.source_sql(
+        "insert into clubs values ('chess', 'Chess'), ('go', 'Go'); insert into members values (1, 'chess'), (2, 'go')",
+    )
+    .await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.club__c set sfid = 'a'").await;
+    bell.drain().await;
+
+    // A new title reaches the members; a member that moves or leaves reaches both clubs.
+    bell.source_sql("update clubs set title = 'Chess club' where code = 'chess'").await;
+    bell.drain().await;
+    let members =
+        "select concat_ws('|', id__c, club_title__c) from salesforce.member__c order by 1";
+    assert_eq!(bell.target_texts(members).await, ["1|Chess club", "2|Go"]);
+
+    bell.source_sql("update members set club = 'chess' where id = 2").await;
+    bell.drain().await;
+    let counts = "select concat_ws('|', code__c, members__c) from salesforce.club__c order by 1";
+    assert_eq!(bell.target_texts(counts).await, ["chess|2", "go|0"]);
+
+    bell.source_sql("delete from members where id = 1").await;
+    bell.drain().await;
+    assert_eq!(bell.target_texts(counts).await, ["chess|1", "go|0"]);
+    assert_eq!(bell.target_texts(members).await, ["2|Chess club"]);
+
+    bell.source_sql("truncate members").await;
+    bell.drain().await;
+    assert_eq!(bell.target_texts(counts).await, ["chess|0", "go|0"]);
+    assert!(bell.target_texts(members).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_column_that_only_a_touching_object_ignores_is_not_captured() {
+    let bell = clubs().await;
+    bell.source_sql("insert into clubs values ('chess', 'Chess')").await;
+    bell.source_sql("delete from schoolbell.change").await;
+
+    bell.source_sql("update clubs set secret = 'x'").await;
+
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
+}
+
+#[tokio::test]
+async fn a_field_left_out_of_the_comparison_is_no_reason_to_write() {
+    let bell = clubs().await;
+    bell.source_sql("insert into clubs values ('chess', 'Chess')").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.club__c set touched__c = '********'").await;
+
+    let tally = {
+        bell.source_sql("update clubs set title = ' Chess '").await;
+        bell.drain().await
+    };
+    assert_eq!((tally.written, tally.equal), (0, 1));
+
+    bell.source_sql("update clubs set title = 'Chess club'").await;
+    bell.drain().await;
+    assert_eq!(bell.target_texts("select touched__c from salesforce.club__c").await, ["now"]);
+}
+
+#[tokio::test]
+async fn hostile_names_are_ordinary_names() {
+    let mut bell = TestBell::bare().await;
+    let table = "Drop\"; table'; select";
+    let column = "ü \" order'by; --{ring} 0123456789 0123456789 0123456789";
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    bell.source_sql(&format!(
+        "create table {} ({} text primary key, \"select\" text)",
+        quote(table),
+        quote(column)
+    ))
+    .await;
+    bell.target_sql(&format!(
+        "create table salesforce.{} ({} text, \"from\" text, sfid varchar(18))",
+        quote("Where'"),
+        quote(column)
+    ))
+    .await;
+    let text = format!(
+        "version = 1\n[object.odd]\nsource = '''{table}'''\nkey = '''{column}'''\ntarget = \"Where'\"\n\
+         external_id = '''{column}'''\n[object.odd.fields]\nfrom = 'select'\n"
+    );
+    bell.use_mapping(&text).await;
+
+    let key = "'; drop table x; -- \\ \" $1 ü";
+    let sql = format!("insert into {} values ($1, $1)", quote(table));
+    bell.source.execute(&sql, &[&key]).await.unwrap();
+    bell.drain().await;
+
+    let sql = format!("select {} || \"from\" from salesforce.{}", quote(column), quote("Where'"));
+    assert_eq!(bell.target_texts(&sql).await, [format!("{key}{key}")]);
+    bell.source_sql(&format!(
+        "update {} set \"select\" = 'x'; delete from {}",
+        quote(table),
+        quote(table)
+    ))
+    .await;
+    assert_eq!(bell.drain().await.kept, 1);
+}
+
+#[tokio::test]
+async fn a_change_for_a_table_that_no_mapping_reads_stays_in_the_outbox() {
+    let bell = TestBell::installed().await;
+    bell.source_sql(
+        "insert into schoolbell.change (source_table, operation, keys) values ('public.elsewhere', 'INSERT', '{\"id\": 1}')",
+    )
+    .await;
+    bell.insert_school("Acme").await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 1);
+    assert_eq!(
+        bell.source_texts("select source_table from schoolbell.change").await,
+        ["public.elsewhere"]
+    );
+}

@@ -1,1 +1,228 @@
-//! (being written)
+//! Parked keys: what waits, for what, and how it goes on.
+
+use crate::support::{TestBell, eventually};
+
+const ROLES: (&str, &str) = ("contact_editor_affiliation__c", "affiliation_id__c");
+
+async fn mirrored_roles(bell: &TestBell) -> Vec<String> {
+    bell.mirrored(ROLES.0, ROLES.1).await
+}
+
+/// A school that Salesforce knows.
+async fn known_school(bell: &TestBell) -> String {
+    let school = bell.insert_school("Acme").await;
+    bell.target_becomes("select name from salesforce.editor__c", &["Acme"]).await;
+    bell.salesforce_accepts("editor__c", "editoruuid__c", &school).await;
+    school
+}
+
+#[tokio::test]
+async fn a_role_waits_until_salesforce_knows_its_school() {
+    let bell = TestBell::start().await;
+
+    let school = bell.insert_school("Acme").await;
+    let role = bell.insert_role(&school, 1).await;
+    bell.salesforce_has_contact(&bell.user_of(&role).await).await;
+    eventually("the role waits", || async {
+        let parked = bell.parked().await;
+        let wanted = format!("role {role} waiting for school sfid {school}");
+        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
+    })
+    .await;
+    assert!(mirrored_roles(&bell).await.is_empty());
+
+    bell.salesforce_accepts("editor__c", "editoruuid__c", &school).await;
+
+    bell.target_becomes(
+        "select roletype__c from salesforce.contact_editor_affiliation__c",
+        &["teacher"],
+    )
+    .await;
+    assert_eq!(mirrored_roles(&bell).await, [role]);
+}
+
+#[tokio::test]
+async fn a_role_waits_until_salesforce_has_its_contact() {
+    let bell = TestBell::start().await;
+    let school = known_school(&bell).await;
+    let role = bell.insert_role(&school, 1).await;
+    let user = bell.user_of(&role).await;
+    eventually("the role waits", || async {
+        let parked = bell.parked().await;
+        let wanted = format!("role {role} waiting for contact sfid {user}");
+        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
+    })
+    .await;
+    // A contact that Salesforce does not know is not enough.
+    bell.target_sql(&format!(
+        "insert into salesforce.contact (pi_accounts_unique_id__c) values ('{user}')"
+    ))
+    .await;
+    bell.caught_up().await;
+    assert!(mirrored_roles(&bell).await.is_empty());
+
+    bell.salesforce_accepts("contact", "pi_accounts_unique_id__c", &user).await;
+
+    bell.target_becomes(
+        "select affiliation_id__c from salesforce.contact_editor_affiliation__c",
+        &[&role],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_null_reference_needs_no_parent() {
+    let bell = TestBell::start().await;
+
+    bell.source_sql("insert into roles (role, created_at, updated_at) values (1, now(), now())")
+        .await;
+
+    let sql = "select concat_ws('|', roletype__c, editor__r__editoruuid__c, contact__r__pi_accounts_unique_id__c) \
+               from salesforce.contact_editor_affiliation__c";
+    bell.target_becomes(sql, &["teacher"]).await;
+}
+
+#[tokio::test]
+async fn a_row_that_was_written_is_not_changed_while_its_new_parent_is_awaited() {
+    let bell = TestBell::start().await;
+    let school = known_school(&bell).await;
+    let role = bell.insert_role(&school, 1).await;
+    bell.salesforce_has_contact(&bell.user_of(&role).await).await;
+    bell.target_becomes(
+        "select affiliation_id__c from salesforce.contact_editor_affiliation__c",
+        &[&role],
+    )
+    .await;
+
+    let other = bell.insert_school("Other").await;
+    bell.source_sql(&format!("update roles set school_id = '{other}'")).await;
+    eventually("the role waits", || async {
+        let parked = bell.parked().await;
+        let wanted = format!("role {role} waiting for school sfid {other}");
+        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
+    })
+    .await;
+    let parent = "select editor__r__editoruuid__c from salesforce.contact_editor_affiliation__c";
+    assert_eq!(bell.target_texts(parent).await, [school]);
+
+    bell.salesforce_accepts("editor__c", "editoruuid__c", &other).await;
+
+    bell.target_becomes(parent, &[&other]).await;
+}
+
+#[tokio::test]
+async fn a_new_change_of_a_parked_key_makes_it_due_at_once() {
+    let mut bell = TestBell::installed().await;
+    // No sweep: only the change itself can wake it.
+    bell.pace.wait_sweep = std::time::Duration::from_secs(3600);
+    bell.service_starts();
+    let school = bell.insert_school("Acme").await;
+    let role = bell.insert_role(&school, 1).await;
+    bell.caught_up().await;
+
+    bell.source_sql("update roles set school_id = null, user_id = null").await;
+
+    bell.target_becomes(
+        "select affiliation_id__c from salesforce.contact_editor_affiliation__c",
+        &[&role],
+    )
+    .await;
+    bell.caught_up().await;
+    assert!(
+        bell.parked().await.iter().all(|parked| !parked.starts_with("role")),
+        "{:?}",
+        bell.parked().await
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_row_that_is_deleted_waits_no_longer() {
+    let bell = TestBell::start().await;
+    let school = bell.insert_school("Acme").await;
+    bell.insert_role(&school, 1).await;
+    bell.caught_up().await;
+
+    bell.source_sql("delete from roles").await;
+
+    bell.caught_up().await;
+    assert!(
+        bell.parked().await.iter().all(|parked| !parked.starts_with("role")),
+        "{:?}",
+        bell.parked().await
+    );
+}
+
+#[tokio::test]
+async fn thousands_that_wait_for_one_parent_go_on_together() {
+    let bell = TestBell::start().await;
+    let school = bell.insert_school("Acme").await;
+    bell.source_sql(&format!(
+        "insert into roles (school_id, role, created_at, updated_at) select '{school}', 1, now(), now() \
+         from generate_series(1, 5000)"
+    ))
+    .await;
+    bell.caught_up().await;
+    assert_eq!(
+        bell.source_count("select count(*) from schoolbell.parked where object = 'role'").await,
+        5_000
+    );
+
+    bell.salesforce_accepts("editor__c", "editoruuid__c", &school).await;
+
+    bell.target_becomes(
+        "select count(*)::text from salesforce.contact_editor_affiliation__c",
+        &["5000"],
+    )
+    .await;
+    bell.every_row_is_right().await;
+}
+
+#[tokio::test]
+async fn many_distinct_parents_are_asked_for_in_pages_and_none_is_forgotten() {
+    let bell = TestBell::start().await;
+    bell.source_sql(
+        "insert into roles (user_id, role, created_at, updated_at) select md5(n::text)::uuid, 1, now(), now() \
+         from generate_series(1, 12000) n",
+    )
+    .await;
+    bell.caught_up().await;
+
+    bell.target_sql(
+        "begin; set local xmlbinary = 'hex'; insert into salesforce.contact (pi_accounts_unique_id__c, sfid) \
+         select md5(n::text)::uuid::text, 'S' || n from generate_series(1, 12000) n; commit",
+    )
+    .await;
+
+    bell.target_becomes(
+        "select count(*)::text from salesforce.contact_editor_affiliation__c",
+        &["12000"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_costs_no_write_on_either_side() {
+    let bell = TestBell::start().await;
+    let school = bell.insert_school("Acme").await;
+    bell.insert_role(&school, 1).await;
+    bell.caught_up().await;
+    bell.asleep().await;
+    let written =
+        "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::text from pg_stat_user_tables";
+    let rows =
+        "select string_agg(xmin::text || ctid::text, ',' order by object) from schoolbell.parked";
+    let before = bell.source_texts(rows).await;
+    let target_before = bell.target_texts(written).await;
+
+    // The sweep of this pace looks twenty times a second; wait until it looked more than once.
+    let sweeps = "select coalesce(sum(idx_scan), 0) from pg_stat_user_indexes where indexrelname = 'parked_awaits'";
+    let seen = bell.source_count(sweeps).await;
+    eventually("the sweep has looked", || async {
+        let now = bell.source_count(sweeps).await;
+        if now > seen + 4 { Ok(()) } else { Err(now) }
+    })
+    .await;
+
+    assert_eq!(bell.source_texts(rows).await, before);
+    assert_eq!(bell.target_texts(written).await, target_before);
+}

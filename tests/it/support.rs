@@ -36,6 +36,9 @@ struct Ground {
 fn ground() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| {
+        // What the services of the tests say, for a test that failed: RUST_LOG=schoolbell=trace.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         // A runtime of its own: that of the first test ends before the others.
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -51,8 +54,15 @@ fn ground() -> &'static Ground {
 }
 
 async fn start_cluster() -> Cluster {
-    let settings =
-        ["max_connections = 400", "wal_level = logical", "max_prepared_transactions = 20", "max_wal_senders = 20", "max_replication_slots = 20", "max_worker_processes = 40", "max_logical_replication_workers = 20"];
+    let settings = [
+        "max_connections = 400",
+        "wal_level = logical",
+        "max_prepared_transactions = 20",
+        "max_wal_senders = 20",
+        "max_replication_slots = 20",
+        "max_worker_processes = 40",
+        "max_logical_replication_workers = 20",
+    ];
     let settings = settings.map(str::to_string).to_vec();
     let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
     for name in ["bare_source", "bare_target", "migrated_source"] {
@@ -73,7 +83,8 @@ async fn start_cluster() -> Cluster {
 /// Only what a test created; the cluster takes the rest with it.
 async fn drop_databases(url: &str, names: &std::sync::mpsc::Receiver<String>) {
     while let Ok(name) = names.recv() {
-        if let Ok((client, connection)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await {
+        if let Ok((client, connection)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await
+        {
             tokio::spawn(connection);
             _ = client.batch_execute(&format!("drop database if exists {name} with (force)")).await;
         }
@@ -91,6 +102,8 @@ pub struct TestBell {
     pub mapping: Mapping,
     pub pace: Pace,
     service: Option<Service>,
+    /// None: the shared one.
+    own_cluster: Option<Cluster>,
 }
 
 struct Service {
@@ -148,7 +161,45 @@ impl TestBell {
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
             service: None,
+            own_cluster: None,
         }
+    }
+
+    /// Triggers installed and service running, in a cluster that a test may restart or measure.
+    pub async fn in_a_cluster_of_its_own(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|line| (*line).to_string()).collect();
+        let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
+        let (source_name, target_name) = ("source".to_string(), "target".to_string());
+        for name in [&source_name, &target_name] {
+            cluster.create_database(name, None).await.unwrap();
+        }
+        let source = cluster.connect(&source_name).await.unwrap();
+        let target = cluster.connect(&target_name).await.unwrap();
+        stand_in::install_application(&source).await.unwrap();
+        stand_in::install_heroku_connect(&target).await.unwrap();
+        let mut bell = Self {
+            source,
+            target,
+            source_name,
+            target_name,
+            mapping: Mapping::load(None).unwrap(),
+            pace: pace(),
+            service: None,
+            own_cluster: Some(cluster),
+        };
+        bell.run_ok(&["migrate"]).await;
+        bell.service_starts();
+        bell
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        self.own_cluster.as_ref().unwrap_or(&ground().cluster)
+    }
+
+    /// The test's own connections, after the cluster was restarted.
+    pub async fn reconnect(&mut self) {
+        self.source = self.cluster().connect(&self.source_name).await.unwrap();
+        self.target = self.cluster().connect(&self.target_name).await.unwrap();
     }
 
     /// Installs the triggers for another mapping and uses it from now on.
@@ -162,18 +213,21 @@ impl TestBell {
     pub fn mapping_file(&self, text: &str) -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let file = std::env::temp_dir()
-            .join(format!("schoolbell-{}-{}-{number}.toml", std::process::id(), self.source_name));
+        let file = std::env::temp_dir().join(format!(
+            "schoolbell-{}-{}-{number}.toml",
+            std::process::id(),
+            self.source_name
+        ));
         std::fs::write(&file, text).unwrap();
         file
     }
 
     pub fn source_url(&self) -> String {
-        ground().cluster.url(&self.source_name)
+        self.cluster().url(&self.source_name)
     }
 
     pub fn target_url(&self) -> String {
-        ground().cluster.url(&self.target_name)
+        self.cluster().url(&self.target_name)
     }
 
     pub fn config(&self) -> Config {
@@ -183,12 +237,12 @@ impl TestBell {
 
     /// One more connection to the source.
     pub async fn source_session(&self) -> Client {
-        ground().cluster.connect(&self.source_name).await.unwrap()
+        self.cluster().connect(&self.source_name).await.unwrap()
     }
 
     /// One more connection to the target.
     pub async fn target_session(&self) -> Client {
-        ground().cluster.connect(&self.target_name).await.unwrap()
+        self.cluster().connect(&self.target_name).await.unwrap()
     }
 
     pub fn service_starts(&mut self) {
@@ -196,7 +250,9 @@ impl TestBell {
         let (stop, stopped) = watch::channel(false);
         let (config, pace, mapping) = (self.config(), self.pace.clone(), self.mapping.clone());
         let task =
-            tokio::spawn(async move { service::run(&config, pace, &mapping, stopped, false).await });
+            tokio::spawn(
+                async move { service::run(&config, pace, &mapping, stopped, false).await },
+            );
         self.service = Some(Service { stop, task });
     }
 
@@ -314,7 +370,8 @@ impl TestBell {
 
     /// The external ids of a mapped table, sorted.
     pub async fn mirrored(&self, table: &str, external_id: &str) -> Vec<String> {
-        self.target_texts(&format!("select {external_id}::text from salesforce.{table} order by 1")).await
+        self.target_texts(&format!("select {external_id}::text from salesforce.{table} order by 1"))
+            .await
     }
 
     /// What is parked, one sentence each.
@@ -385,15 +442,19 @@ impl Drop for TestBell {
         if let Some(service) = &self.service {
             service.task.abort();
         }
-        for name in [&self.source_name, &self.target_name] {
-            _ = ground().done.send(name.clone());
+        if self.own_cluster.is_none() {
+            for name in [&self.source_name, &self.target_name] {
+                _ = ground().done.send(name.clone());
+            }
         }
     }
 }
 
 pub async fn texts(client: &Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_else(|| "null".into())).collect()
+    rows.iter()
+        .map(|row| row.get::<_, Option<String>>(0).unwrap_or_else(|| "null".into()))
+        .collect()
 }
 
 /// Looks again and again until the state is there; says what was found instead when it never is.

@@ -9,8 +9,7 @@ const SCHOOLS: &str = "select id::text, name, reference, address_line_1, address
     administrative_area, postal_code, country_code, verified_at::text, created_at::text, updated_at::text, \
     creator_id::text, creator_agree_to_ux_contact::text, rejected_at::text, website, user_origin::text, \
     district_name, district_nces_id, school_roll_number from schools";
-const ROLES: &str =
-    "select id::text, user_id::text, school_id::text, role::text, created_at::text, updated_at::text from roles";
+const ROLES: &str = "select id::text, user_id::text, school_id::text, role::text, created_at::text, updated_at::text from roles";
 const EDITORS: &str = "select editoruuid__c as key, name, editorreference__c, addressline1__c, addressline2__c, \
     editormunicipality__c, editoradministrativearea__c, postcode__c, countrycode__c, verifiedat__c::text, \
     createdat__c::text, updatedat__c::text, rejectedat__c::text, website__c, userorigin__c, \
@@ -37,12 +36,19 @@ pub async fn check(bell: &TestBell) {
         .into_iter()
         .map(|(key, row)| (key, row["chars"].as_deref().unwrap().parse().unwrap()))
         .collect();
-    let max = |table: &str, column: &str| lengths.get(&format!("salesforce.{table}.{column}")).copied();
+    let max =
+        |table: &str, column: &str| lengths.get(&format!("salesforce.{table}.{column}")).copied();
 
     let mut wrong = Vec::new();
     for school in &schools {
         let wanted = expected_school(school, |column| max("editor__c", column));
-        compare("school", &text(school, "id"), &wanted, editors.get(&text(school, "id")), &mut wrong);
+        compare(
+            "school",
+            &text(school, "id"),
+            &wanted,
+            editors.get(&text(school, "id")),
+            &mut wrong,
+        );
     }
     for role in roles.iter().filter(|role| role["role"].as_deref() != Some("0")) {
         let known = |table: &Rows, key: &Option<String>| match key {
@@ -51,7 +57,13 @@ pub async fn check(bell: &TestBell) {
         };
         if known(&editors, &role["school_id"]) && known(&contacts, &role["user_id"]) {
             let wanted = expected_role(role);
-            compare("role", &text(role, "id"), &wanted, affiliations.get(&text(role, "id")), &mut wrong);
+            compare(
+                "role",
+                &text(role, "id"),
+                &wanted,
+                affiliations.get(&text(role, "id")),
+                &mut wrong,
+            );
         }
     }
     for (key, contact) in &contacts {
@@ -63,7 +75,12 @@ pub async fn check(bell: &TestBell) {
             compare("contact", key, &wanted, Some(contact), &mut wrong);
         }
     }
-    assert!(wrong.is_empty(), "{} differences, among them:\n{}", wrong.len(), wrong[..wrong.len().min(10)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences, among them:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(10)].join("\n")
+    );
 }
 
 fn by_key(rows: Vec<Row>) -> Rows {
@@ -81,7 +98,8 @@ fn compare(object: &str, key: &str, wanted: &Row, found: Option<&Row>, wrong: &m
     };
     for (column, value) in wanted {
         if found[column] != *value {
-            wrong.push(format!("{object} {key} {column}: {:?} instead of {value:?}", found[column]));
+            wrong
+                .push(format!("{object} {key} {column}: {:?} instead of {value:?}", found[column]));
         }
     }
 }
@@ -137,12 +155,15 @@ fn expected_role(role: &Row) -> Row {
 
 /// Not rejected wins, then updated last, then the greater id. Timestamps of one form sort as text.
 fn winner<'a>(schools: &'a [Row], creator: &str) -> Option<&'a Row> {
-    schools
-        .iter()
-        .filter(|school| school["creator_id"].as_deref() == Some(creator))
-        .max_by_key(|school| {
-            (school["rejected_at"].is_none(), padded(&text(school, "updated_at")), text(school, "id"))
-        })
+    schools.iter().filter(|school| school["creator_id"].as_deref() == Some(creator)).max_by_key(
+        |school| {
+            (
+                school["rejected_at"].is_none(),
+                padded(&text(school, "updated_at")),
+                text(school, "id"),
+            )
+        },
+    )
 }
 
 /// Postgres leaves trailing zeros of a fraction out, which would sort wrongly.
