@@ -16,6 +16,7 @@ use crate::notice;
 use crate::plan::{Capture, Watched};
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
+const SEAL: &str = include_str!("../triggers/seal.sql");
 const RING_DOORBELL: &str = include_str!("../triggers/ring_doorbell.sql");
 const RING_ALWAYS: &str = include_str!("../triggers/ring_always.sql");
 const INSTALLED: &str = include_str!("../sql/installed_triggers.sql");
@@ -78,7 +79,7 @@ pub struct Trigger {
     pub name: String,
     /// `create or replace trigger`.
     pub sql: String,
-    /// Changes whenever the trigger or its function does; kept in the trigger's comment.
+    /// Changes whenever the trigger or its function is rendered differently; kept in the trigger's comment.
     pub fingerprint: String,
 }
 
@@ -89,7 +90,7 @@ pub struct Deviation {
     pub table: String,
     /// The trigger.
     pub trigger: String,
-    /// `missing`, `outdated`, `not enabled always`, or `not needed`.
+    /// `missing`, `outdated`, `altered`, `not enabled always`, or `not needed`.
     pub what: &'static str,
 }
 
@@ -294,7 +295,9 @@ pub async fn deviations(
     let mut installed = BTreeMap::new();
     for row in source.query(INSTALLED, &[]).await? {
         let table = TableName { schema: row.get("schema"), table: row.get("table") };
-        let state: (i8, Option<String>) = (row.get("enabled"), row.get("comment"));
+        let comment: Option<String> = row.get("comment");
+        let state: (i8, String, String) =
+            (row.get("enabled"), comment.unwrap_or_default(), row.get("made"));
         installed.insert((table.plain(), row.get::<_, String>("trigger")), state);
     }
     let mut deviations = Vec::new();
@@ -306,13 +309,16 @@ pub async fn deviations(
         for trigger in &rendered.triggers {
             match installed.remove(&(table.clone(), trigger.name.clone())) {
                 None => note(&table, &trigger.name, "missing"),
-                Some((_, comment)) if comment.as_deref() != Some(&trigger.fingerprint) => {
-                    note(&table, &trigger.name, "outdated");
+                Some((enabled, comment, made)) => {
+                    let (rendered, made_then) = comment.split_once(' ').unwrap_or_default();
+                    if rendered != trigger.fingerprint {
+                        note(&table, &trigger.name, "outdated");
+                    } else if made_then != made {
+                        note(&table, &trigger.name, "altered");
+                    } else if enabled != b'A' as i8 {
+                        note(&table, &trigger.name, "not enabled always");
+                    }
                 }
-                Some((enabled, _)) if enabled != b'A' as i8 => {
-                    note(&table, &trigger.name, "not enabled always");
-                }
-                Some(_) => {}
             }
         }
     }
@@ -349,11 +355,8 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
                     let name = ident(&trigger.name);
                     sql.push(trigger.sql.clone());
                     sql.push(format!("alter table {table} enable always trigger {name}"));
-                    sql.push(format!(
-                        "comment on trigger {name} on {table} is '{}'",
-                        trigger.fingerprint
-                    ));
                 }
+                sql.push(seal(rendered));
                 for function in rendered.functions.iter().filter_map(|sql| function_of(sql)) {
                     sql.push(format!("revoke all on function {function} from public"));
                 }
@@ -361,6 +364,17 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
             (table, sql.iter().map(|statement| format!("{statement};\n")).collect())
         })
         .collect()
+}
+
+/// The statement that notes in the triggers' comments how they were made.
+fn seal(rendered: &Rendered) -> String {
+    let fingerprints = rendered
+        .triggers
+        .iter()
+        .map(|trigger| format!("({}, {})", literal(&trigger.name), literal(&trigger.fingerprint)));
+    let fingerprints = fingerprints.collect::<Vec<_>>().join(", ");
+    let table = literal(&rendered.table.to_string());
+    fill(SEAL, &[("{fingerprints}", &fingerprints), ("{table}", &table)]).trim_end().to_string()
 }
 
 /// The signature in a rendered `create or replace function`.

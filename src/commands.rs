@@ -2,6 +2,8 @@
 //!
 //! Here errors become sentences: each says what was being done, and what helps.
 
+use std::fmt;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -12,6 +14,12 @@ use crate::cli::{Cli, Command, ParkedAction, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Session};
 use crate::mapping::Mapping;
+use crate::service::Fatal;
+
+/// `println!` for results. The standard one panics when the reader has gone.
+macro_rules! say {
+    ($($text:tt)*) => { super::say(format_args!("{}\n", format_args!($($text)*))) };
+}
 
 mod demo;
 mod mapping;
@@ -60,12 +68,9 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "schoolbell",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut script);
+            say(format_args!("{}", String::from_utf8_lossy(&script)))?;
             Ok(Outcome::Clean)
         }
     }
@@ -123,13 +128,31 @@ fn reason(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow::anyhow!(crate::failure::chain(&error))
 }
 
+/// Why the work could not start or go on, with the setting to look at.
+fn stopped(fatal: Fatal) -> anyhow::Error {
+    match fatal {
+        Fatal::Unreachable { .. } => anyhow::anyhow!(
+            "{fatal}; check DATABASE_URL for the source, SALESFORCE_CONNECT_URL for the target"
+        ),
+        fatal => fatal.into(),
+    }
+}
+
+/// Writes to stdout. A reader who has seen enough (`| head`) does not stop the work; a full disk does.
+fn say(text: fmt::Arguments<'_>) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the result to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints a report for a machine.
 fn print_json(report: &impl serde::Serialize) -> Result<()> {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(report).context("the report does not fit into JSON")?
-    );
-    Ok(())
+    let json = serde_json::to_string_pretty(report).context("the report does not fit into JSON")?;
+    say(format_args!("{json}\n"))
 }
 
 /// A table for a terminal, plain where there is none.

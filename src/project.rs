@@ -26,7 +26,45 @@ pub struct Wanted {
 impl Wanted {
     /// Nothing to project.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.touches.iter().all(Vec::is_empty)
+        self.keys.is_empty() && !self.touches()
+    }
+
+    /// These keys and no others; `like` tells how many touching tables there are.
+    pub fn of(keys: Vec<String>, like: &Self) -> Self {
+        Self { keys, touches: vec![Vec::new(); like.touches.len()] }
+    }
+
+    fn touches(&self) -> bool {
+        self.touches.iter().any(|recorded| !recorded.is_empty())
+    }
+
+    /// The keys and what is touched, each on its own; none when nothing is touched.
+    pub fn apart(&self) -> Option<(Self, Self)> {
+        self.touches().then(|| {
+            let touching = Self { keys: Vec::new(), touches: self.touches.clone() };
+            (Self::of(self.keys.clone(), self), touching)
+        })
+    }
+
+    /// Two parts of about the same size; none when there is nothing to part.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let size = self.keys.len() + self.touches.iter().map(Vec::len).sum::<usize>();
+        let mut halves = [Self::of(Vec::new(), self), Self::of(Vec::new(), self)];
+        let mut place = 0;
+        // The second half stands first: what is popped last off a stack comes first.
+        let mut half = || {
+            place += 1;
+            usize::from(place <= size / 2)
+        };
+        for key in &self.keys {
+            halves[half()].keys.push(key.clone());
+        }
+        for (index, recorded) in self.touches.iter().enumerate() {
+            for keys in recorded {
+                halves[half()].touches[index].push(keys.clone());
+            }
+        }
+        (size > 1).then_some(halves)
     }
 }
 
@@ -228,5 +266,27 @@ pub fn comparable(column: &RouteColumn, value: &str) -> String {
         Form::Text(_) => format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '')"),
         Form::Time => format!("pg_catalog.date_trunc('second', {value})"),
         Form::Plain => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_hold_everything_once() {
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_string()).collect::<Vec<_>>();
+        let wanted =
+            Wanted { keys: texts(&["1", "2"]), touches: vec![texts(&["a"]), texts(&["b", "c"])] };
+
+        let [second, first] = wanted.halves().unwrap();
+
+        assert_eq!((first.keys, first.touches), (texts(&["1", "2"]), vec![vec![], vec![]]));
+        assert_eq!(
+            (second.keys, second.touches),
+            (vec![], vec![texts(&["a"]), texts(&["b", "c"])])
+        );
+        assert!(Wanted { keys: texts(&["1"]), touches: vec![] }.halves().is_none());
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use refinery::Runner;
+use refinery::{Migration, Runner};
 
 use crate::db::Session;
+use crate::name::literal;
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -108,6 +109,14 @@ pub async fn lock(source: &Session) -> Result<(), tokio_postgres::Error> {
 
 /// The migrations that were not run yet: name and SQL.
 pub fn pending(version: Version) -> Vec<(String, String)> {
+    let unapplied = unapplied(version);
+    unapplied
+        .iter()
+        .map(|migration| (migration.to_string(), migration.sql().unwrap_or_default().to_string()))
+        .collect()
+}
+
+fn unapplied(version: Version) -> Vec<Migration> {
     let installed = match version {
         Version::Missing => 0,
         Version::Older(version) | Version::Current(version) | Version::Newer(version) => version,
@@ -116,8 +125,27 @@ pub fn pending(version: Version) -> Vec<(String, String)> {
         .get_migrations()
         .iter()
         .filter(|migration| migration.version() > installed)
-        .map(|migration| (migration.to_string(), migration.sql().unwrap_or_default().to_string()))
+        .cloned()
         .collect()
+}
+
+/// What [`migrate`] would note about its migrations, as SQL, so that a schema that was made by hand from a
+/// dry run is known to the program afterwards.
+pub fn history(version: Version) -> String {
+    let mut sql = format!(
+        "create table if not exists {HISTORY} (\n    version int4 primary key,\n    name varchar(255),\n    \
+         applied_on varchar(255),\n    checksum varchar(255)\n);\n"
+    );
+    for migration in unapplied(version) {
+        sql.push_str(&format!(
+            "insert into {HISTORY} (version, name, applied_on, checksum)\nvalues ({}, {}, pg_catalog.to_char(\
+             pg_catalog.now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '{}');\n",
+            migration.version(),
+            literal(migration.name()),
+            migration.checksum()
+        ));
+    }
+    sql
 }
 
 /// Brings the schema up to date, all migrations in one transaction.

@@ -283,6 +283,7 @@ async fn attempt(
         tasks.spawn(bell::listen(ground.source, wishes, heard_sender.clone()));
         tasks.spawn(keep_sweeping(lanes, source, target, pace.wait_sweep, heard_sender));
     }
+    let began = tokio::time::Instant::now();
     let ended = {
         let work = worker.work(stop, drain);
         tokio::pin!(work);
@@ -293,8 +294,11 @@ async fn attempt(
             }
         }
     };
-    // Some work was done before the interruption: it is a new one, to be told and to be retried soon.
-    backoff.reset();
+    // What worked for a while is a new interruption, to be told and to be retried soon; what fails at once
+    // again is the old one.
+    if began.elapsed() > Backoff::LONGEST {
+        backoff.reset();
+    }
     tasks.shutdown().await;
     Ok(ended)
 }

@@ -283,7 +283,8 @@ impl Reader {
         for (index, lane) in self.lanes.iter().enumerate() {
             unique(&mut wanted[index].keys);
             wanted[index].touches.iter_mut().for_each(unique);
-            let (projected, refused) = project_lane(&source, lane, &wanted[index]).await?;
+            let (projected, refused) =
+                project_lane(&source, lane, std::mem::take(&mut wanted[index])).await?;
             batch.projected.push(projected);
             batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
         }
@@ -400,43 +401,50 @@ fn unique(keys: &mut Vec<String>) {
 async fn project_lane(
     source: &deadpool_postgres::Client,
     lane: &Lane,
-    wanted: &Wanted,
+    wanted: Wanted,
 ) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
-    if wanted.is_empty() {
-        return Ok((Projected::default(), Vec::new()));
-    }
-    match project::project(source, &lane.project, wanted).await {
-        Ok(projected) => return Ok((projected, Vec::new())),
-        Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-        Err(_) => {}
-    }
     let mut all = Projected::default();
     let mut refused = Vec::new();
-    let mut parts = vec![project::resolve(source, &lane.resolve, wanted).await?];
-    while let Some(mut keys) = parts.pop() {
-        let part = Wanted { keys: keys.clone(), touches: vec![Vec::new(); wanted.touches.len()] };
-        match project::project(source, &lane.project, &part).await {
+    let mut parts = vec![wanted];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        let failure = match project::project(source, &lane.project, &part).await {
             Ok(mut projected) => {
                 all.rows.append(&mut projected.rows);
                 all.absent.append(&mut projected.absent);
+                continue;
             }
-            Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-            Err(Failure::Blocked(refusal)) => {
-                refused.extend(each(keys, &Outcome::Retries(refusal)))
+            Err(failure) => failure,
+        };
+        // What changes of other tables touch is asked for first, to find the row at fault among it.
+        if let Some((keys, touching)) = part.apart() {
+            parts.push(keys);
+            match project::resolve(source, &lane.resolve, &touching).await {
+                Ok(keys) => parts.push(Wanted::of(keys, &touching)),
+                // A recorded key that does not fit its column (any more); the others do.
+                Err(Failure::Dead(refusal)) => match touching.halves() {
+                    Some(halves) => parts.extend(halves),
+                    None => {
+                        let recorded = touching.touches.into_iter().flatten();
+                        refused.extend(recorded.map(|key| (key, Outcome::Dead(refusal.clone()))));
+                    }
+                },
+                // Whom the change touches cannot be known now, so it must not be acknowledged.
+                Err(failure) => return Err(failure),
             }
-            Err(_) if keys.len() > 1 => {
-                parts.push(keys.split_off(keys.len() / 2));
-                parts.push(keys);
+            continue;
+        }
+        match verdict(Err(failure), part.keys.len())? {
+            Verdict::Split => parts.extend(part.halves().into_iter().flatten()),
+            Verdict::All(outcome) => {
+                refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())))
             }
-            Err(Failure::Retry(refusal)) => refused.extend(each(keys, &Outcome::Retries(refusal))),
-            Err(Failure::Dead(refusal)) => refused.extend(each(keys, &Outcome::Dead(refusal))),
+            Verdict::Through(_) => unreachable!("a failure is not a success"),
         }
     }
     Ok((all, refused))
-}
-
-fn each(keys: Vec<String>, outcome: &Outcome) -> Vec<(String, Outcome)> {
-    keys.into_iter().map(|key| (key, outcome.clone())).collect()
 }
 
 impl Writer {
@@ -497,79 +505,100 @@ impl Writer {
         let lanes = self.lanes.clone();
         let mut outcomes = vec![Vec::new(); lanes.len()];
         for (index, lane) in lanes.iter().enumerate().rev() {
-            let absent = &batch.projected[index].absent;
-            outcomes[index].extend(self.leave_apart(lane, absent).await?);
+            let absent = Part::Absent(&batch.projected[index].absent);
+            outcomes[index].extend(self.halve(lane, absent).await?);
         }
         for (index, lane) in lanes.iter().enumerate() {
-            let rows = &batch.projected[index].rows;
-            outcomes[index].extend(self.write_apart(lane, rows).await?);
+            let rows = Part::Rows(&batch.projected[index].rows);
+            outcomes[index].extend(self.halve(lane, rows).await?);
         }
         Ok(outcomes)
     }
 
     /// Halves what is refused until the rows at fault stand alone: a few bad rows among thousands cost a
     /// few statements each, not one for every row.
-    async fn write_apart(
+    async fn halve(
         &mut self,
         lane: &Lane,
-        rows: &[Row],
+        whole: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
         let mut outcomes = Vec::new();
-        let mut parts = vec![rows];
-        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-            let transaction = self.session.transaction().await?;
-            let written =
-                apply::write_rows(&transaction, &lane.route, &lane.statements, part).await;
-            let written = match written {
-                Ok(written) => transaction.commit().await.map(|()| written).map_err(Failure::from),
-                Err(failure) => {
-                    transaction.rollback().await.map_err(Failure::from).and(Err(failure))
-                }
-            };
-            match verdict(written, part.len())? {
-                Verdict::Through(written) => outcomes.extend(written),
-                Verdict::Split => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
+        let mut parts = vec![whole];
+        while let Some(part) = parts.pop() {
+            let tried = self.alone(lane, part).await;
+            match verdict(tried, part.len())? {
+                Verdict::Through(through) => outcomes.extend(through),
+                Verdict::Split => parts.extend(part.halves()),
                 Verdict::All(outcome) => {
-                    outcomes.extend(
-                        part.iter().map(|row| (project::key(row).to_string(), outcome.clone())),
-                    );
+                    outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
                 }
             }
         }
         Ok(outcomes)
     }
 
-    async fn leave_apart(
+    /// Applies a part in a transaction of its own.
+    async fn alone(
         &mut self,
         lane: &Lane,
-        keys: &[String],
+        part: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
-        let mut outcomes = Vec::new();
-        let mut parts = vec![keys];
-        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-            let transaction = self.session.transaction().await?;
-            let left = apply::leave_rows(&transaction, &lane.route, &lane.statements, part).await;
-            let left = match left {
-                Ok(left) => transaction.commit().await.map(|()| left).map_err(Failure::from),
-                Err(failure) => {
-                    transaction.rollback().await.map_err(Failure::from).and(Err(failure))
-                }
-            };
-            match verdict(left, part.len())? {
-                Verdict::Through(left) => outcomes.extend(left),
-                Verdict::Split => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
-                Verdict::All(outcome) => {
-                    outcomes.extend(part.iter().map(|key| (key.clone(), outcome.clone())));
-                }
+        let transaction = self.session.transaction().await?;
+        let tried = part.apply(&transaction, lane).await;
+        match tried {
+            Ok(outcomes) => {
+                transaction.commit().await?;
+                Ok(outcomes)
+            }
+            Err(failure) => transaction.rollback().await.map_err(Failure::from).and(Err(failure)),
+        }
+    }
+}
+
+/// Some keys of one object: rows to write, or keys whose row is gone.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Rows(&'a [Row]),
+    Absent(&'a [String]),
+}
+
+impl<'a> Part<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Absent(keys) => keys.len(),
+        }
+    }
+
+    /// The second half first: what is pushed last is tried first.
+    fn halves(self) -> [Self; 2] {
+        let middle = self.len() / 2;
+        match self {
+            Self::Rows(rows) => [Self::Rows(&rows[middle..]), Self::Rows(&rows[..middle])],
+            Self::Absent(keys) => [Self::Absent(&keys[middle..]), Self::Absent(&keys[..middle])],
+        }
+    }
+
+    fn keys(self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        match self {
+            Self::Rows(rows) => Box::new(rows.iter().map(project::key)),
+            Self::Absent(keys) => Box::new(keys.iter().map(String::as_str)),
+        }
+    }
+
+    async fn apply(
+        self,
+        target: &deadpool_postgres::Transaction<'_>,
+        lane: &Lane,
+    ) -> Result<Vec<(String, Outcome)>, Failure> {
+        match self {
+            Self::Rows(rows) => {
+                apply::write_rows(target, &lane.route, &lane.statements, rows).await
+            }
+            Self::Absent(keys) => {
+                apply::leave_rows(target, &lane.route, &lane.statements, keys).await
             }
         }
-        Ok(outcomes)
     }
 }
 

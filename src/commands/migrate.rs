@@ -41,17 +41,18 @@ pub async fn run(
     let migrations = schema::pending(version);
 
     if dry_run {
-        if version == schema::Version::Missing {
-            println!("create schema if not exists schoolbell;\n");
+        if !migrations.is_empty() {
+            say!("begin;\ncreate schema if not exists schoolbell;\n")?;
+            for (name, sql) in &migrations {
+                say!("-- migration {name}\n{}\n", sql.trim_end())?;
+            }
+            say!("{}commit;\n", schema::history(version))?;
         }
-        for (name, sql) in &migrations {
-            println!("-- migration {name}\n{}\n", sql.trim_end());
-        }
-        for sql in mode_sql.iter() {
-            println!("{};\n", sql.trim_end());
+        if let Some(sql) = &mode_sql {
+            say!("{};\n", sql.trim_end())?;
         }
         for (table, sql) in &ddl {
-            println!("-- triggers on {}\nbegin;\n{sql}commit;\n", table.plain());
+            say!("-- triggers on {}\nbegin;\n{sql}commit;\n", table.plain())?;
         }
         eprintln!("dry run: nothing was changed");
         return Ok(Outcome::Clean);
@@ -59,20 +60,20 @@ pub async fn run(
 
     schema::migrate(&mut source).await.context("cannot migrate schema schoolbell")?;
     for (name, _) in &migrations {
-        println!("migrated {name}");
+        say!("migrated {name}")?;
     }
     if let Some(sql) = mode_sql {
         source.batch_execute(&sql).await.map_err(super::reason)?;
-        println!("notify mode: {mode}");
+        say!("notify mode: {mode}")?;
     }
     for (table, sql) in &ddl {
         capture::run_ddl(&source, table, sql)
             .await
             .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
-        println!("triggers of {}: up to date", table.plain());
+        say!("triggers of {}: up to date", table.plain())?;
     }
     if migrations.is_empty() && ddl.is_empty() {
-        println!("nothing to do: schema and triggers are up to date");
+        say!("nothing to do: schema and triggers are up to date")?;
     }
     Ok(Outcome::Clean)
 }

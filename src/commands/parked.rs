@@ -25,7 +25,7 @@ pub async fn list(
         return Ok(outcome);
     }
     if parked.is_empty() {
-        println!("nothing is parked");
+        say!("nothing is parked")?;
         return Ok(outcome);
     }
     let mut table = super::table(["object", "key", "state", "since", "why", "what helps"]);
@@ -42,9 +42,9 @@ pub async fn list(
             parked.remedy.as_deref().unwrap_or_default(),
         ]);
     }
-    println!("{table}");
+    say!("{table}")?;
     if parked.len() as i64 == limit {
-        println!("… at most {limit} are listed; see --limit");
+        say!("… at most {limit} are listed; see --limit")?;
     }
     Ok(outcome)
 }

@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
             "SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run"
         );
     }
-    let ground = Ground::check(&config, &mapping).await?;
+    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
     for advice in &ground.advice {
         tracing::warn!("{advice}");
     }
@@ -58,7 +58,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     ring(&source).await?;
     if options.detach {
         let numbers: Vec<String> = ids.iter().map(i64::to_string).collect();
-        println!("stored as {}; `schoolbell status` shows how far they are", numbers.join(", "));
+        say!("stored as {}; `schoolbell status` shows how far they are", numbers.join(", "))?;
         return Ok(Outcome::Clean);
     }
     let stop = super::stop_signal()?;
@@ -66,7 +66,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     if options.json {
         super::print_json(&reports)?;
     } else {
-        print(&reports);
+        print(&reports)?;
     }
     if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
         eprintln!("interrupted; it goes on with the running service, or with the same command");
@@ -158,7 +158,7 @@ async fn carry_out(
     };
     tokio::pin!(work);
     let watched: Result<()> = tokio::select! {
-        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(Into::into) }
+        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(super::stopped) }
         watched = watch => watched,
     };
     watched?;
@@ -204,7 +204,7 @@ impl Bars {
     }
 }
 
-fn print(reports: &[Report]) {
+fn print(reports: &[Report]) -> Result<()> {
     let mut table = super::table([
         "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
     ]);
@@ -229,7 +229,7 @@ fn print(reports: &[Report]) {
             .chain([seconds]);
         table.add_row(row.collect::<Vec<_>>());
     }
-    println!("{table}");
+    say!("{table}")
 }
 
 /// What a replay of an object would do.
@@ -263,7 +263,7 @@ async fn dry_run(
             let row = std::iter::once(f.object.clone()).chain(counts.iter().map(u64::to_string));
             table.add_row(row.collect::<Vec<_>>());
         }
-        println!("{table}");
+        say!("{table}")?;
         eprintln!("dry run: nothing was written");
     }
     Ok(Outcome::Clean)

@@ -24,7 +24,9 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
         _ = stop.wait_for(|stop| *stop).await;
         return Ok(Outcome::Clean);
     }
-    let tally = service::run(&config, Pace::default(), &mapping, stop, drain).await?;
+    let tally = service::run(&config, Pace::default(), &mapping, stop, drain)
+        .await
+        .map_err(super::stopped)?;
     tracing::info!(
         changes = tally.changes,
         written = tally.written,

@@ -19,7 +19,7 @@ pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
         status::collect(&source, target, &mapping, config.enabled).await.map_err(super::reason)?;
     match json {
         true => super::print_json(&status)?,
-        false => print(&status),
+        false => print(&status)?,
     }
     Ok(Outcome::attention_if(status.needs_attention()))
 }
@@ -32,23 +32,23 @@ pub async fn installed(source: &Session) -> Result<()> {
     Ok(())
 }
 
-fn print(status: &Status) {
-    let line = |what: &str, how: &str| println!("{what:<10} {how}");
+fn print(status: &Status) -> Result<()> {
+    let line = |what: &str, how: &str| say!("{what:<10} {how}");
     let pending = match status.oldest_change_at {
         None => "nothing".to_string(),
         Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
     };
-    line("pending", &pending);
-    line("lag", &format!("{:.1} s", status.lag_seconds));
+    line("pending", &pending)?;
+    line("lag", &format!("{:.1} s", status.lag_seconds))?;
     match status.parked.is_empty() {
-        true => line("parked", "nothing"),
+        true => line("parked", "nothing")?,
         false => {
             for count in &status.parked {
                 let parked = format!(
                     "{} {} {}, the oldest since {:.0}",
                     count.keys, count.object, count.state, count.oldest
                 );
-                line("parked", &parked);
+                line("parked", &parked)?;
             }
         }
     }
@@ -62,18 +62,18 @@ fn print(status: &Status) {
             format!("{process}{since}")
         }
     };
-    line("writer", &writer);
+    line("writer", &writer)?;
     match status.capture_problems.is_empty() {
         true => {
             let mode = status.notify.as_deref().unwrap_or("unknown");
             line(
                 "capture",
                 &format!("installed, notify mode {mode}, schema version {}", status.schema_version),
-            );
+            )?;
         }
         false => {
             for problem in &status.capture_problems {
-                line("capture", &format!("{problem}; run `schoolbell migrate`"));
+                line("capture", &format!("{problem}; run `schoolbell migrate`"))?;
             }
         }
     }
@@ -83,12 +83,13 @@ fn print(status: &Status) {
             "{} {} of {} ({share} %), {}",
             resync.object, resync.done, resync.total, resync.state
         );
-        line("resync", &progress);
+        line("resync", &progress)?;
     }
     if !status.enabled {
         line(
             "disabled",
             "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing",
-        );
+        )?;
     }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `uninstall`: takes everything of ours out of the source database.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,28 +12,30 @@ use crate::{capture, change, parked, schema};
 pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let url = super::source_url(settings)?;
     let source = super::source_session(&url).await?;
-    schema::lock(&source).await.map_err(super::reason)?;
+    schema::lock(&source).await.map_err(super::reason).context(
+        "another schoolbell has been migrating or uninstalling for minutes; end it first",
+    )?;
     let installed = capture::deviations(&*source, &[]).await.map_err(super::reason)?;
     let version = schema::version(&*source).await.map_err(super::reason)?;
     if installed.is_empty() && version == schema::Version::Missing {
-        println!("nothing to do: schoolbell is not installed in {url}");
+        say!("nothing to do: schoolbell is not installed in {url}")?;
         return Ok(Outcome::Clean);
     }
-    println!("From {url} this removes:");
+    say!("From {url} this removes:")?;
     for trigger in &installed {
-        println!("  trigger {} on {}", trigger.trigger, trigger.table);
+        say!("  trigger {} on {}", trigger.trigger, trigger.table)?;
     }
     if version != schema::Version::Missing {
         let pending = change::pending(&*source).await.map_err(super::reason)?;
         let parked = parked::counts(&*source).await.map_err(super::reason)?;
         let parked: i64 = parked.iter().map(|count| count.keys).sum();
-        println!(
+        say!(
             "  schema schoolbell, with {} changes that are not applied and {parked} parked keys",
             pending.changes
-        );
+        )?;
     }
     if !yes && !confirmed()? {
-        println!("nothing was changed");
+        say!("nothing was changed")?;
         return Ok(Outcome::Attention);
     }
     for (table, sql) in capture::mend(&[], &installed) {
@@ -46,7 +48,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     capture::run_ddl(&source, &schema, "drop schema if exists schoolbell cascade;")
         .await
         .context("cannot drop schema schoolbell; stop the service first")?;
-    println!("removed");
+    say!("removed")?;
     Ok(Outcome::Clean)
 }
 
@@ -54,8 +56,7 @@ fn confirmed() -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("there is no terminal to ask at; pass --yes to remove it");
     }
-    print!("Remove it? Type yes: ");
-    std::io::stdout().flush().context("cannot ask")?;
+    super::say(format_args!("Remove it? Type yes: "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     Ok(answer.trim() == "yes")

@@ -104,6 +104,18 @@ async fn only_these_keys() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_none_is_dead_and_hinders_nobody() {
+    let bell = existing(2).await;
+    let key = bell.source_texts("select id::text from schools order by id limit 1").await.remove(0);
+
+    let ended = bell.run(&["resync", "school", "--key", "no-uuid", "--key", &key]).await;
+
+    assert_eq!(ended.code, 1, "{ended}");
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [key]);
+    assert_eq!(bell.parked().await, ["school no-uuid dead"]);
+}
+
+#[tokio::test]
 async fn only_rows_changed_since() {
     let bell = existing(10).await;
 
