@@ -47,7 +47,7 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            batch_changes: 10_000,
+            batch_changes: 5_000,
             page_rows: 2_000,
             poll: Duration::from_millis(2),
             awake: Duration::from_millis(50),

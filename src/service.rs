@@ -71,6 +71,24 @@ impl From<Unusable> for Fatal {
     }
 }
 
+/// How the service ended when it was told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is in hand; what was done since the last interruption.
+    Done(Tally),
+    /// Draining was left to the process that is the writer already.
+    LeftTo(String),
+}
+
+/// What the writer's lock said.
+enum Role {
+    Writer,
+    /// Told to stop before it was free.
+    Nobody,
+    /// Draining is the work of this other process.
+    LeftTo(String),
+}
+
 /// Waits that double, from 100 ms to 15 s, each with jitter so that many clients do not come back at once.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -196,13 +214,13 @@ pub async fn run(
     mapping: &Mapping,
     mut stop: watch::Receiver<bool>,
     drain: bool,
-) -> Result<Tally, Fatal> {
+) -> Result<End, Fatal> {
     let mut ground = Some(Ground::check(config, mapping).await?);
     for advice in ground.iter().flat_map(|ground| &ground.advice) {
         tracing::warn!("{advice}");
     }
     let mut backoff = Backoff::default();
-    let mut tally = Tally::default();
+    let mut end = End::Done(Tally::default());
     while !*stop.borrow() {
         let checked = match ground.take() {
             Some(ground) => Ok(ground),
@@ -216,8 +234,8 @@ pub async fn run(
             Err(reason) => Err(reason),
         };
         match ended {
-            Ok(done) => {
-                tally = done;
+            Ok(ended) => {
+                end = ended;
                 break;
             }
             Err(reason) => {
@@ -233,7 +251,7 @@ pub async fn run(
             }
         }
     }
-    Ok(tally)
+    Ok(end)
 }
 
 /// Works until told to stop (`Ok`), or until a connection fails (`Err`, with the reason).
@@ -244,14 +262,15 @@ async fn attempt(
     drain: bool,
     resumed: bool,
     backoff: &mut Backoff,
-) -> Result<Result<Tally, String>, Fatal> {
+) -> Result<Result<End, String>, Fatal> {
     let session = match ground.target.session().await {
         Ok(session) => session,
         Err(error) => return Ok(Err(failure::chain(&error))),
     };
     match become_writer(&session, pace, stop, drain).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(Ok(Tally::default())),
+        Ok(Role::Writer) => {}
+        Ok(Role::Nobody) => return Ok(Ok(End::Done(Tally::default()))),
+        Ok(Role::LeftTo(process)) => return Ok(Ok(End::LeftTo(process))),
         Err(error) => return Ok(Err(failure::chain(&error))),
     }
     let source = ground.source.pool(SOURCE_POOL);
@@ -288,7 +307,7 @@ async fn attempt(
         let work = worker.work(stop, drain);
         tokio::pin!(work);
         tokio::select! {
-            ended = &mut work => ended.map_err(|failure| failure.to_string()),
+            ended = &mut work => ended.map(End::Done).map_err(|failure| failure.to_string()),
             Some(task) = tasks.join_next() => {
                 return Err(Fatal::TaskEnded(format!("a task that should run for ever ended ({task:?})")));
             }
@@ -303,27 +322,23 @@ async fn attempt(
     Ok(ended)
 }
 
-/// Waits for the writer's lock; false when told to stop meanwhile, or when draining is another's work.
+/// Waits for the writer's lock; when draining, does not wait.
 async fn become_writer(
     session: &Session,
     pace: &Pace,
     stop: &mut watch::Receiver<bool>,
     drain: bool,
-) -> Result<bool, tokio_postgres::Error> {
+) -> Result<Role, tokio_postgres::Error> {
     let mut told = false;
     while !*stop.borrow() {
         if writer::take(session).await? {
-            return Ok(true);
+            return Ok(Role::Writer);
         }
         if !told {
             let holder = writer::holder(&**session).await?;
             let process = holder.and_then(|holder| holder.process).unwrap_or_default();
             if drain {
-                tracing::info!(
-                    writer = process,
-                    "another process is the writer and applies what is due"
-                );
-                return Ok(false);
+                return Ok(Role::LeftTo(process));
             }
             tracing::info!(writer = process, "another process is the writer; standing by");
             told = true;
@@ -333,7 +348,7 @@ async fn become_writer(
             _ = stop.changed() => {}
         }
     }
-    Ok(false)
+    Ok(Role::Nobody)
 }
 
 /// Looks at what parked keys wait for, again and again, and rings when some of it has arrived.

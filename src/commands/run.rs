@@ -5,7 +5,8 @@ use anyhow::Result;
 use super::Outcome;
 use crate::cli::Settings;
 use crate::config::Pace;
-use crate::{parked, service};
+use crate::parked;
+use crate::service::{self, End};
 
 pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
@@ -24,9 +25,14 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
         _ = stop.wait_for(|stop| *stop).await;
         return Ok(Outcome::Clean);
     }
-    let tally = service::run(&config, Pace::default(), &mapping, stop, drain)
-        .await
-        .map_err(super::stopped)?;
+    let ended = service::run(&config, Pace::default(), &mapping, stop, drain).await;
+    let tally = match ended.map_err(super::stopped)? {
+        End::Done(tally) => tally,
+        End::LeftTo(writer) => {
+            tracing::info!(writer, "another process is the writer and applies what is due");
+            return Ok(Outcome::Clean);
+        }
+    };
     tracing::info!(
         changes = tally.changes,
         written = tally.written,

@@ -12,7 +12,7 @@ use schoolbell::config::{Config, DatabaseUrl, Pace};
 use schoolbell::demo::cluster::{Cluster, Options};
 use schoolbell::demo::stand_in;
 use schoolbell::mapping::Mapping;
-use schoolbell::service::{self, Fatal};
+use schoolbell::service::{self, End, Fatal};
 use schoolbell::worker::Tally;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -108,7 +108,7 @@ pub struct TestBell {
 
 struct Service {
     stop: watch::Sender<bool>,
-    task: JoinHandle<Result<Tally, Fatal>>,
+    task: JoinHandle<Result<End, Fatal>>,
 }
 
 /// Fast enough that a test waits for nothing, slow enough that two cores serve eight of them.
@@ -260,7 +260,7 @@ impl TestBell {
     pub async fn service_stops(&mut self) -> Tally {
         let service = self.service.take().expect("the service runs");
         service.stop.send_replace(true);
-        service.task.await.unwrap().unwrap()
+        tally(service.task.await.unwrap())
     }
 
     /// As SIGKILL does, as far as the databases can see: its connections end in the middle of whatever it did.
@@ -273,7 +273,7 @@ impl TestBell {
     /// Applies what is due, in this process.
     pub async fn drain(&self) -> Tally {
         let (_stop, stopped) = watch::channel(false);
-        service::run(&self.config(), self.pace.clone(), &self.mapping, stopped, true).await.unwrap()
+        tally(service::run(&self.config(), self.pace.clone(), &self.mapping, stopped, true).await)
     }
 
     /// Runs the program and expects it to succeed; returns what it printed.
@@ -447,6 +447,13 @@ impl Drop for TestBell {
                 _ = ground().done.send(name.clone());
             }
         }
+    }
+}
+
+fn tally(end: Result<End, Fatal>) -> Tally {
+    match end.unwrap() {
+        End::Done(tally) => tally,
+        End::LeftTo(writer) => panic!("{writer} is the writer"),
     }
 }
 
