@@ -17,7 +17,6 @@ RUN apt-get update \
     && useradd --system --no-create-home --shell /usr/sbin/nologin schoolbell
 COPY --from=build /out/schoolbell /usr/local/bin/schoolbell
 USER schoolbell
-EXPOSE 9417
 # Exec form: the program itself gets SIGTERM and finishes the batch in hand.
 ENTRYPOINT ["schoolbell"]
 CMD ["run"]
