@@ -105,6 +105,25 @@ async fn every_ring_of_a_sleeping_service_is_heard_again_and_again() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_awake_lets_writers_commit_without_ringing() {
+    let mut bell = TestBell::installed().await;
+    bell.pace.awake = Duration::from_secs(2);
+    bell.service_starts();
+    bell.asleep().await;
+
+    bell.insert_school("Acme").await;
+
+    let armed = format!("select count(*) from pg_locks where {}", armed_bell());
+    eventually("the bell is disarmed", || async {
+        match bell.source_count(&armed).await {
+            0 => Ok(()),
+            held => Err(held),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn polling_alone_delivers_everything() {
     let mut bell = TestBell::installed().await;
     bell.run_ok(&["migrate", "--notify", "never"]).await;
