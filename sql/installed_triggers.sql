@@ -1,11 +1,16 @@
--- The triggers of ours on any table, with the fingerprint of what they were made from.
--- Those of partitions are left out: they are clones of their parent's.
+-- The triggers of ours on any table, with what was noted when they were made (see triggers/seal.sql), and
+-- the same of what they are now. Those of partitions are left out: they are clones of their parent's.
 select
     n.nspname as schema,
     c.relname as table,
     t.tgname as trigger,
     t.tgenabled as enabled,
-    pg_catalog.obj_description(t.oid, 'pg_trigger') as comment
+    pg_catalog.obj_description(t.oid, 'pg_trigger') as comment,
+    -- Both functions look at the catalogue of this moment: null when somebody has just dropped it.
+    coalesce(
+        pg_catalog.md5(pg_catalog.pg_get_triggerdef(t.oid) || pg_catalog.pg_get_functiondef(t.tgfoid)),
+        ''
+    ) as made
 from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -124,6 +124,7 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
 }
 
 /// A driver's error as one line, without the row that a DETAIL would quote.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn reason(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow::anyhow!(crate::failure::chain(&error))
 }

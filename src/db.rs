@@ -25,12 +25,12 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Set on every session.
 ///
 /// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
-/// - `lock_timeout`: a locked target row delays its batch this long, then the batch is retried.
+/// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
 /// - `statement_timeout`: the longest statement we expect counts or sorts a table of millions.
 /// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
 ///
 /// The search path is left as the server gives it: Heroku Connect's triggers depend on it.
-const SETTINGS: &str = "set timezone = 'UTC'; set lock_timeout = '10s'; set statement_timeout = '10min'; \
+const SETTINGS: &str = "set timezone = 'UTC'; set lock_timeout = '2s'; set statement_timeout = '10min'; \
                         set idle_in_transaction_session_timeout = '1min'; set client_min_messages = 'warning'";
 
 /// One of the two databases.

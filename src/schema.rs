@@ -104,7 +104,7 @@ pub async fn version(
 pub async fn lock(source: &Session) -> Result<(), tokio_postgres::Error> {
     source.batch_execute("set lock_timeout = '5min'").await?;
     source.query_one("select pg_catalog.pg_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
-    source.batch_execute("set lock_timeout = '10s'").await
+    source.batch_execute("set lock_timeout = '2s'").await
 }
 
 /// The migrations that were not run yet: name and SQL.

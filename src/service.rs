@@ -21,7 +21,7 @@ use crate::mapping::Mapping;
 use crate::parked::{self, Awaited};
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
-use crate::worker::{Lane, Tally, Tools, Worker};
+use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
 
 /// Read, acknowledge, and one for sweeps: each step of the worker has a session of its own.
@@ -246,7 +246,7 @@ pub async fn run(
                 }
                 tokio::select! {
                     () = backoff.pause() => {}
-                    _ = stop.changed() => {}
+                    () = worker::told_to_stop(&mut stop) => {}
                 }
             }
         }
@@ -345,7 +345,7 @@ async fn become_writer(
         }
         tokio::select! {
             () = tokio::time::sleep(pace.standby) => {}
-            _ = stop.changed() => {}
+            () = worker::told_to_stop(stop) => {}
         }
     }
     Ok(Role::Nobody)

@@ -751,6 +751,13 @@ fn report(lane: &Lane, applied: &Applied) {
     }
 }
 
+/// Returns when the signal says so. A signal that nobody can give any more is never given.
+pub async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Between two looks: awake with short polls, then asleep behind an armed bell.
 struct Rest {
     heard: mpsc::UnboundedReceiver<Heard>,
@@ -807,8 +814,7 @@ impl Rest {
                 // The bell's task is gone; the service is about to notice. Until then: poll.
                 None => tokio::time::sleep_until(until).await,
             },
-            // A failed wait means that whoever could stop us is gone, which is a reason to stop as well.
-            _ = stop.changed() => {}
+            () = told_to_stop(stop) => {}
         }
         while let Ok(heard) = self.heard.try_recv() {
             self.hear(&heard);

@@ -405,15 +405,6 @@ impl TestBell {
         .await;
     }
 
-    /// Waits until exactly this is parked.
-    pub async fn parked_becomes(&self, wanted: &[String]) {
-        eventually("parked keys", || async {
-            let found = self.parked().await;
-            if found == wanted { Ok(()) } else { Err(format!("{found:?} instead of {wanted:?}")) }
-        })
-        .await;
-    }
-
     /// Every row of the target is as an expectation of its own says, written without the mapping.
     pub async fn every_row_is_right(&self) {
         expectation::check(self).await;

@@ -1,0 +1,81 @@
+-- Schema schoolbell as the migrations leave it, read from the catalogue.
+-- Renew it with: SCHOOLBELL_BLESS=1 cargo test --test it the_schema_is_the_one
+
+table change
+    xact xid8 not null default pg_current_xact_id()
+    id bigint not null generated always as identity
+    changed_at timestamp with time zone not null default statement_timestamp()
+    source_table text not null
+    concerns text
+    operation text not null
+    keys jsonb
+    CHECK (((keys IS NULL) = (operation = 'TRUNCATE'::text)))
+    CHECK ((operation = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text, 'TRUNCATE'::text])))
+    PRIMARY KEY (xact, id)
+    CREATE UNIQUE INDEX change_pkey ON schoolbell.change USING btree (xact, id)
+    with autovacuum_vacuum_cost_delay=0
+    with autovacuum_vacuum_insert_scale_factor=0
+    with autovacuum_vacuum_insert_threshold=500000
+    with autovacuum_vacuum_scale_factor=0
+    with autovacuum_vacuum_threshold=50000
+
+table parked
+    object text not null
+    key text not null
+    state text not null
+    awaits text
+    awaits_key text
+    due_at timestamp with time zone
+    attempts integer not null default 0
+    reason text not null
+    sqlstate text
+    remedy text
+    parked_at timestamp with time zone not null default clock_timestamp()
+    tried_at timestamp with time zone not null default clock_timestamp()
+    CHECK (((awaits IS NULL) = (awaits_key IS NULL)))
+    CHECK (((state <> 'retrying'::text) OR (due_at IS NOT NULL)))
+    CHECK (((state = 'waiting'::text) = (awaits IS NOT NULL)))
+    CHECK ((state = ANY (ARRAY['waiting'::text, 'retrying'::text, 'dead'::text])))
+    PRIMARY KEY (object, key)
+    CREATE INDEX parked_awaits ON schoolbell.parked USING btree (awaits, awaits_key) WHERE (state = 'waiting'::text)
+    CREATE INDEX parked_due ON schoolbell.parked USING btree (due_at) WHERE (due_at IS NOT NULL)
+    CREATE UNIQUE INDEX parked_pkey ON schoolbell.parked USING btree (object, key)
+
+table refinery_schema_history
+    version integer not null
+    name character varying(255)
+    applied_on character varying(255)
+    checksum character varying(255)
+    PRIMARY KEY (version)
+    CREATE UNIQUE INDEX refinery_schema_history_pkey ON schoolbell.refinery_schema_history USING btree (version)
+
+table resync
+    id bigint not null generated always as identity
+    object text not null
+    state text not null default 'queued'::text
+    walk text not null default 'source'::text
+    only_keys text[]
+    since timestamp with time zone
+    only_missing boolean not null default false
+    write_limit bigint
+    write_rate bigint
+    position text[]
+    total bigint not null default 0
+    done bigint not null default 0
+    written bigint not null default 0
+    equal bigint not null default 0
+    waiting bigint not null default 0
+    dead bigint not null default 0
+    deleted bigint not null default 0
+    kept bigint not null default 0
+    created_at timestamp with time zone not null default clock_timestamp()
+    started_at timestamp with time zone
+    finished_at timestamp with time zone
+    CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['done'::text, 'cancelled'::text]))))
+    CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'cancelled'::text])))
+    CHECK ((walk = ANY (ARRAY['source'::text, 'target'::text])))
+    CHECK ((write_limit > 0))
+    CHECK ((write_rate > 0))
+    PRIMARY KEY (id)
+    CREATE INDEX resync_open ON schoolbell.resync USING btree (id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]))
+    CREATE UNIQUE INDEX resync_pkey ON schoolbell.resync USING btree (id)
