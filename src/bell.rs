@@ -189,7 +189,7 @@ fn pass_on(
 ) {
     match Notice::decode(notice.payload()) {
         Ok(notice) => {
-            tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung")
+            tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung");
         }
         Err(kind) => {
             let count = unknown.entry(kind).or_default();

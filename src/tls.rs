@@ -123,7 +123,7 @@ impl Settings {
             }
             // Certificates of the system that do not parse are left out, as other clients do.
             _ => {
-                _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)
+                _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
         Ok(roots)

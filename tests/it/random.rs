@@ -72,7 +72,7 @@ async fn write_at_random(client: Client, seed: u64) -> usize {
         match client.batch_execute(&sql.join("; ")).await {
             Ok(()) => committed += 1,
             Err(error) if error.as_db_error().is_some() => {
-                client.batch_execute("rollback").await.unwrap()
+                client.batch_execute("rollback").await.unwrap();
             }
             Err(error) => panic!("{error:?}"),
         }

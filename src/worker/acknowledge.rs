@@ -1,0 +1,142 @@
+//! The last step: deletes what was claimed and parks what must wait, in one transaction on the source.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+
+use super::{Batch, Done, Lane, Tally};
+use crate::apply::{Applied, Outcome};
+use crate::change;
+use crate::failure::{Failure, Refusal};
+use crate::parked::Parking;
+use crate::resync::{self, Progress};
+
+/// The last step, on the source side again.
+pub(super) struct Acknowledger {
+    lanes: Arc<Vec<Lane>>,
+    source: Pool,
+}
+
+impl Acknowledger {
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool) -> Self {
+        Self { lanes, source }
+    }
+
+    /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
+    pub(super) async fn acknowledge(
+        &self,
+        done: Done,
+    ) -> Result<(Tally, Option<Duration>), Failure> {
+        let Done { batch, applied } = done;
+        let mut parking = Parking::default();
+        let mut freed: Vec<(&str, &str)> = Vec::new();
+        for (lane, applied) in self.lanes.iter().zip(&applied) {
+            let mut parked = HashSet::new();
+            for (key, outcome) in &applied.outcomes {
+                if parking.add(lane.name(), key, outcome) {
+                    parked.insert(key.as_str());
+                }
+            }
+            let keys = applied.keys.iter().map(String::as_str).filter(|key| !parked.contains(key));
+            freed.extend(keys.map(|key| (lane.name(), key)));
+            report(lane, applied);
+        }
+        let tally = tally(&batch, &applied);
+        let mut client = self.source.get().await?;
+        let transaction = client.transaction().await?;
+        change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
+        for &(index, reads) in &batch.truncated {
+            let lane = &self.lanes[index];
+            // The rows that are gone are known only to the target; what a touched object lost, only to the source.
+            let walk = match reads {
+                true if lane.route.object.update_only => continue,
+                true => resync::create_target_walk(&*transaction, &lane.route).await?,
+                false => {
+                    resync::create(&*transaction, &lane.route, &resync::Request::default()).await?
+                }
+            };
+            tracing::warn!(
+                object = lane.name(),
+                resync = walk,
+                "its table was truncated; a replay finds what is gone"
+            );
+        }
+        let mut pause = None;
+        if let Some(page) = &batch.page {
+            let progress = Progress {
+                done: page.keys.len() as i64,
+                written: tally.written as i64,
+                equal: tally.equal as i64,
+                waiting: tally.waiting as i64,
+                dead: tally.refused as i64,
+                deleted: tally.deleted as i64,
+                kept: tally.kept as i64,
+            };
+            resync::progress(&transaction, page, &progress).await?;
+            let writes = tally.written + tally.deleted;
+            pause = page
+                .job
+                .request
+                .rate
+                .map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
+        }
+        transaction.commit().await?;
+        Ok((tally, pause))
+    }
+}
+
+fn tally(batch: &Batch, applied: &[Applied]) -> Tally {
+    let count =
+        |wanted: fn(&Outcome) -> bool| applied.iter().map(|lane| lane.count(wanted)).sum::<u64>();
+    let keys: u64 = applied.iter().map(|lane| lane.keys.len() as u64).sum();
+    let other: u64 = applied.iter().map(|lane| lane.outcomes.len() as u64).sum();
+    let absent: u64 = batch.projected.iter().map(|part| part.absent.len() as u64).sum();
+    let deleted = count(|outcome| matches!(outcome, Outcome::Deleted));
+    let kept = count(|outcome| matches!(outcome, Outcome::Kept));
+    Tally {
+        changes: batch.changes.len() as u64,
+        written: count(|outcome| matches!(outcome, Outcome::Updated | Outcome::Inserted)),
+        // Keys that are absent on both sides are neither equal nor anything else.
+        equal: keys.saturating_sub(other).saturating_sub(absent.saturating_sub(deleted + kept)),
+        waiting: count(|outcome| matches!(outcome, Outcome::Waits { .. })),
+        refused: count(|outcome| matches!(outcome, Outcome::Dead(_) | Outcome::Retries(_))),
+        deleted,
+        kept,
+    }
+}
+
+/// Logs what came of an object's keys: counts, and codes for what was refused, never contents.
+fn report(lane: &Lane, applied: &Applied) {
+    let object = lane.name();
+    let kept = applied.count(|outcome| *outcome == Outcome::Kept);
+    if kept > 0 {
+        tracing::info!(
+            object,
+            kept,
+            "target rows stay although their source is gone (on_delete = keep)"
+        );
+    }
+    let mut refused: HashMap<(&str, &str), u64> = HashMap::new();
+    for (_, outcome) in &applied.outcomes {
+        if let Outcome::Dead(Refusal { sqlstate, remedy, .. })
+        | Outcome::Retries(Refusal { sqlstate, remedy, .. }) = outcome
+        {
+            *refused.entry((sqlstate, remedy)).or_default() += 1;
+        }
+    }
+    for ((sqlstate, remedy), keys) in refused {
+        tracing::warn!(
+            object,
+            keys,
+            sqlstate,
+            remedy,
+            "rows are refused and parked: see `schoolbell parked list`"
+        );
+    }
+    let written = applied.written();
+    if written > 0 {
+        tracing::debug!(object, keys = applied.keys.len(), written, "applied");
+    }
+}
