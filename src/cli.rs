@@ -1,6 +1,7 @@
 //! What can be typed: commands, flags and their help. Parsing does no work; [`crate::commands`] does.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -202,11 +203,56 @@ impl ParkedState {
     }
 }
 
+/// Says what is wrong with a command line, or prints the help that was asked for.
+///
+/// A URL in the wrong place is quoted by the message, so its password is taken out.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        eprint!("{}", without_password(&error.render().to_string()));
+        return ExitCode::from(2);
+    }
+    // Whoever closed stdout does not want the help any more.
+    _ = error.print();
+    ExitCode::SUCCESS
+}
+
+/// Replaces what stands between `://` and `@`, and what follows `password=`.
+fn without_password(message: &str) -> String {
+    let ends_word =
+        |character: char| character.is_whitespace() || character == '\'' || character == '"';
+    let mut safe = String::new();
+    let mut rest = message;
+    while let Some(start) =
+        ["://", "password="].iter().filter_map(|mark| Some(rest.find(mark)? + mark.len())).min()
+    {
+        let (before, after) = rest.split_at(start);
+        let word = &after[..after.find(ends_word).unwrap_or(after.len())];
+        let secret = if before.ends_with('=') { word.len() } else { word.rfind('@').unwrap_or(0) };
+        safe.push_str(before);
+        if secret > 0 {
+            safe.push('…');
+        }
+        rest = &after[secret..];
+    }
+    safe + rest
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_url_in_the_wrong_place_is_quoted_without_its_password() {
+        let message = "unexpected argument 'postgres://me:hunter2@host/db' found";
+        assert_eq!(without_password(message), "unexpected argument 'postgres://…@host/db' found");
+        let message = "unexpected argument 'host=h password=hunter2' found, see https://x.example";
+        assert_eq!(
+            without_password(message),
+            "unexpected argument 'host=h password=…' found, see https://x.example"
+        );
+    }
 
     #[test]
     fn the_commands_and_flags_are_consistent() {

@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use schoolbell::{cli::Cli, commands, logging};
+use schoolbell::cli::{self, Cli};
+use schoolbell::{commands, logging};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::explain(&error),
+    };
     logging::init(cli.settings.log_format);
     match commands::dispatch(cli).await {
         Ok(outcome) => outcome.exit_code(),
