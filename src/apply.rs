@@ -4,65 +4,17 @@
 //! right is not touched, a row whose parent Salesforce does not know is not written, and a row that
 //! exists is never upserted (each attempt would burn a value of the target's int4 id sequence).
 
-use std::collections::HashMap;
-
 use bytes::BytesMut;
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 
-use crate::failure::{Failure, Refusal};
+use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::name::ident;
+use crate::outcome::Outcome;
 use crate::plan::Route;
 use crate::project::{self, Projected};
-
-/// What became of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The target had another row and was updated.
-    Updated,
-    /// The target had no row and one was inserted.
-    Inserted,
-    /// The target row is deleted, because its source left the publication.
-    Deleted,
-    /// The target row stays although its source left the publication.
-    Kept,
-    /// It waits: `awaits` in the words of `parked.awaits`, and whose key.
-    Waits {
-        /// What kind of thing it waits for.
-        awaits: String,
-        /// The key of what it waits for.
-        key: String,
-    },
-    /// It will be tried again by itself.
-    Retries(Refusal),
-    /// It was refused, and would be again.
-    Dead(Refusal),
-}
-
-/// What became of the keys of one object in one batch.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// Every key that was handed in.
-    pub keys: Vec<String>,
-    /// The keys that were not simply equal or absent on both sides.
-    pub outcomes: Vec<(String, Outcome)>,
-}
-
-impl Applied {
-    /// How many keys had this outcome.
-    pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> u64 {
-        self.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64
-    }
-
-    /// How many target rows were written.
-    pub fn written(&self) -> u64 {
-        self.count(|outcome| {
-            matches!(outcome, Outcome::Updated | Outcome::Inserted | Outcome::Deleted)
-        })
-    }
-}
 
 /// The statements of one route.
 #[derive(Debug, Clone)]
@@ -85,6 +37,11 @@ impl Statements {
             arrived: arrived(route),
         }
     }
+}
+
+/// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
+pub async fn hurry(target: &deadpool_postgres::Transaction<'_>) -> Result<(), Failure> {
+    Ok(target.batch_execute("set local lock_timeout = '100ms'").await?)
 }
 
 /// Applies the rows of one object inside a transaction, or fails as a whole.
@@ -448,10 +405,4 @@ fn columns_of<'a>(route: &Route, rows: &'a [Row]) -> Vec<Vec<Option<Raw<'a>>>> {
 
 fn parameters<'a>(columns: &'a [Vec<Option<Raw<'_>>>]) -> Vec<&'a (dyn ToSql + Sync)> {
     columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect()
-}
-
-/// Tallies outcomes by key; a key with several target rows (no unique index) counts once.
-pub fn by_key(outcomes: Vec<(String, Outcome)>) -> Vec<(String, Outcome)> {
-    let unique: HashMap<String, Outcome> = outcomes.into_iter().collect();
-    unique.into_iter().collect()
 }

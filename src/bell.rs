@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Notification};
 
+use crate::backoff::Backoff;
 use crate::db::Database;
 use crate::failure;
 use crate::notice::{Malformed, Notice};
-use crate::service::Backoff;
 
 /// "SCHBBELL": the doorbell, in the source database.
 pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;

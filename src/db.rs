@@ -27,11 +27,14 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
 /// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
 /// - `statement_timeout`: the longest statement we expect counts or sorts a table of millions.
+/// - `tcp_…`: the server, too, must notice soon that we have vanished, because it keeps our locks until then.
 /// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
 ///
 /// The search path is left as the server gives it: Heroku Connect's triggers depend on it.
 const SETTINGS: &str = "set timezone = 'UTC'; set lock_timeout = '2s'; set statement_timeout = '10min'; \
-                        set idle_in_transaction_session_timeout = '1min'; set client_min_messages = 'warning'";
+                        set idle_in_transaction_session_timeout = '1min'; set client_min_messages = 'warning'; \
+                        set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; \
+                        set tcp_user_timeout = '10s'";
 
 /// One of the two databases.
 #[derive(Clone)]

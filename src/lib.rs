@@ -5,12 +5,12 @@
 //! | step | module | what it does |
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
-//! | ground | [`db`], [`tls`], [`failure`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
+//! | ground | [`db`], [`tls`], [`failure`], [`backoff`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`] | the triggers and the schema they write to, installed by `migrate` |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
 //! | project | [`project`] | claimed keys become target rows, as the source has them now |
-//! | apply | [`apply`], [`writer`] | update what differs, insert what is missing; who may write |
+//! | apply | [`apply`], [`outcome`], [`writer`] | update what differs, insert what is missing; who may write |
 //! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
 //! | the loop | [`worker`], [`service`] | joins the steps; starts, stops, reconnects |
 //! | reports | [`status`] | what is pending, waiting, dead |
@@ -24,6 +24,7 @@ pub mod config;
 pub mod mapping;
 pub mod name;
 
+pub mod backoff;
 pub mod catalogue;
 pub mod db;
 pub mod failure;
@@ -43,6 +44,7 @@ pub mod resync;
 pub mod project;
 
 pub mod apply;
+pub mod outcome;
 pub mod writer;
 
 pub mod service;

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::GenericClient;
 
-use crate::apply::Outcome;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 
 const DUE: &str = include_str!("../sql/parked_due.sql");
 const AWAITED: &str = include_str!("../sql/parked_awaited.sql");

@@ -71,9 +71,9 @@ pub struct Progress {
     pub written: i64,
     /// Rows that were right.
     pub equal: i64,
-    /// Keys parked as waiting.
+    /// Keys parked as waiting or retrying.
     pub waiting: i64,
-    /// Keys parked as dead or retrying.
+    /// Keys parked as dead.
     pub dead: i64,
     /// Rows deleted.
     pub deleted: i64,
@@ -100,9 +100,9 @@ pub struct Report {
     pub written: i64,
     /// Rows that were right.
     pub equal: i64,
-    /// Keys parked as waiting.
+    /// Keys parked as waiting or retrying.
     pub waiting: i64,
-    /// Keys parked as dead or retrying.
+    /// Keys parked as dead.
     pub dead: i64,
     /// Rows deleted.
     pub deleted: i64,

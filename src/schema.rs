@@ -150,7 +150,17 @@ pub fn history(version: Version) -> String {
 
 /// Brings the schema up to date, all migrations in one transaction.
 pub async fn migrate(source: &mut Session) -> Result<(), NotMigrated> {
-    source.batch_execute("create schema if not exists schoolbell").await?;
+    // Even `if not exists` needs the right to create one, which a role that only upgrades may lack.
+    let there: bool = source
+        .query_one("select pg_catalog.to_regnamespace('schoolbell') is not null", &[])
+        .await?
+        .get(0);
+    if !there {
+        source.batch_execute("create schema schoolbell").await.map_err(|error| {
+            let reason = crate::failure::chain(&error);
+            NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
+        })?;
+    }
     // The pool's wrapper hides the client that refinery wants.
     let client: &mut tokio_postgres::Client = source;
     match runner().run_async(client).await {

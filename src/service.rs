@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::apply::{self, Statements};
+use crate::backoff::Backoff;
 use crate::bell::{self, Heard};
 use crate::capture::{self, NotifyMode};
 use crate::config::{Config, Pace, Unusable};
@@ -87,34 +88,6 @@ enum Role {
     Nobody,
     /// Draining is the work of this other process.
     LeftTo(String),
-}
-
-/// Waits that double, from 100 ms to 15 s, each with jitter so that many clients do not come back at once.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(15);
-
-    /// No attempt has failed since the last success: the moment to say that something is wrong.
-    pub fn is_fresh(&self) -> bool {
-        self.attempts == 0
-    }
-
-    /// After a success.
-    pub fn reset(&mut self) {
-        self.attempts = 0;
-    }
-
-    /// Waits before the next attempt.
-    pub async fn pause(&mut self) {
-        let wait = Self::FIRST.saturating_mul(1 << self.attempts.min(10)).min(Self::LONGEST);
-        self.attempts += 1;
-        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-    }
 }
 
 /// Both databases, checked against the mapping.

@@ -12,12 +12,13 @@ use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::apply::{Applied, Outcome, Statements};
+use crate::apply::Statements;
 use crate::bell::{Heard, Wish};
 use crate::change::ChangeId;
 use crate::config::Pace;
 use crate::db::Session;
 use crate::failure::Failure;
+use crate::outcome::{Applied, Outcome};
 use crate::plan::Route;
 use crate::project::{self, Projected};
 use crate::resync::Page;
@@ -70,8 +71,10 @@ pub struct Tally {
     pub equal: u64,
     /// Keys parked as waiting.
     pub waiting: u64,
-    /// Keys parked as retrying or dead.
-    pub refused: u64,
+    /// Keys parked as retrying.
+    pub retrying: u64,
+    /// Keys parked as dead.
+    pub dead: u64,
     /// Target rows deleted.
     pub deleted: u64,
     /// Target rows kept although their source is gone.
@@ -227,7 +230,8 @@ impl Tally {
         self.written += other.written;
         self.equal += other.equal;
         self.waiting += other.waiting;
-        self.refused += other.refused;
+        self.retrying += other.retrying;
+        self.dead += other.dead;
         self.deleted += other.deleted;
         self.kept += other.kept;
     }

@@ -13,6 +13,7 @@ use crate::cli::{ResyncOptions, Settings};
 use crate::config::{Config, Pace};
 use crate::db::Session;
 use crate::mapping::Mapping;
+use crate::outcome::{self, Outcome as KeyOutcome};
 use crate::project::{self, Wanted};
 use crate::resync::{self, Job, Report, Request};
 use crate::service::{self, Ground};
@@ -298,10 +299,10 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
         let outcomes =
             apply::compare_rows(&target, &lane.route, &lane.statements, &projected.rows).await?;
         forecast.rows += projected.rows.len() as u64;
-        for (_, outcome) in apply::by_key(outcomes) {
+        for (_, outcome) in outcome::by_key(outcomes) {
             match outcome {
-                apply::Outcome::Inserted => forecast.insert += 1,
-                apply::Outcome::Updated => forecast.update += 1,
+                KeyOutcome::Inserted => forecast.insert += 1,
+                KeyOutcome::Updated => forecast.update += 1,
                 _ => forecast.waiting += 1,
             }
         }

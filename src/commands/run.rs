@@ -38,7 +38,8 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
         written = tally.written,
         equal = tally.equal,
         waiting = tally.waiting,
-        refused = tally.refused,
+        retrying = tally.retrying,
+        dead = tally.dead,
         deleted = tally.deleted,
         kept = tally.kept,
         "stopped; nothing is in hand"
@@ -48,5 +49,5 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
     }
     let source = super::source_session(&config.source).await?;
     let parked = parked::counts(&*source).await.map_err(super::reason)?;
-    Ok(Outcome::attention_if(parked.iter().any(|count| count.state == "dead")))
+    Ok(Outcome::attention_if(parked.iter().any(|count| count.state != "waiting")))
 }

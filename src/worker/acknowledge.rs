@@ -7,9 +7,9 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 
 use super::{Batch, Done, Lane, Tally};
-use crate::apply::{Applied, Outcome};
 use crate::change;
 use crate::failure::{Failure, Refusal};
+use crate::outcome::{Applied, Outcome};
 use crate::parked::Parking;
 use crate::resync::{self, Progress};
 
@@ -69,8 +69,9 @@ impl Acknowledger {
                 done: page.keys.len() as i64,
                 written: tally.written as i64,
                 equal: tally.equal as i64,
-                waiting: tally.waiting as i64,
-                dead: tally.refused as i64,
+                // Both go on by themselves.
+                waiting: (tally.waiting + tally.retrying) as i64,
+                dead: tally.dead as i64,
                 deleted: tally.deleted as i64,
                 kept: tally.kept as i64,
             };
@@ -101,7 +102,8 @@ fn tally(batch: &Batch, applied: &[Applied]) -> Tally {
         // Keys that are absent on both sides are neither equal nor anything else.
         equal: keys.saturating_sub(other).saturating_sub(absent.saturating_sub(deleted + kept)),
         waiting: count(|outcome| matches!(outcome, Outcome::Waits { .. })),
-        refused: count(|outcome| matches!(outcome, Outcome::Dead(_) | Outcome::Retries(_))),
+        retrying: count(|outcome| matches!(outcome, Outcome::Retries(_))),
+        dead: count(|outcome| matches!(outcome, Outcome::Dead(_))),
         deleted,
         kept,
     }

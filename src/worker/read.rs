@@ -10,10 +10,11 @@ use deadpool_postgres::Pool;
 use tokio::time::Instant;
 
 use super::{Batch, InHand, Lane, Verdict, verdict};
-use crate::apply::{self, Outcome};
+use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::parked;
 use crate::project::{self, Projected, Wanted};
 use crate::resync::{self, Page};
@@ -132,8 +133,8 @@ impl Reader {
         } else if self.strange_tables.insert(change.table.clone()) {
             tracing::warn!(
                 table = %change.table,
-                "the outbox has changes that no object of this mapping is read from; they stay there: run \
-                 `schoolbell migrate` with this mapping, or start with the mapping that captured them"
+                "the outbox has changes that no object of this mapping is read from; they stay there: start with the \
+                 mapping that captured them, or delete them from schoolbell.change"
             );
         }
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::{Batch, Done, Lane, Verdict, verdict};
-use crate::apply::{self, Applied, Outcome};
+use crate::apply;
 use crate::db::Session;
 use crate::failure::Failure;
+use crate::outcome::{self, Applied, Outcome};
 use crate::project;
 
 /// The step on the target side.
@@ -43,7 +44,7 @@ impl Writer {
                     .map(|row| project::key(row).to_string())
                     .chain(projected.absent.iter().cloned())
                     .collect(),
-                outcomes: apply::by_key(outcomes),
+                outcomes: outcome::by_key(outcomes),
             })
             .collect();
         for (lane, key, outcome) in &batch.refused {
@@ -119,6 +120,7 @@ impl Writer {
         part: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
         let transaction = self.session.transaction().await?;
+        apply::hurry(&transaction).await?;
         let tried = part.apply(&transaction, lane).await;
         match tried {
             Ok(outcomes) => {

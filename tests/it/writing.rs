@@ -209,7 +209,7 @@ async fn one_bad_row_among_thousands_holds_up_none_and_ends_dead_with_the_reason
 
     let tally = bell.drain().await;
 
-    assert_eq!((tally.written, tally.refused), (2_997, 3));
+    assert_eq!((tally.written, tally.dead), (2_997, 3));
     let parked = bell
         .source_texts("select concat_ws(' ', state, sqlstate, reason) from schoolbell.parked where state = 'dead'")
         .await;
