@@ -26,6 +26,7 @@ with late as (
 )
 select
     s.snapshot,
+    s.server,
     c.fresh,
     c.xact::text as xact,
     c.id,
@@ -34,7 +35,12 @@ select
     c.concerns,
     c.operation,
     c.keys::text as keys
-from (select pg_catalog.pg_current_snapshot()::text as snapshot) as s
+from (
+    select
+        pg_catalog.pg_current_snapshot()::text as snapshot,
+        -- After a crash or a failover transaction ids may be handed out again: positions are void then.
+        pg_catalog.pg_postmaster_start_time()::text as server
+) as s
 left join (
     select false as fresh, late.*
     from late

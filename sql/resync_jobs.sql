@@ -14,7 +14,8 @@ select
     kept,
     created_at,
     started_at,
-    finished_at
+    finished_at,
+    reason
 from schoolbell.resync
 where case when $1::int8[] is null then state in ('queued', 'running') else id = any ($1) end
 order by id

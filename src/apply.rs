@@ -5,10 +5,10 @@
 //! exists is never upserted (each attempt would burn a value of the target's int4 id sequence).
 
 use bytes::BytesMut;
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::name::ident;
@@ -82,7 +82,7 @@ pub async fn leave_rows(
 
 /// What [`write_rows`] would do, without doing it.
 pub async fn compare_rows(
-    target: &ClientWrapper,
+    target: &Session,
     route: &Route,
     statements: &Statements,
     rows: &[Row],
@@ -98,7 +98,7 @@ pub async fn compare_rows(
 
 /// Leaves only the rows whose key the target lacks.
 pub async fn retain_lacking(
-    target: &ClientWrapper,
+    target: &Session,
     statements: &Statements,
     projected: &mut Projected,
 ) -> Result<(), Failure> {
@@ -112,7 +112,7 @@ pub async fn retain_lacking(
 
 /// Of the given things waited for, by `awaits`, those that are there now.
 pub async fn arrived_keys(
-    target: &ClientWrapper,
+    target: &Session,
     all: &[&Statements],
     awaits: &str,
     keys: &[String],

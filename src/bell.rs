@@ -2,7 +2,7 @@
 //!
 //! The lock, K, is [`BELL_LOCK`]. A writer that gets it shared rings nobody. While this connection holds it
 //! exclusively, every commit rings. It is granted only when every transaction that decided not to ring has
-//! ended; whoever asks for sleep must look at the outbox once more after [`Heard::Armed`].
+//! ended; whoever asks for sleep must look at the outbox once more after [`Heard::armed`].
 //!
 //! One connection for both on purpose: when it is lost, the lock is gone with it, so no writer rings for
 //! a listener that cannot hear.
@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Notification};
 
 use crate::backoff::Backoff;
 use crate::db::Database;
-use crate::failure;
+use crate::failure::Failure;
 use crate::notice::{Malformed, Notice};
 
 /// "SCHBBELL": the doorbell, in the source database.
@@ -31,17 +31,15 @@ const ARM_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two attempts to arm when a long transaction is in the way. The service polls meanwhile.
 const ARM_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the listener hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
-    /// LISTEN is in force (again). What was rung before is lost: claim at once.
-    Listening,
+/// What the listener has heard. A state, not a queue: it does not grow while nobody looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// LISTEN is in force. When it turns true, what was rung before is lost: claim at once.
+    pub listening: bool,
     /// The bell is armed for this wish to sleep: look once more, then sleep.
-    Armed(u64),
-    /// A notice, or something unreadable on the channel: there may be work.
-    Rung,
-    /// The connection is lost: poll until it is back.
-    Deaf,
+    pub armed: Wish,
+    /// Counts notices, ours or not, and whatever else may have made keys due.
+    pub rings: u64,
 }
 
 /// What the worker wishes: to be woken (a number that grows with every wish), or to stay awake.
@@ -51,7 +49,7 @@ pub type Wish = Option<u64>;
 pub async fn listen(
     source: Database,
     mut wishes: watch::Receiver<Wish>,
-    heard: mpsc::UnboundedSender<Heard>,
+    heard: watch::Sender<Heard>,
 ) {
     let mut backoff = Backoff::default();
     let mut unknown = BTreeMap::new();
@@ -60,20 +58,19 @@ pub async fn listen(
             Ok((client, notices)) => {
                 tracing::debug!("listening");
                 backoff.reset();
-                if heard.send(Heard::Listening).is_err() {
-                    return;
-                }
+                heard.send_modify(|heard| heard.listening = true);
                 attend(&client, notices, &mut wishes, &heard, &mut unknown).await;
             }
             Err(error) => {
                 if backoff.is_fresh() {
-                    tracing::warn!(reason = %failure::chain(&error), "cannot listen, polling instead");
+                    tracing::warn!(reason = %error, "cannot listen, polling instead");
                 }
             }
         }
-        if heard.send(Heard::Deaf).is_err() {
-            return;
-        }
+        heard.send_modify(|heard| {
+            heard.listening = false;
+            heard.armed = None;
+        });
         tokio::select! {
             () = backoff.pause() => {}
             () = heard.closed() => return,
@@ -83,7 +80,7 @@ pub async fn listen(
 
 async fn open(
     source: &Database,
-) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), tokio_postgres::Error> {
+) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
     let (client, notices) = source.listener().await?;
     let arm_timeout = ARM_TIMEOUT.as_millis();
     client
@@ -97,7 +94,7 @@ async fn attend(
     client: &Client,
     mut notices: mpsc::UnboundedReceiver<Notification>,
     wishes: &mut watch::Receiver<Wish>,
-    heard: &mpsc::UnboundedSender<Heard>,
+    heard: &watch::Sender<Heard>,
     unknown: &mut BTreeMap<Malformed, u64>,
 ) {
     let mut armed = false;
@@ -127,9 +124,7 @@ async fn attend(
         match wish {
             Some(number) if armed && fulfilled != wish => {
                 fulfilled = wish;
-                if heard.send(Heard::Armed(number)).is_err() {
-                    return;
-                }
+                heard.send_modify(|heard| heard.armed = Some(number));
             }
             Some(_) if !armed => {
                 attempt_at = Instant::now() + ARM_PAUSE;
@@ -184,7 +179,7 @@ async fn disarm(client: &Client) -> Result<(), tokio_postgres::Error> {
 /// Whatever rang, there may be work; what cannot be read is counted and logged once per kind.
 fn pass_on(
     notice: &Notification,
-    heard: &mpsc::UnboundedSender<Heard>,
+    heard: &watch::Sender<Heard>,
     unknown: &mut BTreeMap<Malformed, u64>,
 ) {
     match Notice::decode(notice.payload()) {
@@ -202,6 +197,5 @@ fn pass_on(
             }
         }
     }
-    // The worker may have stopped; then nobody needs to know.
-    _ = heard.send(Heard::Rung);
+    heard.send_modify(|heard| heard.rings += 1);
 }

@@ -13,7 +13,7 @@ use crate::bell::{BELL_LOCK, CHANNEL};
 use crate::db::Session;
 use crate::name::{TableName, ident, literal};
 use crate::notice;
-use crate::plan::{Capture, Watched};
+use crate::plan::Capture;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
 const SEAL: &str = include_str!("../triggers/seal.sql");
@@ -86,8 +86,8 @@ pub struct Trigger {
 /// What is wrong with the triggers of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
-    /// The table, plain.
-    pub table: String,
+    /// The table.
+    pub table: TableName,
     /// The trigger.
     pub trigger: String,
     /// `missing`, `outdated`, `altered`, `not enabled always`, or `not needed`.
@@ -96,7 +96,7 @@ pub struct Deviation {
 
 impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "trigger {} on {} is {}", self.trigger, self.table, self.what)
+        write!(f, "trigger {} on {} is {}", self.trigger, self.table.plain(), self.what)
     }
 }
 
@@ -234,10 +234,8 @@ fn short(name: &str) -> String {
 }
 
 fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
-    let other: Vec<&Watched> =
-        capture.watched.iter().filter(|watched| !capture.keys.contains(&watched.column)).collect();
-    let keys: Vec<&Watched> =
-        capture.watched.iter().filter(|watched| capture.keys.contains(&watched.column)).collect();
+    let (keys, other): (Vec<&String>, Vec<&String>) =
+        capture.watched.iter().partition(|column| capture.keys.contains(column));
     let moved = differ(&keys);
     let mut events = vec![
         ("insert", "insert", "row", String::new(), ""),
@@ -267,16 +265,15 @@ fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
         .collect()
 }
 
-/// A condition: any of the columns differs between the old row and the new one.
-fn differ(columns: &[&Watched]) -> String {
+/// A condition: any of the columns differs between the old row and the new one. Their images are compared,
+/// not their values: a type's own equality may be coarser than its text (citext, numeric), or missing (json).
+fn differ(columns: &[&String]) -> String {
     let side = |row: &str| {
-        let values = columns.iter().map(|watched| {
-            let cast = if watched.as_text { "::pg_catalog.text" } else { "" };
-            format!("{row}.{}{cast}", ident(&watched.column))
-        });
-        values.collect::<Vec<_>>().join(", ")
+        let values: Vec<String> =
+            columns.iter().map(|column| format!("{row}.{}", ident(column))).collect();
+        values.join(", ")
     };
-    format!("row({}) is distinct from row({})", side("old"), side("new"))
+    format!("pg_catalog.record_image_ne(row({}), row({}))", side("old"), side("new"))
 }
 
 /// FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
@@ -298,25 +295,25 @@ pub async fn deviations(
         let comment: Option<String> = row.get("comment");
         let state: (i8, String, String) =
             (row.get("enabled"), comment.unwrap_or_default(), row.get("made"));
-        installed.insert((table.plain(), row.get::<_, String>("trigger")), state);
+        installed.insert((table, row.get::<_, String>("trigger")), state);
     }
     let mut deviations = Vec::new();
-    let mut note = |table: &str, trigger: &str, what| {
-        deviations.push(Deviation { table: table.into(), trigger: trigger.into(), what });
+    let mut note = |table: &TableName, trigger: &str, what| {
+        deviations.push(Deviation { table: table.clone(), trigger: trigger.into(), what });
     };
     for rendered in wanted {
-        let table = rendered.table.plain();
+        let table = &rendered.table;
         for trigger in &rendered.triggers {
             match installed.remove(&(table.clone(), trigger.name.clone())) {
-                None => note(&table, &trigger.name, "missing"),
+                None => note(table, &trigger.name, "missing"),
                 Some((enabled, comment, made)) => {
                     let (rendered, made_then) = comment.split_once(' ').unwrap_or_default();
                     if rendered != trigger.fingerprint {
-                        note(&table, &trigger.name, "outdated");
+                        note(table, &trigger.name, "outdated");
                     } else if made_then != made {
-                        note(&table, &trigger.name, "altered");
+                        note(table, &trigger.name, "altered");
                     } else if enabled != b'A' as i8 {
-                        note(&table, &trigger.name, "not enabled always");
+                        note(table, &trigger.name, "not enabled always");
                     }
                 }
             }
@@ -330,24 +327,19 @@ pub async fn deviations(
 
 /// The SQL that mends the deviations, one transaction per table.
 pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, String)> {
-    let tables: BTreeSet<&str> =
-        deviations.iter().map(|deviation| deviation.table.as_str()).collect();
+    let tables: BTreeSet<&TableName> =
+        deviations.iter().map(|deviation| &deviation.table).collect();
     tables
         .into_iter()
-        .map(|plain| {
-            let rendered = wanted.iter().find(|rendered| rendered.table.plain() == plain);
-            let table = rendered.map_or_else(
-                || TableName::parse(plain, "public"),
-                |rendered| rendered.table.clone(),
-            );
+        .map(|table| {
             let mut sql: Vec<String> = deviations
                 .iter()
-                .filter(|deviation| deviation.table == plain && deviation.what == "not needed")
+                .filter(|deviation| deviation.table == *table && deviation.what == "not needed")
                 .map(|deviation| {
                     format!("drop trigger if exists {} on {table}", ident(&deviation.trigger))
                 })
                 .collect();
-            if let Some(rendered) = rendered {
+            if let Some(rendered) = wanted.iter().find(|rendered| rendered.table == *table) {
                 sql.extend(
                     rendered.functions.iter().map(|function| function.trim_end().to_string()),
                 );
@@ -357,11 +349,8 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
                     sql.push(format!("alter table {table} enable always trigger {name}"));
                 }
                 sql.push(seal(rendered));
-                for function in rendered.functions.iter().filter_map(|sql| function_of(sql)) {
-                    sql.push(format!("revoke all on function {function} from public"));
-                }
             }
-            (table, sql.iter().map(|statement| format!("{statement};\n")).collect())
+            (table.clone(), sql.iter().map(|statement| format!("{statement};\n")).collect())
         })
         .collect()
 }
@@ -375,13 +364,6 @@ fn seal(rendered: &Rendered) -> String {
     let fingerprints = fingerprints.collect::<Vec<_>>().join(", ");
     let table = literal(&rendered.table.to_string());
     fill(SEAL, &[("{fingerprints}", &fingerprints), ("{table}", &table)]).trim_end().to_string()
-}
-
-/// The signature in a rendered `create or replace function`.
-fn function_of(sql: &str) -> Option<&str> {
-    let from = sql.find("function schoolbell.")? + "function ".len();
-    let until = sql[from..].find(" returns trigger")?;
-    Some(&sql[from..from + until])
 }
 
 /// Runs DDL on a table in one transaction, giving way to its writers until it gets through.

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Client;
 use jiff::Timestamp;
 use tokio_postgres::GenericClient;
 
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::parked::Parking;
 
@@ -49,6 +49,8 @@ pub struct Position {
     after: Option<ChangeId>,
     /// Transactions below the position that were running when it passed, with the last id read of each.
     running: BTreeMap<u64, i64>,
+    /// When the server started whose transactions these are.
+    server: Option<String>,
 }
 
 /// What `pg_current_snapshot()` says: which transactions a statement could see.
@@ -115,7 +117,7 @@ impl Snapshot {
 
 /// Claims at most twice `limit` changes (late ones and fresh ones) and moves the position past them.
 pub async fn claim(
-    source: &Client,
+    source: &Session,
     position: &mut Position,
     limit: i64,
 ) -> Result<Vec<Change>, Failure> {
@@ -130,6 +132,10 @@ pub async fn claim(
     let Some(snapshot) = snapshot else {
         return Err(Failure::Reconnect("the source did not tell its snapshot".into()));
     };
+    let server: String = rows[0].get("server");
+    if position.server.get_or_insert_with(|| server.clone()) != &server {
+        return Err(Failure::Reconnect("the source was restarted behind this connection".into()));
+    }
     let (mut late, mut fresh, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let Some(is_fresh) = row.get::<_, Option<bool>>("fresh") else { continue };

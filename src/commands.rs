@@ -118,9 +118,14 @@ fn mapping(settings: &Settings) -> Result<Mapping> {
 /// A session on the source for one command.
 async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
-    database.session().await.map_err(reason).with_context(|| {
+    database.session().await.map_err(refused).with_context(|| {
         format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
     })
+}
+
+/// A failed connection as one line.
+fn refused(failure: crate::failure::Failure) -> anyhow::Error {
+    anyhow::anyhow!(failure.to_string())
 }
 
 /// A driver's error as one line, without the row that a DETAIL would quote.
@@ -164,7 +169,7 @@ fn table<const N: usize>(head: [&str; N]) -> comfy_table::Table {
     table
 }
 
-/// Turns true at the first SIGINT or SIGTERM.
+/// Turns true at the first SIGINT or SIGTERM; the second one ends the process where it is, which loses nothing.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
@@ -175,10 +180,16 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!("stopping: the batch in hand is finished first");
-        // The sender lives on, so that a receiver does not take its end for a second signal.
+        tracing::info!(
+            "stopping; what is in hand is finished first, a second signal stops at once"
+        );
         stop.send_replace(true);
-        std::future::pending::<()>().await;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("stopped at once; what was in hand will be applied again");
+        std::process::exit(2);
     });
     Ok(stopped)
 }

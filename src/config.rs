@@ -139,12 +139,19 @@ impl DatabaseUrl {
         {
             postgres.password(password);
         }
+        Ok(Self::with_tls(postgres, tls))
+    }
+
+    /// The driver must insist on TLS wherever the settings do.
+    fn with_tls(mut postgres: tokio_postgres::Config, tls: tls::Settings) -> Self {
         postgres.ssl_mode(match tls.mode {
             tls::Mode::Disable => tokio_postgres::config::SslMode::Disable,
             tls::Mode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            _ => tokio_postgres::config::SslMode::Require,
+            tls::Mode::Require | tls::Mode::VerifyCa | tls::Mode::VerifyFull => {
+                tokio_postgres::config::SslMode::Require
+            }
         });
-        Ok(Self { postgres, tls })
+        Self { postgres, tls }
     }
 
     /// The target's URL from `SALESFORCE_CONNECT_HOST` and friends, when the host is given.
@@ -171,7 +178,7 @@ impl DatabaseUrl {
         if let Some(password) = part("PASSWORD") {
             postgres.password(password);
         }
-        Ok(Some(Self { postgres, tls }))
+        Ok(Some(Self::with_tls(postgres, tls)))
     }
 }
 
@@ -274,6 +281,17 @@ mod tests {
         let url = |url| DatabaseUrl::parse("x", url, &environment).unwrap().tls.mode;
         assert_eq!(url("postgres://u@h/d"), tls::Mode::Require);
         assert_eq!(url("postgres://u@h/d?sslmode=disable"), tls::Mode::Disable);
+    }
+
+    #[test]
+    fn a_target_given_in_parts_insists_on_tls_as_a_url_does() {
+        let environment = |name: &str| match name {
+            "SALESFORCE_CONNECT_HOST" => Some("h".to_string()),
+            "PGSSLMODE" => Some("verify-full".to_string()),
+            _ => None,
+        };
+        let url = DatabaseUrl::from_parts(&environment).unwrap().unwrap();
+        assert_eq!(url.postgres.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
     }
 
     #[test]

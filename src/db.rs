@@ -10,6 +10,7 @@ use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseUrl, Unusable};
+use crate::failure::Failure;
 
 /// A connection of its own, with a cache of prepared statements.
 pub type Session = ClientWrapper;
@@ -61,16 +62,16 @@ impl Database {
     }
 
     /// Opens a connection that belongs to the caller and is closed with it.
-    pub async fn session(&self) -> Result<Session, tokio_postgres::Error> {
-        let (client, task) = connect(&self.url.postgres, &self.tls).await?;
+    pub async fn session(&self) -> Result<Session, Failure> {
+        let (client, task) = in_time(connect(&self.url.postgres, &self.tls)).await?;
         Ok(ClientWrapper::new(client, task))
     }
 
     /// Opens a connection that hands on what it hears. The channel closes when the connection does.
     pub async fn listener(
         &self,
-    ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), tokio_postgres::Error> {
-        let (client, mut connection) = self.url.postgres.connect(self.tls.clone()).await?;
+    ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
+        let (client, mut connection) = in_time(self.url.postgres.connect(self.tls.clone())).await?;
         let (heard, hear) = mpsc::unbounded_channel();
         // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
         tokio::spawn(async move {
@@ -83,7 +84,7 @@ impl Database {
                 }
             }
         });
-        client.batch_execute(SETTINGS).await?;
+        in_time(client.batch_execute(SETTINGS)).await?;
         Ok((client, hear))
     }
 
@@ -94,8 +95,22 @@ impl Database {
         let manager = Manager::from_connect(self.url.postgres.clone(), connect, config);
         Pool::builder(manager)
             .max_size(size)
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
-            .expect("a pool without time-outs needs no runtime")
+            .expect("time-outs need a runtime, and it has one")
+    }
+}
+
+/// The driver's own time-out ends with the TCP connection; a server may accept that and then say nothing.
+async fn in_time<T>(
+    connecting: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => {
+            Err(Failure::Reconnect(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
+        }
     }
 }
 

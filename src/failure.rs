@@ -59,20 +59,20 @@ impl From<tokio_postgres::Error> for Failure {
             _ if *state == SqlState::ADMIN_SHUTDOWN
                 || *state == SqlState::CRASH_SHUTDOWN
                 || *state == SqlState::CANNOT_CONNECT_NOW
-                || *state == SqlState::TOO_MANY_CONNECTIONS
+                || *state == SqlState::DATABASE_DROPPED
                 || *state == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT =>
             {
                 Self::Reconnect(db.message().to_string())
             }
-            "08" => Self::Reconnect(db.message().to_string()),
-            // 57014 is a statement time-out or a cancel, 55P03 a lock time-out.
-            "40" | "55" | "57" => Self::Retry(refusal("it is tried again by itself")),
-            "53" | "58" => Self::Retry(refusal("free disk space or memory on the server")),
+            // A server without space or memory is no row's fault either.
+            "08" | "53" | "58" => Self::Reconnect(db.message().to_string()),
+            // 57014 is a statement time-out or a cancel, 55P03 a lock time-out, XX an error of the server itself.
+            "40" | "55" | "57" | "XX" => Self::Retry(refusal("it is tried again by itself")),
             "42" if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
                 Self::Blocked(refusal("grant the missing right to the role of the connection URL"))
             }
             // Insufficient privilege can also be a row-security policy; syntax and names are not a row's fault.
-            "42" | "0A" | "3D" | "3F" | "XX" => {
+            "42" | "0A" | "3D" | "3F" => {
                 Self::Blocked(refusal("make the mapping and the table fit each other again"))
             }
             "22" => {

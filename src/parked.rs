@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Client;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::GenericClient;
 
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 
@@ -61,10 +61,14 @@ impl Parking {
     }
 }
 
-/// The parked keys that are due, as (object, key).
-pub async fn due(source: &Client, limit: i64) -> Result<Vec<(String, String)>, Failure> {
+/// The parked keys of these objects that are due, as (object, key).
+pub async fn due(
+    source: &Session,
+    objects: &[&str],
+    limit: i64,
+) -> Result<Vec<(String, String)>, Failure> {
     let statement = source.prepare_cached(DUE).await?;
-    let rows = source.query(&statement, &[&limit]).await?;
+    let rows = source.query(&statement, &[&objects, &limit]).await?;
     Ok(rows.iter().map(|row| (row.get("object"), row.get("key"))).collect())
 }
 
@@ -80,7 +84,7 @@ pub struct Awaited {
 /// The next distinct things that are waited for after a place, by what they are, and where to go on.
 /// The place is back at the beginning when the end was reached.
 pub async fn awaited(
-    source: &Client,
+    source: &Session,
     after: &mut Awaited,
     limit: i32,
 ) -> Result<BTreeMap<String, Vec<String>>, Failure> {
@@ -100,7 +104,7 @@ pub async fn awaited(
 }
 
 /// Makes the keys due that waited for these; returns how many.
-pub async fn wake(source: &Client, awaits: &str, keys: &[String]) -> Result<u64, Failure> {
+pub async fn wake(source: &Session, awaits: &str, keys: &[String]) -> Result<u64, Failure> {
     let statement = source.prepare_cached(WAKE).await?;
     Ok(source.execute(&statement, &[&awaits, &keys]).await?)
 }
@@ -148,7 +152,8 @@ pub async fn list(
             state: row.get("state"),
             awaits: row.get("awaits"),
             awaits_key: row.get("awaits_key"),
-            due_at: row.get("due_at"),
+            // `infinity`, set by hand, is no time that we could show.
+            due_at: row.try_get("due_at").unwrap_or_default(),
             attempts: row.get("attempts"),
             reason: row.get("reason"),
             sqlstate: row.get("sqlstate"),

@@ -129,16 +129,7 @@ pub struct Capture {
     /// The columns that are recorded: by these the objects find their rows.
     pub keys: Vec<String>,
     /// An update that leaves all of these alone is not recorded. Includes the keys.
-    pub watched: Vec<Watched>,
-}
-
-/// A column whose changes are captured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// Its name.
-    pub column: String,
-    /// Its type has no equality; its text is compared.
-    pub as_text: bool,
+    pub watched: Vec<String>,
 }
 
 /// What the source has, with the captures that follow from it.
@@ -283,6 +274,20 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         if table.column(column).is_none() {
             findings.push(Finding::of(&object.name, setting, lacks(table, column)));
         }
+    }
+    // With a winner several rows may have one key; without, the last one read would win by chance.
+    if object.winner.is_none() && table.column(&object.key).is_some_and(|column| !column.unique) {
+        findings.push(Finding::of(
+            &object.name,
+            "key",
+            format!(
+                "{} has no unique index on {}, so several rows may have one key; add the index, or say in \
+                 [object.{}.winner] which row speaks",
+                table.name.plain(),
+                object.key,
+                object.name
+            ),
+        ));
     }
     if table.primary_key().is_empty() {
         findings.push(Finding::of(
@@ -494,7 +499,7 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
         if !readers.is_empty() {
             let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
             let watched =
-                watched(table, |column| readers.iter().any(|object| uses(object, column)));
+                in_table(table, |column| readers.iter().any(|object| uses(object, column)));
             captures.push(Capture { table: name.clone(), concerns: None, keys, watched });
         }
     }
@@ -502,7 +507,7 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
         for touch in &object.touched_by {
             let table = &tables[&touch.table];
             let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
-            let watched = watched(table, |column| {
+            let watched = in_table(table, |column| {
                 changed_mentions(&touch.keys, column)
                     || touch.columns.iter().any(|name| name == column)
             });
@@ -516,14 +521,6 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let names = table.columns.iter().map(|column| column.name.as_str());
     names.filter(|name| wanted(name)).map(str::to_string).collect()
-}
-
-fn watched(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
-    let columns = table.columns.iter().filter(|column| wanted(&column.name));
-    let as_text = |type_name: &str| ["json", "xml"].contains(&type_name);
-    columns
-        .map(|column| Watched { column: column.name.clone(), as_text: as_text(&column.type_name) })
-        .collect()
 }
 
 /// Whether a change of the column can change what is published for the object.

@@ -3,10 +3,12 @@
 //! Promise: one statement per object, whatever the mapping; each wanted key comes back exactly once,
 //! with its row in the form that Salesforce keeps, or as absent. Knows only the route.
 
-use deadpool_postgres::Client;
+use std::collections::HashSet;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
@@ -26,30 +28,31 @@ pub struct Wanted {
 impl Wanted {
     /// Nothing to project.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.touches()
+        self.keys.is_empty() && self.touches.iter().all(Vec::is_empty)
     }
 
-    /// These keys and no others; `like` tells how many touching tables there are.
-    pub fn of(keys: Vec<String>, like: &Self) -> Self {
-        Self { keys, touches: vec![Vec::new(); like.touches.len()] }
+    /// Nothing, of an object that so many other tables touch.
+    pub fn none(touching_tables: usize) -> Self {
+        Self::of(Vec::new(), touching_tables)
     }
 
-    fn touches(&self) -> bool {
-        self.touches.iter().any(|recorded| !recorded.is_empty())
+    /// These keys and nothing that is touched.
+    pub fn of(keys: Vec<String>, touching_tables: usize) -> Self {
+        Self { keys, touches: vec![Vec::new(); touching_tables] }
     }
 
-    /// The keys and what is touched, each on its own; none when nothing is touched.
-    pub fn apart(&self) -> Option<(Self, Self)> {
-        self.touches().then(|| {
-            let touching = Self { keys: Vec::new(), touches: self.touches.clone() };
-            (Self::of(self.keys.clone(), self), touching)
-        })
+    /// Leaves out what is named twice.
+    pub fn leave_each_once(&mut self) {
+        for texts in std::iter::once(&mut self.keys).chain(&mut self.touches) {
+            let mut seen = HashSet::with_capacity(texts.len());
+            texts.retain(|text| seen.insert(text.clone()));
+        }
     }
 
     /// Two parts of about the same size; none when there is nothing to part.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let size = self.keys.len() + self.touches.iter().map(Vec::len).sum::<usize>();
-        let mut halves = [Self::of(Vec::new(), self), Self::of(Vec::new(), self)];
+        let mut halves = [Self::none(self.touches.len()), Self::none(self.touches.len())];
         let mut place = 0;
         // The second half stands first: what is popped last off a stack comes first.
         let mut half = || {
@@ -77,6 +80,21 @@ pub struct Projected {
     pub absent: Vec<String>,
 }
 
+impl Projected {
+    /// Adds another part; a key that is in both (written in two ways) stays once.
+    pub fn add(&mut self, other: Self) {
+        let seen: HashSet<String> = self
+            .rows
+            .iter()
+            .map(key)
+            .chain(self.absent.iter().map(String::as_str))
+            .map(str::to_string)
+            .collect();
+        self.rows.extend(other.rows.into_iter().filter(|row| !seen.contains(key(row))));
+        self.absent.extend(other.absent.into_iter().filter(|key| !seen.contains(key)));
+    }
+}
+
 /// Where the external id stands in a projected row; the route's columns and parents follow.
 pub const EXTERNAL_ID: usize = 2;
 
@@ -87,7 +105,7 @@ pub fn key(row: &Row) -> &str {
 
 /// Reads the wanted keys' rows.
 pub async fn project(
-    source: &Client,
+    source: &Session,
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Projected, Failure> {
@@ -102,7 +120,7 @@ pub async fn project(
 
 /// Finds out which keys are wanted, without reading their rows.
 pub async fn resolve(
-    source: &Client,
+    source: &Session,
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Vec<String>, Failure> {

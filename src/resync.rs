@@ -3,11 +3,11 @@
 //! Promise: a replay writes nothing by itself, goes on where it was interrupted, and is carried out once,
 //! by whoever holds the writer's lock. Sole owner of `schoolbell.resync`.
 
-use deadpool_postgres::{Client, ClientWrapper};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::GenericClient;
 
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::Route;
@@ -15,6 +15,7 @@ use crate::plan::Route;
 const NEXT: &str = include_str!("../sql/resync_next.sql");
 const CREATE: &str = include_str!("../sql/resync_create.sql");
 const PROGRESS: &str = include_str!("../sql/resync_progress.sql");
+const FAIL: &str = include_str!("../sql/resync_fail.sql");
 const JOBS: &str = include_str!("../sql/resync_jobs.sql");
 
 /// What is to be replayed of an object.
@@ -88,7 +89,7 @@ pub struct Report {
     pub id: i64,
     /// The object.
     pub object: String,
-    /// `queued`, `running`, `done` or `cancelled`.
+    /// `queued`, `running`, `done` or `failed`.
     pub state: String,
     /// `source` or `target`.
     pub walk: String,
@@ -114,6 +115,8 @@ pub struct Report {
     pub started_at: Option<Timestamp>,
     /// When its last page was done.
     pub finished_at: Option<Timestamp>,
+    /// Why it failed.
+    pub reason: Option<String>,
 }
 
 /// Stores a replay of an object and returns its number.
@@ -166,7 +169,7 @@ pub async fn count(
 }
 
 /// The job whose turn it is.
-pub async fn next(source: &Client) -> Result<Option<Job>, Failure> {
+pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
     let statement = source.prepare_cached(NEXT).await?;
     Ok(source.query_opt(&statement, &[]).await?.map(|row| Job {
         id: row.get("id"),
@@ -186,8 +189,8 @@ pub async fn next(source: &Client) -> Result<Option<Job>, Failure> {
 
 /// The next page of a job: at most `rows` keys after its position, and never more than it may still write.
 pub async fn page(
-    source: &Client,
-    target: &ClientWrapper,
+    source: &Session,
+    target: &Session,
     route: &Route,
     job: Job,
     rows: i64,
@@ -212,7 +215,7 @@ pub async fn page(
 
 /// Keys of source rows, in the order of the primary key: it has an index, the object's key may not.
 async fn source_page(
-    source: &Client,
+    source: &Session,
     route: &Route,
     job: &Job,
     rows: i64,
@@ -246,7 +249,7 @@ async fn source_page(
 
 /// Keys of target rows, in their order.
 async fn target_page(
-    target: &ClientWrapper,
+    target: &Session,
     route: &Route,
     job: &Job,
     rows: i64,
@@ -310,6 +313,12 @@ pub async fn progress(
     Ok(())
 }
 
+/// Ends a job that cannot go on, so that the next one has its turn.
+pub async fn fail(source: &Session, id: i64, reason: &str) -> Result<(), Failure> {
+    source.execute(FAIL, &[&id, &reason]).await?;
+    Ok(())
+}
+
 /// Jobs by number, or those that are not finished.
 pub async fn reports(
     source: &impl GenericClient,
@@ -334,6 +343,7 @@ pub async fn reports(
             created_at: row.get("created_at"),
             started_at: row.get("started_at"),
             finished_at: row.get("finished_at"),
+            reason: row.get("reason"),
         })
         .collect())
 }

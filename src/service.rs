@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::apply::{self, Statements};
 use crate::backoff::Backoff;
@@ -83,7 +84,8 @@ pub enum End {
 
 /// What the writer's lock said.
 enum Role {
-    Writer,
+    /// Ours, after another process had it (`waited`) or at once.
+    Writer { waited: bool },
     /// Told to stop before it was free.
     Nobody,
     /// Draining is the work of this other process.
@@ -162,7 +164,10 @@ pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, toki
 
 /// Opens a session on a server that can be written; after a failover the old address may be a standby.
 async fn primary(database: &Database, name: &str) -> Result<Session, Fatal> {
-    let session = database.session().await.map_err(|error| unreachable(name, &error))?;
+    let session = database.session().await.map_err(|failure| Fatal::Unreachable {
+        database: name.into(),
+        reason: failure.to_string(),
+    })?;
     let in_recovery = session
         .query_one("select pg_catalog.pg_is_in_recovery()", &[])
         .await
@@ -180,6 +185,26 @@ fn unreachable(name: &str, error: &tokio_postgres::Error) -> Fatal {
     Fatal::Unreachable { database: name.into(), reason: failure::chain(error) }
 }
 
+/// Why an attempt to work ended by itself.
+enum Ended {
+    /// A connection failed, or something that passes: try again.
+    Interrupted(String),
+    /// Trying again would not help.
+    Fatal(Fatal),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Interrupted(failure.to_string())
+    }
+}
+
+impl From<tokio_postgres::Error> for Ended {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 /// Runs the service until `stop` says so; with `drain`, until nothing is due.
 pub async fn run(
     config: &Config,
@@ -188,111 +213,121 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     drain: bool,
 ) -> Result<End, Fatal> {
-    let mut ground = Some(Ground::check(config, mapping).await?);
+    let mut ground = tokio::select! {
+        ground = Ground::check(config, mapping) => Some(ground?),
+        () = worker::told_to_stop(&mut stop) => None,
+    };
     for advice in ground.iter().flat_map(|ground| &ground.advice) {
         tracing::warn!("{advice}");
     }
+    let service = Service { config, mapping, pace, drain };
     let mut backoff = Backoff::default();
-    let mut end = End::Done(Tally::default());
     while !*stop.borrow() {
-        let checked = match ground.take() {
-            Some(ground) => Ok(ground),
-            None => Ground::check(config, mapping).await.map_err(|fatal| fatal.to_string()),
+        let began = Instant::now();
+        let resumed = !backoff.is_fresh();
+        let reason = match service.attempt(ground.take(), resumed, &mut stop).await {
+            Ok(end) => return Ok(end),
+            Err(Ended::Fatal(fatal)) => return Err(fatal),
+            Err(Ended::Interrupted(reason)) => reason,
         };
-        let ended = match checked {
-            Ok(ground) => {
-                let resumed = !backoff.is_fresh();
-                attempt(ground, &pace, &mut stop, drain, resumed, &mut backoff).await?
-            }
-            Err(reason) => Err(reason),
-        };
-        match ended {
-            Ok(ended) => {
-                end = ended;
-                break;
-            }
-            Err(reason) => {
-                if backoff.is_fresh() {
-                    tracing::warn!(reason, "interrupted; nothing is lost, trying to go on");
-                } else {
-                    tracing::debug!(reason, "still interrupted");
-                }
-                tokio::select! {
-                    () = backoff.pause() => {}
-                    () = worker::told_to_stop(&mut stop) => {}
-                }
-            }
+        // What worked for a while is interrupted anew, to be told and to be tried again soon; what fails
+        // at once is still the old interruption.
+        if began.elapsed() > Backoff::LONGEST {
+            backoff.reset();
+        }
+        if backoff.is_fresh() {
+            tracing::warn!(reason, "interrupted; nothing is lost, trying to go on");
+        } else {
+            tracing::debug!(reason, "still interrupted");
+        }
+        tokio::select! {
+            () = backoff.pause() => {}
+            () = worker::told_to_stop(&mut stop) => {}
         }
     }
-    Ok(end)
+    Ok(End::Done(Tally::default()))
 }
 
-/// Works until told to stop (`Ok`), or until a connection fails (`Err`, with the reason).
-async fn attempt(
-    ground: Ground,
-    pace: &Pace,
-    stop: &mut watch::Receiver<bool>,
+/// What stays the same from attempt to attempt.
+struct Service<'a> {
+    config: &'a Config,
+    mapping: &'a Mapping,
+    pace: Pace,
     drain: bool,
-    resumed: bool,
-    backoff: &mut Backoff,
-) -> Result<Result<End, String>, Fatal> {
-    let session = match ground.target.session().await {
-        Ok(session) => session,
-        Err(error) => return Ok(Err(failure::chain(&error))),
-    };
-    match become_writer(&session, pace, stop, drain).await {
-        Ok(Role::Writer) => {}
-        Ok(Role::Nobody) => return Ok(Ok(End::Done(Tally::default()))),
-        Ok(Role::LeftTo(process)) => return Ok(Ok(End::LeftTo(process))),
-        Err(error) => return Ok(Err(failure::chain(&error))),
-    }
-    let source = ground.source.pool(SOURCE_POOL);
-    let target = ground.target.pool(TARGET_POOL);
-    let (heard_sender, heard) = mpsc::unbounded_channel();
-    let (wish, wishes) = watch::channel(None);
-    let rings = ground.mode != NotifyMode::Never;
-    let objects =
-        ground.routes().map(|route| route.object.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mode = ground.mode;
-    tracing::info!(objects, notify = %mode, "{}", if resumed { "going on as the writer" } else { "working as the writer" });
+}
 
-    let lanes = ground.lanes.clone();
-    let mut worker = Worker::new(Tools {
-        lanes: lanes.clone(),
-        source: source.clone(),
-        target: target.clone(),
-        session,
-        heard,
-        wish,
-        rings: rings && !drain,
-        pace: pace.clone(),
-    });
-    if drain && let Err(failure) = sweep(&lanes, &source, &target).await {
-        return Ok(Err(failure.to_string()));
+impl Service<'_> {
+    /// Becomes the writer and works until told to stop, or until something fails. `ground` was just checked.
+    async fn attempt(
+        &self,
+        ground: Option<Ground>,
+        resumed: bool,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, Ended> {
+        let ground = match ground {
+            Some(ground) => ground,
+            None => self.check_again().await?,
+        };
+        let session = ground.target.session().await?;
+        let ground = match become_writer(&session, &self.pace, stop, self.drain).await? {
+            Role::Writer { waited: false } => ground,
+            // Much may have changed while another process was the writer.
+            Role::Writer { waited: true } => self.check_again().await?,
+            Role::Nobody => return Ok(End::Done(Tally::default())),
+            Role::LeftTo(process) => return Ok(End::LeftTo(process)),
+        };
+        let names: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
+        let message = if resumed { "going on as the writer" } else { "working as the writer" };
+        tracing::info!(objects = names.join(", "), notify = %ground.mode, "{message}");
+        self.work(ground, session, stop).await
     }
-    let mut tasks = JoinSet::new();
-    if !drain {
-        tasks.spawn(bell::listen(ground.source, wishes, heard_sender.clone()));
-        tasks.spawn(keep_sweeping(lanes, source, target, pace.wait_sweep, heard_sender));
+
+    /// After an interruption a setting that does not work (any more) is waited for, too.
+    async fn check_again(&self) -> Result<Ground, Ended> {
+        let checked = Ground::check(self.config, self.mapping).await;
+        checked.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
     }
-    let began = tokio::time::Instant::now();
-    let ended = {
-        let work = worker.work(stop, drain);
-        tokio::pin!(work);
-        tokio::select! {
-            ended = &mut work => ended.map(End::Done).map_err(|failure| failure.to_string()),
-            Some(task) = tasks.join_next() => {
-                return Err(Fatal::TaskEnded(format!("a task that should run for ever ended ({task:?})")));
-            }
+
+    /// Starts the tasks around the worker, and ends them with it.
+    async fn work(
+        &self,
+        ground: Ground,
+        session: Session,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, Ended> {
+        let source = ground.source.pool(SOURCE_POOL);
+        let target = ground.target.pool(TARGET_POOL);
+        let (heard_sender, heard) = watch::channel(Heard::default());
+        let (wish, wishes) = watch::channel(None);
+        let mut worker = Worker::new(Tools {
+            lanes: ground.lanes.clone(),
+            reader: ground.source.session().await?,
+            source: source.clone(),
+            target: target.clone(),
+            session,
+            heard,
+            wish,
+            rings: ground.mode != NotifyMode::Never && !self.drain,
+            pace: self.pace.clone(),
+        });
+        let mut tasks = JoinSet::new();
+        if self.drain {
+            sweep(&ground.lanes, &source, &target).await?;
+        } else {
+            let (every, heard) = (self.pace.wait_sweep, heard_sender.clone());
+            tasks.spawn(bell::listen(ground.source, wishes, heard_sender));
+            tasks.spawn(keep_sweeping(ground.lanes, source, target, every, heard));
         }
-    };
-    // What worked for a while is a new interruption, to be told and to be retried soon; what fails at once
-    // again is the old one.
-    if began.elapsed() > Backoff::LONGEST {
-        backoff.reset();
+        let ended = tokio::select! {
+            ended = worker.work(stop, self.drain) => ended.map(End::Done).map_err(Ended::from),
+            Some(task) = tasks.join_next() => {
+                let what = format!("a task that should run for ever ended ({task:?})");
+                Err(Ended::Fatal(Fatal::TaskEnded(what)))
+            }
+        };
+        tasks.shutdown().await;
+        ended
     }
-    tasks.shutdown().await;
-    Ok(ended)
 }
 
 /// Waits for the writer's lock; when draining, does not wait.
@@ -305,7 +340,7 @@ async fn become_writer(
     let mut told = false;
     while !*stop.borrow() {
         if writer::take(session).await? {
-            return Ok(Role::Writer);
+            return Ok(Role::Writer { waited: told });
         }
         if !told {
             let holder = writer::holder(&**session).await?;
@@ -330,19 +365,23 @@ async fn keep_sweeping(
     source: Pool,
     target: Pool,
     every: Duration,
-    heard: mpsc::UnboundedSender<Heard>,
+    heard: watch::Sender<Heard>,
 ) {
+    let mut hindered = false;
     loop {
         match sweep(&lanes, &source, &target).await {
-            Ok(0) => {}
             Ok(woken) => {
-                tracing::debug!(woken, "parents have arrived");
-                if heard.send(Heard::Rung).is_err() {
-                    return;
+                hindered = false;
+                if woken > 0 {
+                    tracing::debug!(woken, "parents have arrived");
+                    heard.send_modify(|heard| heard.rings += 1);
                 }
             }
-            // The worker meets the same trouble and says so.
-            Err(failure) => tracing::debug!(reason = %failure, "the sweep has to wait"),
+            Err(failure) if !hindered => {
+                hindered = true;
+                tracing::warn!(reason = %failure, "what waits for parents cannot be looked at; trying again");
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(every).await;
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::apply::Statements;
@@ -87,7 +87,8 @@ struct Batch {
     changes: Vec<ChangeId>,
     /// Lanes whose table was truncated, and whether the lane reads it (or is only touched by it).
     truncated: BTreeSet<(usize, bool)>,
-    has_due: bool,
+    /// Parked keys that were due, by lane, as they are parked.
+    due: Vec<(usize, String)>,
     page: Option<Page>,
     /// One per lane.
     projected: Vec<Projected>,
@@ -116,14 +117,16 @@ pub struct Worker {
 pub struct Tools {
     /// The objects, parents first.
     pub lanes: Arc<Vec<Lane>>,
-    /// Sessions on the source.
+    /// The session on the source that reads.
+    pub reader: Session,
+    /// Sessions on the source for everything else.
     pub source: Pool,
     /// Sessions on the target that only read.
     pub target: Pool,
     /// The session that holds the writer's lock.
     pub session: Session,
     /// What the bell hears.
-    pub heard: mpsc::UnboundedReceiver<Heard>,
+    pub heard: watch::Receiver<Heard>,
     /// What the bell is asked for.
     pub wish: watch::Sender<Wish>,
     /// Whether the triggers ring at all.
@@ -135,8 +138,8 @@ pub struct Tools {
 impl Worker {
     /// Nothing is read before [`Worker::work`].
     pub fn new(tools: Tools) -> Self {
-        let Tools { lanes, source, target, session, heard, wish, rings, pace } = tools;
-        let reader = Reader::new(lanes.clone(), source.clone(), target, pace.clone());
+        let Tools { lanes, reader, source, target, session, heard, wish, rings, pace } = tools;
+        let reader = Reader::new(lanes.clone(), reader, target, pace.clone());
         let writer = Writer::new(lanes.clone(), session);
         let acknowledger = Acknowledger::new(lanes, source);
         let rest = Rest::new(heard, wish, rings);
@@ -167,7 +170,11 @@ impl Worker {
             (read, applied) = (next, now_applied);
             if read.is_some() || applied.is_some() {
                 self.rest.found_work();
-            } else if !claim || (drain && !self.reader.replays_later(claim).await?) {
+            } else if !claim {
+                return Ok(self.tally);
+            } else if self.reader.more {
+                // Nothing of the last look was for us, or it left out what was in hand: look again.
+            } else if drain && !self.reader.replays_later().await? {
                 return Ok(self.tally);
             } else {
                 self.rest
@@ -189,7 +196,7 @@ impl InHand {
     fn of(read: Option<&Batch>, applied: Option<&Done>) -> Self {
         let batches = [applied.map(|done| &done.batch), read];
         Self {
-            due: batches.iter().flatten().any(|batch| batch.has_due),
+            due: batches.iter().flatten().any(|batch| !batch.due.is_empty()),
             // The later one: its page begins after the other's.
             page: batches.iter().flatten().filter_map(|batch| batch.page.clone()).next_back(),
         }
@@ -237,26 +244,26 @@ impl Tally {
     }
 }
 
-/// What to do with a part of a batch that was tried on its own.
+/// What to do with a part of a batch that was refused on its own.
 enum Verdict {
-    Through(Vec<(String, Outcome)>),
+    /// Some row is at fault: try smaller parts.
     Split,
+    /// This becomes of every key of the part.
     All(Outcome),
 }
 
-fn verdict(
-    result: Result<Vec<(String, Outcome)>, Failure>,
-    size: usize,
-) -> Result<Verdict, Failure> {
-    Ok(match result {
-        Ok(outcomes) => Verdict::Through(outcomes),
-        Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-        // No row of the object can succeed now, so there is no row to look for.
-        Err(Failure::Blocked(refusal)) => Verdict::All(Outcome::Retries(refusal)),
-        Err(_) if size > 1 => Verdict::Split,
-        Err(Failure::Retry(refusal)) => Verdict::All(Outcome::Retries(refusal)),
-        Err(Failure::Dead(refusal)) => Verdict::All(Outcome::Dead(refusal)),
-    })
+impl Failure {
+    /// The verdict on a part of that many keys; a failure that is nobody's fault stays one.
+    fn verdict(self, size: usize) -> Result<Verdict, Self> {
+        Ok(match self {
+            Self::Reconnect(_) => return Err(self),
+            // No row of the object can succeed now, so there is no row to look for.
+            Self::Blocked(refusal) => Verdict::All(Outcome::Retries(refusal)),
+            _ if size > 1 => Verdict::Split,
+            Self::Retry(refusal) => Verdict::All(Outcome::Retries(refusal)),
+            Self::Dead(refusal) => Verdict::All(Outcome::Dead(refusal)),
+        })
+    }
 }
 
 /// Returns when the signal says so. A signal that nobody can give any more is never given.

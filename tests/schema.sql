@@ -71,8 +71,10 @@ table resync
     created_at timestamp with time zone not null default clock_timestamp()
     started_at timestamp with time zone
     finished_at timestamp with time zone
-    CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['done'::text, 'cancelled'::text]))))
-    CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'cancelled'::text])))
+    reason text
+    CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['done'::text, 'failed'::text]))))
+    CHECK (((reason IS NOT NULL) = (state = 'failed'::text)))
+    CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])))
     CHECK ((walk = ANY (ARRAY['source'::text, 'target'::text])))
     CHECK ((write_limit > 0))
     CHECK ((write_rate > 0))

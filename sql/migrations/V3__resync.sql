@@ -2,7 +2,7 @@
 create table schoolbell.resync (
     id bigint generated always as identity primary key,
     object text not null,
-    state text not null default 'queued' check (state in ('queued', 'running', 'done', 'cancelled')),
+    state text not null default 'queued' check (state in ('queued', 'running', 'done', 'failed')),
     -- source: every source row; target: every target row, to find those whose source is gone (after TRUNCATE).
     walk text not null default 'source' check (walk in ('source', 'target')),
     only_keys text[],
@@ -24,7 +24,10 @@ create table schoolbell.resync (
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
     started_at timestamptz,
     finished_at timestamptz,
-    check ((finished_at is not null) = (state in ('done', 'cancelled')))
+    -- Why it could not go on.
+    reason text,
+    check ((finished_at is not null) = (state in ('done', 'failed'))),
+    check ((reason is not null) = (state = 'failed'))
 );
 
 create index resync_open on schoolbell.resync (id)

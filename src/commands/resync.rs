@@ -73,7 +73,9 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         eprintln!("interrupted; it goes on with the running service, or with the same command");
         return Ok(Outcome::Attention);
     }
-    Ok(Outcome::attention_if(reports.iter().any(|report| report.dead > 0)))
+    Ok(Outcome::attention_if(
+        reports.iter().any(|report| report.dead > 0 || report.reason.is_some()),
+    ))
 }
 
 /// The lanes that were asked for, in the order of the mapping: parents first.
@@ -230,7 +232,13 @@ fn print(reports: &[Report]) -> Result<()> {
             .chain([seconds]);
         table.add_row(row.collect::<Vec<_>>());
     }
-    say!("{table}")
+    say!("{table}")?;
+    for (report, reason) in
+        reports.iter().filter_map(|report| Some((report, report.reason.as_ref()?)))
+    {
+        say!("{} could not go on: {reason}", report.object)?;
+    }
+    Ok(())
 }
 
 /// What a replay of an object would do.
@@ -273,7 +281,7 @@ async fn dry_run(
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
     let pace = Pace::default();
     let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
-    let target = ground.target.session().await.map_err(super::reason)?;
+    let target = ground.target.session().await.map_err(super::refused)?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
     let mut position = None;

@@ -14,7 +14,7 @@ pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
     let source = super::source_session(&config.source).await?;
     installed(&source).await?;
     let target = Database::new(config.target.clone(), "command")?.session().await;
-    let target = target.map_err(|error| crate::failure::chain(&error));
+    let target = target.map_err(|failure| failure.to_string());
     let status =
         status::collect(&source, target, &mapping, config.enabled).await.map_err(super::reason)?;
     match json {

@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     }
     say!("From {url} this removes:")?;
     for trigger in &installed {
-        say!("  trigger {} on {}", trigger.trigger, trigger.table)?;
+        say!("  trigger {} on {}", trigger.trigger, trigger.table.plain())?;
     }
     if version != schema::Version::Missing {
         let pending = change::pending(&*source).await.map_err(super::reason)?;

@@ -32,14 +32,17 @@ impl Acknowledger {
         let Done { batch, applied } = done;
         let mut parking = Parking::default();
         let mut freed: Vec<(&str, &str)> = Vec::new();
-        for (lane, applied) in self.lanes.iter().zip(&applied) {
+        for (index, (lane, applied)) in self.lanes.iter().zip(&applied).enumerate() {
             let mut parked = HashSet::new();
             for (key, outcome) in &applied.outcomes {
                 if parking.add(lane.name(), key, outcome) {
                     parked.insert(key.as_str());
                 }
             }
-            let keys = applied.keys.iter().map(String::as_str).filter(|key| !parked.contains(key));
+            // A key that was due is freed as it was parked, which may be another spelling of the same key.
+            let due = batch.due.iter().filter(|(lane, _)| *lane == index).map(|(_, key)| key);
+            let keys = applied.keys.iter().chain(due).map(String::as_str);
+            let keys = keys.filter(|key| !parked.contains(key));
             freed.extend(keys.map(|key| (lane.name(), key)));
             report(lane, applied);
         }

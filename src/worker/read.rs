@@ -9,10 +9,11 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use tokio::time::Instant;
 
-use super::{Batch, InHand, Lane, Verdict, verdict};
+use super::{Batch, InHand, Lane, Verdict};
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
+use crate::db::Session;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::parked;
@@ -22,17 +23,20 @@ use crate::resync::{self, Page};
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
-    source: Pool,
+    /// One session for as long as the position lasts: another one may be another server's.
+    source: Session,
     target: Pool,
     pace: Pace,
     position: Position,
     strange_tables: HashSet<String>,
+    /// The last look was cut short: there may be more, whatever it found.
+    pub(super) more: bool,
     /// Not before this moment does the next page of a replay with a rate begin.
     pub(super) next_page_at: Instant,
 }
 
 impl Reader {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool, target: Pool, pace: Pace) -> Self {
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Session, target: Pool, pace: Pace) -> Self {
         Self {
             lanes,
             source,
@@ -40,49 +44,48 @@ impl Reader {
             pace,
             position: Position::default(),
             strange_tables: HashSet::new(),
+            more: false,
             next_page_at: Instant::now(),
         }
     }
 
     /// Claims what is due and projects it; none when nothing is.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
-        let source = self.source.get().await?;
         let limit = self.pace.batch_changes;
+        let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
         let (changes, due) = tokio::try_join!(
-            change::claim(&source, &mut self.position, limit),
-            due_keys(&source, in_hand.due, limit),
+            change::claim(&self.source, &mut self.position, limit),
+            due_keys(&self.source, &objects, in_hand.due, limit),
         )?;
-        let mut wanted = vec![Wanted::default(); self.lanes.len()];
-        for (lane, wanted) in self.lanes.iter().zip(&mut wanted) {
-            wanted.touches = vec![Vec::new(); lane.route.touches.len()];
-        }
-        let mut batch = Batch { has_due: !due.is_empty(), ..Batch::default() };
+        let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
+        self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
+        let mut batch = Batch::default();
+        let mut wanted: Vec<Wanted> =
+            self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect();
         for change in changes {
             self.sort(&change, &mut batch, &mut wanted);
         }
         for (object, key) in due {
-            if let Some(index) = self.lanes.iter().position(|lane| lane.name() == object) {
-                wanted[index].keys.push(key);
+            if let Some(index) = self.lane(&object) {
+                wanted[index].keys.push(key.clone());
+                batch.due.push((index, key));
             }
         }
         // Replays stand behind: a page is read only when nothing else is due.
-        if batch.changes.is_empty() && !batch.has_due {
-            batch.page = self.next_page(&source, in_hand.page).await?;
+        if batch.changes.is_empty() && batch.due.is_empty() {
+            batch.page = self.next_page(in_hand.page).await?;
             if let Some(page) = &batch.page
-                && let Some(index) =
-                    self.lanes.iter().position(|lane| lane.name() == page.job.object)
+                && let Some(index) = self.lane(&page.job.object)
             {
                 wanted[index].keys.extend(page.keys.iter().cloned());
             }
         }
-        if batch.changes.is_empty() && !batch.has_due && batch.page.is_none() {
+        if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
             return Ok(None);
         }
-        for (index, lane) in self.lanes.iter().enumerate() {
-            unique(&mut wanted[index].keys);
-            wanted[index].touches.iter_mut().for_each(unique);
-            let (projected, refused) =
-                project_lane(&source, lane, std::mem::take(&mut wanted[index])).await?;
+        for (index, (lane, mut wanted)) in self.lanes.iter().zip(wanted).enumerate() {
+            wanted.leave_each_once();
+            let (projected, refused) = project_lane(&self.source, lane, wanted).await?;
             batch.projected.push(projected);
             batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
         }
@@ -93,6 +96,10 @@ impl Reader {
             }
         }
         Ok(Some(batch))
+    }
+
+    fn lane(&self, object: &str) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.name() == object)
     }
 
     /// Adds the keys that a change is about.
@@ -139,15 +146,13 @@ impl Reader {
         }
     }
 
-    async fn next_page(
-        &self,
-        source: &deadpool_postgres::Client,
-        in_hand: Option<Page>,
-    ) -> Result<Option<Page>, Failure> {
+    /// The next page of the replay whose turn it is. A replay that cannot go on is ended with the reason:
+    /// live changes must not wait for it.
+    async fn next_page(&self, in_hand: Option<Page>) -> Result<Option<Page>, Failure> {
         if Instant::now() < self.next_page_at {
             return Ok(None);
         }
-        let Some(mut job) = resync::next(source).await? else { return Ok(None) };
+        let Some(mut job) = resync::next(&self.source).await? else { return Ok(None) };
         if let Some(page) = in_hand.filter(|page| page.job.id == job.id) {
             // What is still allowed is known only when the page in hand is done.
             if page.last || job.request.limit.is_some() || job.request.rate.is_some() {
@@ -155,30 +160,44 @@ impl Reader {
             }
             job.position = page.position.or(job.position);
         }
-        let Some(lane) = self.lanes.iter().find(|lane| lane.name() == job.object) else {
-            tracing::warn!(object = %job.object, "a replay is for an object that this mapping lacks; it is skipped");
-            return Ok(Some(Page { job, keys: Vec::new(), position: None, last: true }));
+        let id = job.id;
+        let read = match self.lane(&job.object) {
+            None => Err(format!("the mapping has no object {}", job.object)),
+            Some(index) => {
+                let target = self.target.get().await?;
+                let route = &self.lanes[index].route;
+                match resync::page(&self.source, &target, route, job, self.pace.page_rows).await {
+                    Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
+                    read => read.map_err(|failure| failure.to_string()),
+                }
+            }
         };
-        let target = self.target.get().await?;
-        Ok(Some(resync::page(source, &target, &lane.route, job, self.pace.page_rows).await?))
+        match read {
+            Ok(page) => Ok(Some(page)),
+            Err(reason) => {
+                tracing::warn!(resync = id, reason, "a replay cannot go on");
+                resync::fail(&self.source, id, &reason).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
-    pub(super) async fn replays_later(&self, claim: bool) -> Result<bool, Failure> {
-        let source = self.source.get().await?;
-        Ok(claim && resync::next(&source).await?.is_some())
+    pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
+        Ok(resync::next(&self.source).await?.is_some())
     }
 }
 
 async fn due_keys(
-    source: &deadpool_postgres::Client,
+    source: &Session,
+    objects: &[&str],
     in_hand: bool,
     limit: i64,
 ) -> Result<Vec<(String, String)>, Failure> {
     match in_hand {
         // They are still due until they are acknowledged; one at a time is enough.
         true => Ok(Vec::new()),
-        false => parked::due(source, limit).await,
+        false => parked::due(source, objects, limit).await,
     }
 }
 
@@ -190,57 +209,72 @@ fn text(value: &serde_json::Value) -> Option<String> {
     }
 }
 
-fn unique(keys: &mut Vec<String>) {
-    let mut seen = HashSet::with_capacity(keys.len());
-    keys.retain(|key| seen.insert(key.clone()));
-}
-
 /// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it.
 async fn project_lane(
-    source: &deadpool_postgres::Client,
+    source: &Session,
     lane: &Lane,
     wanted: Wanted,
 ) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
+    if wanted.is_empty() {
+        return Ok((Projected::default(), Vec::new()));
+    }
+    match project::project(source, &lane.project, &wanted).await {
+        Ok(projected) => Ok((projected, Vec::new())),
+        Err(failure @ Failure::Reconnect(_)) => Err(failure),
+        Err(_) => project_apart(source, lane, wanted).await,
+    }
+}
+
+/// The same in parts, after it failed as a whole.
+async fn project_apart(
+    source: &Session,
+    lane: &Lane,
+    wanted: Wanted,
+) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
+    let (mut keys, mut refused) = touched_keys(source, lane, &wanted).await?;
+    keys.extend(wanted.keys);
     let mut all = Projected::default();
-    let mut refused = Vec::new();
-    let mut parts = vec![wanted];
+    let mut parts = vec![Wanted::of(keys, lane.route.touches.len())];
+    while let Some(mut part) = parts.pop() {
+        part.leave_each_once();
+        match project::project(source, &lane.project, &part).await {
+            Ok(projected) => all.add(projected),
+            Err(failure) => match failure.verdict(part.keys.len())? {
+                Verdict::Split => parts.extend(part.halves().into_iter().flatten()),
+                Verdict::All(outcome) => {
+                    refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
+                }
+            },
+        }
+    }
+    Ok((all, refused))
+}
+
+/// The keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
+/// parked as it was recorded, so that the others go on.
+async fn touched_keys(
+    source: &Session,
+    lane: &Lane,
+    wanted: &Wanted,
+) -> Result<(Vec<String>, Vec<(String, Outcome)>), Failure> {
+    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    let mut parts = vec![Wanted { keys: Vec::new(), touches: wanted.touches.clone() }];
     while let Some(part) = parts.pop() {
         if part.is_empty() {
             continue;
         }
-        let failure = match project::project(source, &lane.project, &part).await {
-            Ok(mut projected) => {
-                all.rows.append(&mut projected.rows);
-                all.absent.append(&mut projected.absent);
-                continue;
-            }
-            Err(failure) => failure,
-        };
-        // What changes of other tables touch is asked for first, to find the row at fault among it.
-        if let Some((keys, touching)) = part.apart() {
-            parts.push(keys);
-            match project::resolve(source, &lane.resolve, &touching).await {
-                Ok(keys) => parts.push(Wanted::of(keys, &touching)),
-                // A recorded key that does not fit its column (any more); the others do.
-                Err(Failure::Dead(refusal)) => match touching.halves() {
-                    Some(halves) => parts.extend(halves),
-                    None => {
-                        let recorded = touching.touches.into_iter().flatten();
-                        refused.extend(recorded.map(|key| (key, Outcome::Dead(refusal.clone()))));
-                    }
-                },
-                // Whom the change touches cannot be known now, so it must not be acknowledged.
-                Err(failure) => return Err(failure),
-            }
-            continue;
-        }
-        match verdict(Err(failure), part.keys.len())? {
-            Verdict::Split => parts.extend(part.halves().into_iter().flatten()),
-            Verdict::All(outcome) => {
-                refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
-            }
-            Verdict::Through(_) => unreachable!("a failure is not a success"),
+        match project::resolve(source, &lane.resolve, &part).await {
+            Ok(mut found) => keys.append(&mut found),
+            Err(Failure::Dead(refusal)) => match part.halves() {
+                Some(halves) => parts.extend(halves),
+                None => {
+                    let recorded = part.touches.into_iter().flatten();
+                    refused.extend(recorded.map(|key| (key, Outcome::Dead(refusal.clone()))));
+                }
+            },
+            // Whom the change touches cannot be known now, so it must not be acknowledged.
+            Err(failure) => return Err(failure),
         }
     }
-    Ok((all, refused))
+    Ok((keys, refused))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use super::{Batch, Done, Lane, Verdict, verdict};
+use super::{Batch, Done, Lane, Verdict};
 use crate::apply;
 use crate::db::Session;
 use crate::failure::Failure;
@@ -34,23 +34,24 @@ impl Writer {
                 self.apart(&batch).await?
             }
         };
-        let mut applied: Vec<Applied> = outcomes
-            .into_iter()
-            .zip(&batch.projected)
-            .map(|(outcomes, projected)| Applied {
-                keys: projected
-                    .rows
-                    .iter()
-                    .map(|row| project::key(row).to_string())
-                    .chain(projected.absent.iter().cloned())
-                    .collect(),
-                outcomes: outcome::by_key(outcomes),
-            })
-            .collect();
+        let mut outcomes = outcomes;
         for (lane, key, outcome) in &batch.refused {
-            applied[*lane].keys.push(key.clone());
-            applied[*lane].outcomes.push((key.clone(), outcome.clone()));
+            outcomes[*lane].push((key.clone(), outcome.clone()));
         }
+        let applied = outcomes.into_iter().zip(&batch.projected).enumerate();
+        let applied = applied.map(|(index, (outcomes, projected))| {
+            let rows = projected.rows.iter().map(|row| project::key(row).to_string());
+            let refused = batch
+                .refused
+                .iter()
+                .filter(|(lane, ..)| *lane == index)
+                .map(|(_, key, _)| key.clone());
+            Applied {
+                keys: rows.chain(projected.absent.iter().cloned()).chain(refused).collect(),
+                outcomes: outcome::by_key(outcomes),
+            }
+        });
+        let applied = applied.collect();
         Ok(Done { batch, applied })
     }
 
@@ -101,13 +102,14 @@ impl Writer {
         let mut outcomes = Vec::new();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
-            let tried = self.alone(lane, part).await;
-            match verdict(tried, part.len())? {
-                Verdict::Through(through) => outcomes.extend(through),
-                Verdict::Split => parts.extend(part.halves()),
-                Verdict::All(outcome) => {
-                    outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
-                }
+            match self.alone(lane, part).await {
+                Ok(through) => outcomes.extend(through),
+                Err(failure) => match failure.verdict(part.len())? {
+                    Verdict::Split => parts.extend(part.halves()),
+                    Verdict::All(outcome) => {
+                        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
+                    }
+                },
             }
         }
         Ok(outcomes)

@@ -67,23 +67,30 @@ async fn a_session_in_replica_role() {
 
 #[tokio::test]
 async fn a_logical_replication_subscription() {
-    let bell = TestBell::start().await;
-    let upstream = TestBell::bare().await;
-    upstream.source_sql("create publication p for table schools").await;
-    upstream.insert_school("From the initial copy").await;
-    let name = &bell.source_name;
-    // In one cluster the slot must be there before, or the subscription waits for its own transaction.
+    // A cluster of its own: a replication slot waits for every transaction that runs, also other tests'.
+    let bell = TestBell::in_a_cluster_of_its_own(&["wal_level = logical"]).await;
+    bell.cluster().create_database("upstream", None).await.unwrap();
+    let upstream = bell.cluster().connect("upstream").await.unwrap();
+    schoolbell::demo::stand_in::install_application(&upstream).await.unwrap();
+    let insert = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+                  values ('S', 'R', 'T', 'GB', 'w', now(), now())";
     upstream
-        .source_sql(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')"))
-        .await;
+        .batch_execute(&format!("create publication p for table schools; {insert}"))
+        .await
+        .unwrap();
+    // Publisher and subscriber are one server: the slot must be there before, or it waits for the subscription.
+    upstream
+        .batch_execute("select pg_create_logical_replication_slot('s', 'pgoutput')")
+        .await
+        .unwrap();
+    let url = bell.cluster().url("upstream");
     bell.source_sql(&format!(
-        "create subscription {name} connection '{}' publication p with (create_slot = false, slot_name = '{name}')",
-        upstream.source_url()
+        "create subscription s connection '{url}' publication p with (create_slot = false, slot_name = 's')"
     ))
     .await;
 
-    upstream.insert_school("From the stream").await;
-    upstream.source_sql("update schools set website = 'https://new.example'").await;
+    upstream.batch_execute(insert).await.unwrap();
+    upstream.batch_execute("update schools set website = 'https://new.example'").await.unwrap();
 
     eventually("the subscriber has both", || async {
         match bell
@@ -96,7 +103,7 @@ async fn a_logical_replication_subscription() {
     })
     .await;
     all_is_right(&bell, 2).await;
-    bell.source_sql(&format!("drop subscription {name}")).await;
+    bell.source_sql("drop subscription s").await;
 }
 
 #[tokio::test]

@@ -821,7 +821,7 @@ async fn run_applies_changes_as_they_come_and_ends_well_on_either_signal() {
 
         let log = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(0), "{name}: {log}");
-        assert!(log.contains("stopping: the batch in hand is finished first"), "{log}");
+        assert!(log.contains("stopping; what is in hand is finished first"), "{log}");
         assert!(log.contains("stopped; nothing is in hand"), "{log}");
         assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
     }
@@ -848,7 +848,7 @@ async fn a_signal_in_the_middle_of_a_batch_lets_it_be_finished_and_acknowledged(
     .await;
 
     signal(&child, "TERM");
-    while !log.next_line().await.unwrap().expect("it says that it stops").contains("stopping: ") {}
+    while !log.next_line().await.unwrap().expect("it says that it stops").contains("stopping; ") {}
     assert_eq!(bell.target_count(blocked).await, 1, "the signal has ended the batch");
     salesforce.batch_execute("commit").await.unwrap();
     let ended = ends(child).await;

@@ -54,15 +54,7 @@ fn ground() -> &'static Ground {
 }
 
 async fn start_cluster() -> Cluster {
-    let settings = [
-        "max_connections = 400",
-        "wal_level = logical",
-        "max_prepared_transactions = 20",
-        "max_wal_senders = 20",
-        "max_replication_slots = 20",
-        "max_worker_processes = 40",
-        "max_logical_replication_workers = 20",
-    ];
+    let settings = ["max_connections = 400", "max_prepared_transactions = 20"];
     let settings = settings.map(str::to_string).to_vec();
     let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
     for name in ["bare_source", "bare_target", "migrated_source"] {
@@ -213,11 +205,9 @@ impl TestBell {
     pub fn mapping_file(&self, text: &str) -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let file = std::env::temp_dir().join(format!(
-            "schoolbell-{}-{}-{number}.toml",
-            std::process::id(),
-            self.source_name
-        ));
+        // The cluster's folder goes with the cluster.
+        let file =
+            self.cluster().folder().join(format!("mapping-{}-{number}.toml", self.source_name));
         std::fs::write(&file, text).unwrap();
         file
     }
