@@ -65,6 +65,19 @@ async fn an_update_that_changes_nothing_is_not_captured() {
 }
 
 #[tokio::test]
+async fn a_change_that_the_type_itself_calls_equal_is_captured() {
+    let bell = TestBell::bare().await;
+    bell.source_sql("alter table schools alter column reference type numeric using null").await;
+    bell.run_ok(&["migrate"]).await;
+    bell.insert_school("Acme").await;
+    bell.source_sql("update schools set reference = 1.0; delete from schoolbell.change").await;
+
+    bell.source_sql("update schools set reference = 1.00").await;
+
+    assert_eq!(changes(&bell).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_statement_that_touches_no_row_captures_nothing() {
     let bell = TestBell::installed().await;
 

@@ -176,3 +176,23 @@ async fn a_locked_target_row_delays_itself_and_not_the_others() {
     bell.drain().await;
     assert_eq!(bell.target_texts(towns).await, ["Free Elsewhere", "Locked Elsewhere"]);
 }
+
+#[tokio::test]
+async fn a_service_that_meets_a_silent_server_can_be_stopped() {
+    let bell = TestBell::installed().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://someone@{}/db?sslmode=disable", silent.local_addr().unwrap());
+    let mut service = crate::support::program::Program::new(&["run", "--target-url", &url])
+        .env("DATABASE_URL", &bell.source_url())
+        .env("SALESFORCE_ENABLED", "true")
+        .spawn();
+    // It is connected and waits for the first answer, which never comes.
+    let _connection = silent.accept().await.unwrap();
+
+    let pid = service.id().unwrap().to_string();
+    let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    let ended = service.wait().await.unwrap();
+
+    assert!(killed.success());
+    assert_eq!(ended.code(), Some(0));
+}

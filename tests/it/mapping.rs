@@ -196,3 +196,63 @@ async fn a_change_for_a_table_that_no_mapping_reads_stays_in_the_outbox() {
         ["public.elsewhere"]
     );
 }
+
+#[tokio::test]
+async fn a_refused_row_that_is_changed_and_touched_at_once_is_parked_once_and_the_others_arrive() {
+    let mut bell = clubs().await;
+    let text = MEMBERS.replace(
+        "club__r__code__c = \"club\"",
+        "club__r__code__c = { sql = \"left(club, 9 / (id - 2))\" }",
+    );
+    bell.use_mapping(&text).await;
+    bell.source_sql("insert into clubs values ('chess', 'Chess')").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.club__c set sfid = 'a'").await;
+
+    bell.source_sql("insert into members values (1, 'chess'), (2, 'chess'), (3, 'chess')").await;
+    bell.source_sql("update clubs set title = 'Chess club'").await;
+    bell.drain().await;
+
+    let members =
+        "select concat_ws('|', id__c, club_title__c) from salesforce.member__c order by 1";
+    assert_eq!(bell.target_texts(members).await, ["1|Chess club", "3|Chess club"]);
+    assert_eq!(bell.parked().await, ["member 2 dead"]);
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_may_have_needs_a_winner() {
+    let bell = TestBell::bare().await;
+    let text = schoolbell::mapping::BUILT_IN;
+    let without = &text[..text.find("[object.contact.winner]").unwrap()];
+    let file = bell.mapping_file(without);
+
+    let ended = bell.run(&["migrate", "--mapping", file.to_str().unwrap()]).await;
+
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.contains("object contact: key:"), "{ended}");
+    assert!(ended.stderr.contains("[object.contact.winner]"), "{ended}");
+}
+
+#[tokio::test]
+async fn a_key_of_many_digits_keeps_each_of_them() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql("create table big (id numeric(30) primary key, title text)").await;
+    bell.target_sql(
+        "create table salesforce.big__c (id__c varchar(40), title__c text, sfid varchar(18))",
+    )
+    .await;
+    bell.use_mapping(
+        "version = 1\n[object.big]\nsource = 'big'\nkey = 'id'\ntarget = 'big__c'\nexternal_id = 'id__c'\n\
+         [object.big.fields]\ntitle__c = 'title'\n",
+    )
+    .await;
+
+    bell.source_sql("insert into big values (12345678901234567890123, 'x')").await;
+    bell.drain().await;
+
+    assert_eq!(
+        bell.target_texts("select id__c from salesforce.big__c").await,
+        ["12345678901234567890123"]
+    );
+}

@@ -226,3 +226,70 @@ async fn waiting_costs_no_write_on_either_side() {
     assert_eq!(bell.source_texts(rows).await, before);
     assert_eq!(bell.target_texts(written).await, target_before);
 }
+
+#[tokio::test]
+async fn more_keys_than_a_batch_holds_are_due_at_once_and_draining_takes_them_all() {
+    let mut bell = TestBell::installed().await;
+    bell.pace.batch_changes = 50;
+    bell.source_sql(
+        "insert into roles (user_id, role, created_at, updated_at) select md5(n::text)::uuid, 1, now(), now() \
+         from generate_series(1, 430) n",
+    )
+    .await;
+    bell.drain().await;
+    bell.target_sql(
+        "begin; set local xmlbinary = 'hex'; insert into salesforce.contact (pi_accounts_unique_id__c, sfid) \
+         select md5(n::text)::uuid::text, 'S' || n from generate_series(1, 430) n; commit",
+    )
+    .await;
+
+    bell.drain().await;
+
+    assert_eq!(mirrored_roles(&bell).await.len(), 430);
+    assert!(bell.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn changes_that_no_object_reads_do_not_end_a_drain_before_the_others() {
+    let mut bell = TestBell::installed().await;
+    bell.pace.batch_changes = 50;
+    bell.source_sql(
+        "insert into schoolbell.change (source_table, operation, keys) select 'public.gone', 'INSERT', '{}' \
+         from generate_series(1, 200)",
+    )
+    .await;
+    let school = bell.insert_school("Acme").await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [school]);
+}
+
+#[tokio::test]
+async fn a_due_key_of_an_object_that_the_mapping_lacks_is_left_alone() {
+    let bell = TestBell::installed().await;
+    bell.source_sql(
+        "insert into schoolbell.parked (object, key, state, due_at, reason) values ('gone', '1', 'retrying', now(), 'x')",
+    )
+    .await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.parked().await, ["gone 1 retrying"]);
+}
+
+#[tokio::test]
+async fn a_due_key_is_freed_however_it_is_spelt() {
+    let bell = TestBell::installed().await;
+    let school = bell.insert_school("Acme").await;
+    bell.drain().await;
+    bell.source_sql(&format!(
+        "delete from schoolbell.parked; insert into schoolbell.parked (object, key, state, due_at, reason) \
+         values ('school', upper('{school}'), 'retrying', now(), 'x')"
+    ))
+    .await;
+
+    bell.drain().await;
+
+    assert!(bell.parked().await.is_empty(), "{:?}", bell.parked().await);
+}
