@@ -26,8 +26,8 @@ use crate::schema;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
 
-/// Read, acknowledge, and one for sweeps: each step of the worker has a session of its own.
-const SOURCE_POOL: usize = 3;
+/// One to acknowledge and one for sweeps; the reader has a session of its own.
+const SOURCE_POOL: usize = 2;
 /// Sessions on the target that only read; the writing one is not among them.
 const TARGET_POOL: usize = 2;
 /// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
