@@ -118,14 +118,9 @@ fn mapping(settings: &Settings) -> Result<Mapping> {
 /// A session on the source for one command.
 async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
-    database.session().await.map_err(refused).with_context(|| {
+    database.session().await.map_err(anyhow::Error::from).with_context(|| {
         format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
     })
-}
-
-/// A failed connection as one line.
-fn refused(failure: crate::failure::Failure) -> anyhow::Error {
-    anyhow::anyhow!(failure.to_string())
 }
 
 /// A driver's error as one line, without the row that a DETAIL would quote.

@@ -24,8 +24,7 @@ pub async fn run(settings: &Settings, check: bool) -> Result<Outcome> {
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
     let source_side = plan::source_side(&*source, &mapping).await?;
-    let target =
-        Database::new(config.target.clone(), "command")?.session().await.map_err(super::refused);
+    let target = Database::new(config.target.clone(), "command")?.session().await;
     let target = target.with_context(|| {
         format!(
             "cannot use the target database ({}); check SALESFORCE_CONNECT_URL or --target-url",

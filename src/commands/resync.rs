@@ -281,7 +281,7 @@ async fn dry_run(
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
     let pace = Pace::default();
     let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
-    let target = ground.target.session().await.map_err(super::refused)?;
+    let target = ground.target.session().await?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
     let mut position = None;
