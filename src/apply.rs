@@ -51,13 +51,7 @@ pub async fn write_rows(
     statements: &Statements,
     rows: &[Row],
 ) -> Result<Vec<(String, Outcome)>, Failure> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statement = target.prepare_cached(&statements.write).await?;
-    let columns = columns_of(route, rows);
-    let written = target.query(&statement, &parameters(&columns)).await?;
-    Ok(written.iter().map(|row| outcome(route, row)).collect())
+    outcomes(target, &statements.write, route, rows).await
 }
 
 /// Lets the rows of keys that left the publication go, or stay, as the object says.
@@ -80,20 +74,31 @@ pub async fn leave_rows(
     Ok(rows.iter().map(|row| (row.get(0), outcome.clone())).collect())
 }
 
-/// What [`write_rows`] would do, without doing it.
+/// What [`write_rows`] would do, without doing it: the server itself sees to that.
 pub async fn compare_rows(
-    target: &Session,
+    target: &mut Session,
     route: &Route,
     statements: &Statements,
+    rows: &[Row],
+) -> Result<Vec<(String, Outcome)>, Failure> {
+    let transaction = target.build_transaction().read_only(true).start().await?;
+    outcomes(&transaction, &statements.compare, route, rows).await
+}
+
+/// Hands the rows to a statement that tells what becomes of each that is not simply equal.
+async fn outcomes(
+    target: &deadpool_postgres::Transaction<'_>,
+    statement: &str,
+    route: &Route,
     rows: &[Row],
 ) -> Result<Vec<(String, Outcome)>, Failure> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let statement = target.prepare_cached(&statements.compare).await?;
+    let statement = target.prepare_cached(statement).await?;
     let columns = columns_of(route, rows);
-    let compared = target.query(&statement, &parameters(&columns)).await?;
-    Ok(compared.iter().map(|row| outcome(route, row)).collect())
+    let told = target.query(&statement, &parameters(&columns)).await?;
+    Ok(told.iter().map(|row| outcome(route, row)).collect())
 }
 
 /// Leaves only the rows whose key the target lacks.

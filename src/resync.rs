@@ -63,8 +63,8 @@ pub struct Page {
     pub last: bool,
 }
 
-/// What came of a page.
-#[derive(Debug, Clone, Copy, Default)]
+/// What came of a page, or of all pages so far.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Progress {
     /// Keys looked at.
     pub done: i64,
@@ -95,20 +95,9 @@ pub struct Report {
     pub walk: String,
     /// Rows to look at, as counted at the start.
     pub total: i64,
-    /// Rows looked at.
-    pub done: i64,
-    /// Rows inserted or updated.
-    pub written: i64,
-    /// Rows that were right.
-    pub equal: i64,
-    /// Keys parked as waiting or retrying.
-    pub waiting: i64,
-    /// Keys parked as dead.
-    pub dead: i64,
-    /// Rows deleted.
-    pub deleted: i64,
-    /// Rows kept although their source is gone.
-    pub kept: i64,
+    /// What came of it so far.
+    #[serde(flatten)]
+    pub progress: Progress,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its first page was done.
@@ -333,13 +322,15 @@ pub async fn reports(
             state: row.get("state"),
             walk: row.get("walk"),
             total: row.get("total"),
-            done: row.get("done"),
-            written: row.get("written"),
-            equal: row.get("equal"),
-            waiting: row.get("waiting"),
-            dead: row.get("dead"),
-            deleted: row.get("deleted"),
-            kept: row.get("kept"),
+            progress: Progress {
+                done: row.get("done"),
+                written: row.get("written"),
+                equal: row.get("equal"),
+                waiting: row.get("waiting"),
+                dead: row.get("dead"),
+                deleted: row.get("deleted"),
+                kept: row.get("kept"),
+            },
             created_at: row.get("created_at"),
             started_at: row.get("started_at"),
             finished_at: row.get("finished_at"),

@@ -74,7 +74,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         return Ok(Outcome::Attention);
     }
     Ok(Outcome::attention_if(
-        reports.iter().any(|report| report.dead > 0 || report.reason.is_some()),
+        reports.iter().any(|report| report.progress.dead > 0 || report.reason.is_some()),
     ))
 }
 
@@ -194,9 +194,9 @@ impl Bars {
                 bars.push(bar);
             }
             // Rows that were added since the start make it longer, never more than full.
-            bars[index].set_length(report.total.max(report.done).unsigned_abs());
-            bars[index].set_position(report.done.unsigned_abs());
-            bars[index].set_message(format!("{} written", report.written));
+            bars[index].set_length(report.total.max(report.progress.done).unsigned_abs());
+            bars[index].set_position(report.progress.done.unsigned_abs());
+            bars[index].set_message(format!("{} written", report.progress.written));
         }
     }
 
@@ -219,13 +219,13 @@ fn print(reports: &[Report]) -> Result<()> {
             _ => report.state.clone(),
         };
         let counts = [
-            report.done,
-            report.written,
-            report.equal,
-            report.waiting,
-            report.dead,
-            report.deleted,
-            report.kept,
+            report.progress.done,
+            report.progress.written,
+            report.progress.equal,
+            report.progress.waiting,
+            report.progress.dead,
+            report.progress.deleted,
+            report.progress.kept,
         ];
         let row = std::iter::once(report.object.clone())
             .chain(counts.iter().map(i64::to_string))
@@ -281,7 +281,7 @@ async fn dry_run(
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
     let pace = Pace::default();
     let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
-    let target = ground.target.session().await?;
+    let mut target = ground.target.session().await?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
     let mut position = None;
@@ -305,7 +305,8 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             apply::retain_lacking(&target, &lane.statements, &mut projected).await?;
         }
         let outcomes =
-            apply::compare_rows(&target, &lane.route, &lane.statements, &projected.rows).await?;
+            apply::compare_rows(&mut target, &lane.route, &lane.statements, &projected.rows)
+                .await?;
         forecast.rows += projected.rows.len() as u64;
         for (_, outcome) in outcome::by_key(outcomes) {
             match outcome {

@@ -78,10 +78,10 @@ fn print(status: &Status) -> Result<()> {
         }
     }
     for resync in &status.resyncs {
-        let share = if resync.total > 0 { resync.done * 100 / resync.total } else { 0 };
+        let share = if resync.total > 0 { resync.progress.done * 100 / resync.total } else { 0 };
         let progress = format!(
             "{} {} of {} ({share} %), {}",
-            resync.object, resync.done, resync.total, resync.state
+            resync.object, resync.progress.done, resync.total, resync.state
         );
         line("resync", &progress)?;
     }

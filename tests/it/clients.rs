@@ -7,36 +7,48 @@ use crate::support::{TestBell, eventually};
 const INSERT_THREE: &str = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, \
     updated_at) select 'School ' || n, 'Road', 'Town', 'GB', 'w', now(), now() from generate_series(1, 3) n";
 
-async fn all_is_right(bell: &TestBell, schools: i64) {
+/// The target has the schools of the source, no more and no less, and each of their values.
+async fn all_is_right(bell: &TestBell, schools: usize) {
     bell.caught_up().await;
-    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, schools);
+    let wanted = bell.source_texts("select id::text from schools order by id").await;
+    assert_eq!(wanted.len(), schools);
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, wanted);
     bell.every_row_is_right().await;
 }
 
 #[tokio::test]
 async fn single_statements() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
 
     let school = bell.insert_school("Acme").await;
-    bell.source_sql(&format!("update schools set name = 'Beta' where id = '{school}'")).await;
+    let gone = bell.insert_school("Gone").await;
     bell.insert_role(&school, 2).await;
+    all_is_right(&bell, 2).await;
+    bell.source_sql(&format!("update schools set name = 'Beta' where id = '{school}'")).await;
+    all_is_right(&bell, 2).await;
+    bell.source_sql(&format!("delete from schools where id = '{gone}'")).await;
 
     all_is_right(&bell, 1).await;
 }
 
 #[tokio::test]
 async fn bulk_statements() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
 
     bell.source_sql(INSERT_THREE).await;
-    bell.source_sql("update schools set name = name || ' renamed', rejected_at = now()").await;
-
     all_is_right(&bell, 3).await;
+    bell.source_sql("update schools set name = name || ' renamed', rejected_at = now()").await;
+    all_is_right(&bell, 3).await;
+    bell.source_sql("delete from schools where name like '%2%' or name like '%3%'").await;
+    all_is_right(&bell, 1).await;
+    bell.source_sql("truncate schools").await;
+
+    all_is_right(&bell, 0).await;
 }
 
 #[tokio::test]
 async fn copy() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
 
     let sink = bell
         .source
@@ -57,18 +69,27 @@ async fn copy() {
 
 #[tokio::test]
 async fn a_session_in_replica_role() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
 
     bell.source_sql("set session_replication_role = replica").await;
     bell.source_sql(INSERT_THREE).await;
-
     all_is_right(&bell, 3).await;
+    bell.source_sql("update schools set website = 'https://new.example'").await;
+    all_is_right(&bell, 3).await;
+    bell.source_sql("delete from schools where name like '%2%'").await;
+    all_is_right(&bell, 2).await;
+    bell.source_sql("truncate schools").await;
+
+    all_is_right(&bell, 0).await;
 }
 
 #[tokio::test]
 async fn a_logical_replication_subscription() {
     // A cluster of its own: a replication slot waits for every transaction that runs, also other tests'.
-    let bell = TestBell::in_a_cluster_of_its_own(&["wal_level = logical"]).await;
+    let mut bell = TestBell::in_a_cluster_of_its_own(&["wal_level = logical"]).await;
+    bell.service_stops().await;
+    bell.use_mapping(&crate::support::deleting_mapping()).await;
+    bell.service_starts();
     bell.cluster().create_database("upstream", None).await.unwrap();
     let upstream = bell.cluster().connect("upstream").await.unwrap();
     schoolbell::demo::stand_in::install_application(&upstream).await.unwrap();
@@ -89,37 +110,45 @@ async fn a_logical_replication_subscription() {
     ))
     .await;
 
-    upstream.batch_execute(insert).await.unwrap();
-    upstream.batch_execute("update schools set website = 'https://new.example'").await.unwrap();
-
-    eventually("the subscriber has both", || async {
-        match bell
-            .source_count("select count(*) from schools where website = 'https://new.example'")
-            .await
-        {
-            2 => Ok(()),
-            found => Err(found),
+    let replicated = |wanted: i64, what: &'static str| {
+        let (bell, upstream) = (&bell, &upstream);
+        async move {
+            upstream.batch_execute(what).await.unwrap();
+            eventually(what, || async {
+                match bell.source_count("select count(*) from schools where website <> 'old'").await
+                {
+                    found if found == wanted => Ok(()),
+                    found => Err(found),
+                }
+            })
+            .await;
+            all_is_right(bell, usize::try_from(wanted).unwrap()).await;
         }
-    })
-    .await;
-    all_is_right(&bell, 2).await;
+    };
+    replicated(2, insert).await;
+    replicated(2, "update schools set website = 'https://new.example'").await;
+    replicated(1, "delete from schools where id = (select min(id::text)::uuid from schools)").await;
+    replicated(0, "truncate schools").await;
     bell.source_sql("drop subscription s").await;
 }
 
 #[tokio::test]
 async fn savepoints() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
+    let stays = bell.insert_school("Stays").await;
 
     bell.source_sql("begin").await;
     let kept = bell.insert_school("Kept").await;
     bell.source_sql("savepoint s").await;
     bell.insert_school("Undone").await;
+    bell.source_sql("delete from schools where name = 'Stays'").await;
     bell.source_sql("rollback to savepoint s; savepoint t").await;
     let also_kept = bell.insert_school("Also kept").await;
+    bell.source_sql("update schools set name = 'Stays, renamed' where name = 'Stays'").await;
     bell.source_sql("release savepoint t; commit").await;
 
-    all_is_right(&bell, 2).await;
-    let mut wanted = [kept, also_kept];
+    all_is_right(&bell, 3).await;
+    let mut wanted = [stays, kept, also_kept];
     wanted.sort();
     assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, wanted);
 }
@@ -140,14 +169,14 @@ async fn rollbacks_change_nothing() {
 
 #[tokio::test]
 async fn repeatable_read_and_serializable_transactions() {
-    let bell = TestBell::start().await;
+    let bell = TestBell::that_deletes().await;
 
-    for level in ["repeatable read", "serializable"] {
+    for (level, left) in [("repeatable read", 2), ("serializable", 4)] {
         bell.source_sql(&format!("begin isolation level {level}; {INSERT_THREE}")).await;
-        bell.source_sql("update schools set name = name || '!'; commit").await;
+        bell.source_sql("update schools set name = name || '!'").await;
+        bell.source_sql("delete from schools where name = 'School 2!'; commit").await;
+        all_is_right(&bell, left).await;
     }
-
-    all_is_right(&bell, 6).await;
 }
 
 #[tokio::test]

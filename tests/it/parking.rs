@@ -8,6 +8,14 @@ async fn mirrored_roles(bell: &TestBell) -> Vec<String> {
     bell.mirrored(ROLES.0, ROLES.1).await
 }
 
+async fn is_parked(bell: &TestBell, wanted: &str) {
+    eventually("it waits", || async {
+        let parked = bell.parked().await;
+        if parked.iter().any(|parked| parked == wanted) { Ok(()) } else { Err(parked) }
+    })
+    .await;
+}
+
 /// A school that Salesforce knows.
 async fn known_school(bell: &TestBell) -> String {
     let school = bell.insert_school("Acme").await;
@@ -23,12 +31,7 @@ async fn a_role_waits_until_salesforce_knows_its_school() {
     let school = bell.insert_school("Acme").await;
     let role = bell.insert_role(&school, 1).await;
     bell.salesforce_has_contact(&bell.user_of(&role).await).await;
-    eventually("the role waits", || async {
-        let parked = bell.parked().await;
-        let wanted = format!("role {role} waiting for school sfid {school}");
-        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
-    })
-    .await;
+    is_parked(&bell, &format!("role {role} waiting for school sfid {school}")).await;
     assert!(mirrored_roles(&bell).await.is_empty());
 
     bell.salesforce_accepts("editor__c", "editoruuid__c", &school).await;
@@ -47,12 +50,7 @@ async fn a_role_waits_until_salesforce_has_its_contact() {
     let school = known_school(&bell).await;
     let role = bell.insert_role(&school, 1).await;
     let user = bell.user_of(&role).await;
-    eventually("the role waits", || async {
-        let parked = bell.parked().await;
-        let wanted = format!("role {role} waiting for contact sfid {user}");
-        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
-    })
-    .await;
+    is_parked(&bell, &format!("role {role} waiting for contact sfid {user}")).await;
     // A contact that Salesforce does not know is not enough.
     bell.target_sql(&format!(
         "insert into salesforce.contact (pi_accounts_unique_id__c) values ('{user}')"
@@ -96,12 +94,7 @@ async fn a_row_that_was_written_is_not_changed_while_its_new_parent_is_awaited()
 
     let other = bell.insert_school("Other").await;
     bell.source_sql(&format!("update roles set school_id = '{other}'")).await;
-    eventually("the role waits", || async {
-        let parked = bell.parked().await;
-        let wanted = format!("role {role} waiting for school sfid {other}");
-        if parked.contains(&wanted) { Ok(()) } else { Err(parked) }
-    })
-    .await;
+    is_parked(&bell, &format!("role {role} waiting for school sfid {other}")).await;
     let parent = "select editor__r__editoruuid__c from salesforce.contact_editor_affiliation__c";
     assert_eq!(bell.target_texts(parent).await, [school]);
 

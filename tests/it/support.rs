@@ -133,6 +133,15 @@ impl TestBell {
         bell
     }
 
+    /// Triggers installed, service running, and a school that is deleted leaves Salesforce: every operation
+    /// can be seen in the target.
+    pub async fn that_deletes() -> Self {
+        let mut bell = Self::bare().await;
+        bell.use_mapping(&deleting_mapping()).await;
+        bell.service_starts();
+        bell
+    }
+
     /// The application's tables and Heroku Connect's, nothing of ours.
     pub async fn bare() -> Self {
         Self::cloned("bare_source", "bare_target").await
@@ -429,6 +438,14 @@ impl Drop for TestBell {
             }
         }
     }
+}
+
+/// The built-in mapping, but a school that is gone at the source is deleted.
+pub fn deleting_mapping() -> String {
+    let kept = "external_id = \"editoruuid__c\"\non_delete = \"keep\"";
+    let text = schoolbell::mapping::BUILT_IN;
+    assert!(text.contains(kept));
+    text.replace(kept, "external_id = \"editoruuid__c\"\non_delete = \"delete\"")
 }
 
 fn tally(end: Result<End, Fatal>) -> Tally {

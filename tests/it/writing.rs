@@ -172,11 +172,7 @@ async fn a_role_that_turns_into_a_student_leaves_the_publication() {
 #[tokio::test]
 async fn after_a_truncate_the_rows_that_are_gone_are_found_and_those_that_came_back_stay() {
     let mut bell = TestBell::bare().await;
-    let text = schoolbell::mapping::BUILT_IN.replacen(
-        "external_id = \"editoruuid__c\"\non_delete = \"keep\"",
-        "external_id = \"editoruuid__c\"\non_delete = \"delete\"",
-        1,
-    );
+    let text = crate::support::deleting_mapping();
     bell.use_mapping(&text).await;
     for name in ["One", "Two", "Three"] {
         bell.insert_school(name).await;
