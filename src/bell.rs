@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -18,7 +19,7 @@ use tokio_postgres::{Client, Notification};
 use crate::backoff::Backoff;
 use crate::db::Database;
 use crate::failure::Failure;
-use crate::notice::{Malformed, Notice};
+use crate::notice::{self, Malformed, Notice};
 
 /// "SCHBBELL": the doorbell, in the source database.
 pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
@@ -30,6 +31,10 @@ pub const CHANNEL: &str = "schoolbell";
 const ARM_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two attempts to arm when a long transaction is in the way. The service polls meanwhile.
 const ARM_PAUSE: Duration = Duration::from_secs(1);
+/// A notice takes under a millisecond; a server that is this late is as good as silent.
+const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts to be heard through a pooler: its operator has to change something first.
+const DEAF_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the listener has heard. A state, not a queue: it does not grow while nobody looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,24 +47,52 @@ pub struct Heard {
     pub rings: u64,
 }
 
-/// What the worker wishes: to be woken (a number that grows with every wish), or to stay awake.
+/// To be woken (a number that grows with every wish), or to stay awake.
 pub type Wish = Option<u64>;
 
-/// Listens until the wishes end, reconnecting as often as it takes.
+/// What the worker wishes of the bell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// To sleep, or not.
+    pub sleep: Wish,
+    /// Counts the times that changes were found which should have rung: ask whether it still hears.
+    pub doubts: u64,
+}
+
+/// Listens until the wishes end, reconnecting as often as it takes. The pool leads to the same database.
 pub async fn listen(
     source: Database,
-    mut wishes: watch::Receiver<Wish>,
+    others: Pool,
+    mut wishes: watch::Receiver<Wishes>,
     heard: watch::Sender<Heard>,
 ) {
+    let mut ear = Ear { others, heard, unknown: BTreeMap::new() };
     let mut backoff = Backoff::default();
-    let mut unknown = BTreeMap::new();
-    while wishes.has_changed().is_ok() && !heard.is_closed() {
+    let mut told_deaf = false;
+    while wishes.has_changed().is_ok() && !ear.heard.is_closed() {
+        let mut pause = None;
         match open(&source).await {
-            Ok((client, notices)) => {
-                tracing::debug!("listening");
-                backoff.reset();
-                heard.send_modify(|heard| heard.listening = true);
-                attend(&client, notices, &mut wishes, &heard, &mut unknown).await;
+            Ok((client, mut notices)) => {
+                if ear.hears(&mut notices).await {
+                    tracing::debug!("listening");
+                    if told_deaf {
+                        tracing::info!("notices reach the listener again");
+                    }
+                    told_deaf = false;
+                    backoff.reset();
+                    ear.heard.send_modify(|heard| heard.listening = true);
+                    ear.attend(&client, notices, &mut wishes).await;
+                } else {
+                    if !told_deaf {
+                        tracing::warn!(
+                            "LISTEN hears nothing, polling instead: is there a pooler in transaction mode in front \
+                             of the source? Give the service a direct connection, or run `schoolbell migrate \
+                             --notify never`"
+                        );
+                    }
+                    told_deaf = true;
+                    pause = Some(DEAF_PAUSE);
+                }
             }
             Err(error) => {
                 if backoff.is_fresh() {
@@ -67,13 +100,19 @@ pub async fn listen(
                 }
             }
         }
-        heard.send_modify(|heard| {
+        ear.heard.send_modify(|heard| {
             heard.listening = false;
             heard.armed = None;
         });
+        let pause = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => backoff.pause().await,
+            }
+        };
         tokio::select! {
-            () = backoff.pause() => {}
-            () = heard.closed() => return,
+            () = pause => {}
+            () = ear.heard.closed() => return,
         }
     }
 }
@@ -89,59 +128,126 @@ async fn open(
     Ok((client, notices))
 }
 
-/// Passes on notices and carries out wishes until the connection or the service ends.
-async fn attend(
-    client: &Client,
-    mut notices: mpsc::UnboundedReceiver<Notification>,
-    wishes: &mut watch::Receiver<Wish>,
-    heard: &watch::Sender<Heard>,
-    unknown: &mut BTreeMap<Malformed, u64>,
-) {
-    let mut armed = false;
-    let mut fulfilled: Wish = None;
-    let mut attempt_at = Instant::now();
-    loop {
-        let wish = *wishes.borrow_and_update();
-        let now_armed = {
-            let step = fulfil(client, wish, armed, attempt_at);
-            tokio::pin!(step);
-            // Notices are passed on while a lock is waited for, and a wish that changes is seen afterwards:
-            // a statement that was sent must be answered before the next one, or the lock's state is unknown.
-            loop {
-                tokio::select! {
-                    result = &mut step => break result,
-                    notice = notices.recv() => match notice {
-                        Some(notice) => pass_on(&notice, heard, unknown),
-                        None => return,
-                    },
+/// What stays the same from connection to connection.
+struct Ear {
+    /// Sessions that can ring for a test.
+    others: Pool,
+    heard: watch::Sender<Heard>,
+    /// Payloads that are not ours, by kind.
+    unknown: BTreeMap<Malformed, u64>,
+}
+
+impl Ear {
+    /// Rings from another session and listens for it: a connection may look alive and yet hear nothing.
+    async fn hears(&mut self, notices: &mut mpsc::UnboundedReceiver<Notification>) -> bool {
+        let token = format!("{:016x}", fastrand::u64(..));
+        if self.ring(&token).await.is_err() {
+            // Whoever works with the source meets the same trouble and says so; it proves nothing here.
+            return true;
+        }
+        let heard = async {
+            while let Some(notification) = notices.recv().await {
+                if self.pass_on(&notification).as_deref() == Some(&token) {
+                    return true;
                 }
             }
+            false
         };
-        armed = match now_armed {
-            Ok(armed) => armed,
-            Err(_) => return,
-        };
-        match wish {
-            Some(number) if armed && fulfilled != wish => {
-                fulfilled = wish;
-                heard.send_modify(|heard| heard.armed = Some(number));
-            }
-            Some(_) if !armed => {
-                attempt_at = Instant::now() + ARM_PAUSE;
-                if wishes.has_changed().is_ok() {
-                    continue;
+        tokio::time::timeout(CANARY_TIMEOUT, heard).await.unwrap_or(false)
+    }
+
+    async fn ring(&self, token: &str) -> Result<(), Failure> {
+        let sql = format!(
+            "select pg_catalog.pg_notify('{CHANNEL}', {})",
+            notice::canary_payload_sql(token)
+        );
+        self.others.get().await?.batch_execute(&sql).await?;
+        Ok(())
+    }
+
+    /// Passes on notices and carries out wishes until the connection or the service ends.
+    async fn attend(
+        &mut self,
+        client: &Client,
+        mut notices: mpsc::UnboundedReceiver<Notification>,
+        wishes: &mut watch::Receiver<Wishes>,
+    ) {
+        let mut armed = false;
+        let mut fulfilled: Wish = None;
+        let mut doubts = wishes.borrow().doubts;
+        let mut attempt_at = Instant::now();
+        loop {
+            let wish = *wishes.borrow_and_update();
+            if wish.doubts != doubts {
+                doubts = wish.doubts;
+                if !self.hears(&mut notices).await {
+                    return;
                 }
-                return;
             }
-            _ => {}
+            let now_armed = {
+                let step = fulfil(client, wish.sleep, armed, attempt_at);
+                tokio::pin!(step);
+                // Notices are passed on while a lock is waited for, and a wish that changes is seen afterwards:
+                // a statement that was sent must be answered before the next one, or the lock's state is unknown.
+                loop {
+                    tokio::select! {
+                        result = &mut step => break result,
+                        notice = notices.recv() => match notice {
+                            Some(notice) => _ = self.pass_on(&notice),
+                            None => return,
+                        },
+                    }
+                }
+            };
+            armed = match now_armed {
+                Ok(armed) => armed,
+                Err(_) => return,
+            };
+            match wish.sleep {
+                Some(_) if armed && fulfilled != wish.sleep => {
+                    fulfilled = wish.sleep;
+                    self.heard.send_modify(|heard| heard.armed = wish.sleep);
+                }
+                Some(_) if !armed => {
+                    attempt_at = Instant::now() + ARM_PAUSE;
+                    if wishes.has_changed().is_ok() {
+                        continue;
+                    }
+                    return;
+                }
+                _ => {}
+            }
+            tokio::select! {
+                changed = wishes.changed() => if changed.is_err() { return },
+                notice = notices.recv() => match notice {
+                    Some(notice) => _ = self.pass_on(&notice),
+                    None => return,
+                },
+            }
         }
-        tokio::select! {
-            changed = wishes.changed() => if changed.is_err() { return },
-            notice = notices.recv() => match notice {
-                Some(notice) => pass_on(&notice, heard, unknown),
-                None => return,
-            },
+    }
+
+    /// Whatever rang, there may be work; what cannot be read is counted and logged once per kind. Only a ring
+    /// for a test means nothing: its token is returned.
+    fn pass_on(&mut self, notification: &Notification) -> Option<String> {
+        match Notice::decode(notification.payload()) {
+            Ok(notice) if notice.is_canary() => return Some(notice.table),
+            Ok(notice) => {
+                tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung");
+            }
+            Err(kind) => {
+                let count = self.unknown.entry(kind).or_default();
+                *count += 1;
+                if *count == 1 {
+                    tracing::warn!(
+                        ?kind,
+                        "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others"
+                    );
+                }
+            }
         }
+        self.heard.send_modify(|heard| heard.rings += 1);
+        None
     }
 }
 
@@ -174,28 +280,4 @@ async fn arm(client: &Client) -> Result<bool, tokio_postgres::Error> {
 
 async fn disarm(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.execute("select pg_catalog.pg_advisory_unlock($1)", &[&BELL_LOCK]).await.map(|_| ())
-}
-
-/// Whatever rang, there may be work; what cannot be read is counted and logged once per kind.
-fn pass_on(
-    notice: &Notification,
-    heard: &watch::Sender<Heard>,
-    unknown: &mut BTreeMap<Malformed, u64>,
-) {
-    match Notice::decode(notice.payload()) {
-        Ok(notice) => {
-            tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung");
-        }
-        Err(kind) => {
-            let count = unknown.entry(kind).or_default();
-            *count += 1;
-            if *count == 1 {
-                tracing::warn!(
-                    ?kind,
-                    "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others"
-                );
-            }
-        }
-    }
-    heard.send_modify(|heard| heard.rings += 1);
 }

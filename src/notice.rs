@@ -10,6 +10,7 @@ use crate::name::{TableName, literal};
 const VERSION: u32 = 1;
 /// Longer payloads are not ours: Postgres allows 8,000 bytes, two names need at most 300.
 const MAX_BYTES: usize = 1_000;
+const CANARY: &str = "CANARY";
 
 /// A decoded notice.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,7 +18,8 @@ pub struct Notice {
     v: u32,
     /// The table that has work, plain.
     pub table: String,
-    /// INSERT, UPDATE, DELETE, TRUNCATE, or RETRY (a human made parked keys due).
+    /// INSERT, UPDATE, DELETE, TRUNCATE, RETRY (a human made parked keys due), or CANARY (a test; `table` is its
+    /// token).
     pub op: String,
     /// The transaction, as text: it does not fit into a JSON number everywhere.
     pub xact: String,
@@ -48,16 +50,28 @@ impl Notice {
         if notice.v != VERSION {
             return Err(Malformed::Version);
         }
-        if !["INSERT", "UPDATE", "DELETE", "TRUNCATE", "RETRY"].contains(&notice.op.as_str()) {
+        if !["INSERT", "UPDATE", "DELETE", "TRUNCATE", "RETRY", CANARY]
+            .contains(&notice.op.as_str())
+        {
             return Err(Malformed::Operation);
         }
         Ok(notice)
+    }
+
+    /// Sent to test whether the listener hears, for nothing else.
+    pub fn is_canary(&self) -> bool {
+        self.op == CANARY
     }
 }
 
 /// The SQL expression that builds the payload in a trigger: constant for all rows of a statement.
 pub fn payload_sql(table: &TableName) -> String {
     payload(&literal(&table.plain()), "tg_op")
+}
+
+/// The SQL expression for a test of the listener.
+pub fn canary_payload_sql(token: &str) -> String {
+    payload(&literal(token), &literal(CANARY))
 }
 
 /// The SQL expression for a ring by a human's command.

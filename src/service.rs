@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::apply::{self, Statements};
 use crate::backoff::Backoff;
-use crate::bell::{self, Heard};
+use crate::bell::{self, Heard, Wishes};
 use crate::capture::{self, NotifyMode};
 use crate::config::{Config, Pace, Unusable};
 use crate::db::{Database, Session};
@@ -298,7 +298,7 @@ impl Service<'_> {
         let source = ground.source.pool(SOURCE_POOL);
         let target = ground.target.pool(TARGET_POOL);
         let (heard_sender, heard) = watch::channel(Heard::default());
-        let (wish, wishes) = watch::channel(None);
+        let (wish, wishes) = watch::channel(Wishes::default());
         let mut worker = Worker::new(Tools {
             lanes: ground.lanes.clone(),
             reader: ground.source.session().await?,
@@ -315,7 +315,9 @@ impl Service<'_> {
             sweep(&ground.lanes, &source, &target).await?;
         } else {
             let (every, heard) = (self.pace.wait_sweep, heard_sender.clone());
-            tasks.spawn(bell::listen(ground.source, wishes, heard_sender));
+            if ground.mode != NotifyMode::Never {
+                tasks.spawn(bell::listen(ground.source, source.clone(), wishes, heard_sender));
+            }
             tasks.spawn(keep_sweeping(ground.lanes, source, target, every, heard));
         }
         let ended = tokio::select! {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::apply::Statements;
-use crate::bell::{Heard, Wish};
+use crate::bell::{Heard, Wishes};
 use crate::change::ChangeId;
 use crate::config::Pace;
 use crate::db::Session;
@@ -128,7 +128,7 @@ pub struct Tools {
     /// What the bell hears.
     pub heard: watch::Receiver<Heard>,
     /// What the bell is asked for.
-    pub wish: watch::Sender<Wish>,
+    pub wish: watch::Sender<Wishes>,
     /// Whether the triggers ring at all.
     pub rings: bool,
     /// How fast.
@@ -167,9 +167,10 @@ impl Worker {
                     self.reader.next_page_at = Instant::now() + pause;
                 }
             }
+            let changes = next.as_ref().is_some_and(|batch| !batch.changes.is_empty());
             (read, applied) = (next, now_applied);
             if read.is_some() || applied.is_some() {
-                self.rest.found_work();
+                self.rest.found_work(changes);
             } else if !claim {
                 return Ok(self.tally);
             } else if self.reader.more {

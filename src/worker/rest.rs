@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::told_to_stop;
-use crate::bell::{Heard, Wish};
+use crate::bell::{Heard, Wishes};
 use crate::config::Pace;
 
 /// Arming takes this long at most when nothing is in the way.
@@ -16,27 +16,35 @@ const SLOWER: u32 = 10;
 
 pub(super) struct Rest {
     heard: watch::Receiver<Heard>,
-    wish: watch::Sender<Wish>,
+    wish: watch::Sender<Wishes>,
     rings: bool,
     wishes: u64,
     wished_at: Instant,
     last_work: Instant,
+    /// The last rest behind an armed bell was ended by the clock.
+    unrung: bool,
 }
 
 impl Rest {
     pub(super) fn new(
         heard: watch::Receiver<Heard>,
-        wish: watch::Sender<Wish>,
+        wish: watch::Sender<Wishes>,
         rings: bool,
     ) -> Self {
         let now = Instant::now();
-        Self { heard, wish, rings, wishes: 0, wished_at: now, last_work: now }
+        Self { heard, wish, rings, wishes: 0, wished_at: now, last_work: now, unrung: false }
     }
 
-    pub(super) fn found_work(&mut self) {
+    /// `changes`: among it are changes, not only keys that were due by the clock.
+    pub(super) fn found_work(&mut self, changes: bool) {
         self.last_work = Instant::now();
-        // Awake means that nobody rings: the writers' commits stay grouped.
-        self.wish.send_if_modified(|wish| wish.take().is_some());
+        // While the bell is armed every commit rings. One that did not, or not in time, is reason to ask.
+        let doubt = std::mem::take(&mut self.unrung) && changes;
+        self.wish.send_if_modified(|wish| {
+            wish.doubts += u64::from(doubt);
+            // Awake means that nobody rings: the writers' commits stay grouped.
+            wish.sleep.take().is_some() || doubt
+        });
     }
 
     /// Returns when the outbox should be looked at: never later than the sweep, which would also find
@@ -48,12 +56,14 @@ impl Rest {
         stop: &mut watch::Receiver<bool>,
     ) {
         let now = Instant::now();
-        let mut until = now + self.longest(pace);
+        let longest = self.longest(pace);
+        let asleep = longest == pace.sweep;
+        let mut until = now + longest;
         if next_page_at > now {
             until = until.min(next_page_at);
         }
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
+            () = tokio::time::sleep_until(until) => self.unrung = asleep,
             heard = self.heard.changed() => if heard.is_err() {
                 // The bell's task is gone; the service is about to notice. Until then: poll.
                 tokio::time::sleep_until(until).await;
@@ -73,14 +83,15 @@ impl Rest {
         if !self.rings || !listening {
             return pace.quiet_poll;
         }
-        let wish = *self.wish.borrow();
+        let wish = self.wish.borrow().sleep;
         if wish.is_some() && armed == wish {
             return pace.sweep;
         }
         if wish.is_none() {
             self.wishes += 1;
             self.wished_at = Instant::now();
-            self.wish.send_replace(Some(self.wishes));
+            let number = self.wishes;
+            self.wish.send_modify(|wish| wish.sleep = Some(number));
         }
         // Until the bell is armed nobody need ring.
         match self.wished_at.elapsed() < PROMPT_ARMING {

@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{TestBell, eventually};
+use crate::support::{TestBell, armed_bell, eventually};
 
 /// Longer than any test: nothing but a ring can wake the service.
 const NEVER: Duration = Duration::from_secs(3600);
-
-/// The condition for the bell's lock in `pg_locks`.
-fn armed_bell() -> String {
-    format!(
-        "locktype = 'advisory' and objid = {} and mode = 'ExclusiveLock' and granted and database = \
-         (select oid from pg_database where datname = current_database())",
-        schoolbell::bell::BELL_LOCK & 0xffff_ffff
-    )
-}
 
 async fn without_sweep() -> TestBell {
     let mut bell = TestBell::installed().await;

@@ -7,6 +7,7 @@ mod capture;
 mod clients;
 mod commands;
 mod contact;
+mod deaf;
 mod documents;
 mod doorbell;
 mod faults;

@@ -94,6 +94,8 @@ pub struct TestBell {
     pub mapping: Mapping,
     pub pace: Pace,
     service: Option<Service>,
+    /// How the service reaches the source, where it is not the plain way.
+    detour: Option<String>,
     /// None: the shared one.
     own_cluster: Option<Cluster>,
 }
@@ -162,6 +164,7 @@ impl TestBell {
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
             service: None,
+            detour: None,
             own_cluster: None,
         }
     }
@@ -186,6 +189,7 @@ impl TestBell {
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
             service: None,
+            detour: None,
             own_cluster: Some(cluster),
         };
         bell.run_ok(&["migrate"]).await;
@@ -221,6 +225,11 @@ impl TestBell {
         file
     }
 
+    /// Lets the service reach the source through something that stands in front of it.
+    pub fn source_through(&mut self, url: &str) {
+        self.detour = Some(url.to_string());
+    }
+
     pub fn source_url(&self) -> String {
         self.cluster().url(&self.source_name)
     }
@@ -231,7 +240,8 @@ impl TestBell {
 
     pub fn config(&self) -> Config {
         let url = |url: &str| DatabaseUrl::parse("test", url, &|_| None).unwrap();
-        Config { source: url(&self.source_url()), target: url(&self.target_url()), enabled: true }
+        let source = self.detour.clone().unwrap_or_else(|| self.source_url());
+        Config { source: url(&source), target: url(&self.target_url()), enabled: true }
     }
 
     /// One more connection to the source.
@@ -411,20 +421,26 @@ impl TestBell {
 
     /// Waits until the bell is armed: the service sleeps, and writers ring.
     pub async fn asleep(&self) {
-        let lock = format!(
-            "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted \
-             and database = (select oid from pg_database where datname = current_database()) \
-             and ((classid::int8 << 32) | objid::int8) = {}",
-            schoolbell::bell::BELL_LOCK
-        );
         eventually("the bell is armed", || async {
-            match self.source_count(&lock).await {
-                1 => Ok(()),
-                found => Err(format!("{found} locks")),
-            }
+            if self.armed().await { Ok(()) } else { Err("it is not") }
         })
         .await;
     }
+
+    /// Whether somebody holds the bell's lock.
+    pub async fn armed(&self) -> bool {
+        self.source_count(&format!("select count(*) from pg_locks where {}", armed_bell())).await
+            > 0
+    }
+}
+
+/// The condition for the bell's lock in `pg_locks`.
+pub fn armed_bell() -> String {
+    format!(
+        "locktype = 'advisory' and objid = {} and mode = 'ExclusiveLock' and granted and database = \
+         (select oid from pg_database where datname = current_database())",
+        schoolbell::bell::BELL_LOCK & 0xffff_ffff
+    )
 }
 
 impl Drop for TestBell {
