@@ -17,7 +17,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Notification};
 
 use crate::backoff::Backoff;
-use crate::db::Database;
+use crate::db::{Database, Session};
 use crate::failure::Failure;
 use crate::notice::{self, Malformed, Notice};
 
@@ -115,6 +115,11 @@ pub async fn listen(
             () = ear.heard.closed() => return,
         }
     }
+}
+
+/// How full the server's queue of notifications is, from 0 to 1.
+pub async fn queue_usage(source: &Session) -> Result<f64, Failure> {
+    Ok(source.query_one("select pg_catalog.pg_notification_queue_usage()", &[]).await?.get(0))
 }
 
 async fn open(

@@ -64,6 +64,12 @@ impl From<tokio_postgres::Error> for Failure {
             {
                 Self::Reconnect(db.message().to_string())
             }
+            // Our sessions prepare their statements; only somebody between us and the server loses them.
+            "26" => Self::Reconnect(format!(
+                "{}: a pooler in transaction mode stands in front of the database; give the service a direct \
+                 connection",
+                db.message()
+            )),
             // A server without space or memory is no row's fault either.
             "08" | "53" | "58" => Self::Reconnect(db.message().to_string()),
             // 57014 is a statement time-out or a cancel, 55P03 a lock time-out, XX an error of the server itself.

@@ -30,6 +30,10 @@ use crate::writer;
 const SOURCE_POOL: usize = 2;
 /// Sessions on the target that only read; the writing one is not among them.
 const TARGET_POOL: usize = 2;
+/// Work that lasts this long after an interruption is said to go on.
+const SETTLED: Duration = Duration::from_secs(2);
+/// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers fail.
+const QUEUE_WARNING: f64 = 0.5;
 /// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
 
@@ -277,9 +281,22 @@ impl Service<'_> {
             Role::LeftTo(process) => return Ok(End::LeftTo(process)),
         };
         let names: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
-        let message = if resumed { "going on as the writer" } else { "working as the writer" };
-        tracing::info!(objects = names.join(", "), notify = %ground.mode, "{message}");
-        self.work(ground, session, stop).await
+        let (objects, notify) = (names.join(", "), ground.mode);
+        if !resumed {
+            tracing::info!(objects, %notify, "working as the writer");
+        }
+        let settle = async {
+            // Told when it lasts: an interruption that comes back at once would be told with every attempt.
+            tokio::time::sleep(SETTLED).await;
+            if resumed {
+                tracing::info!(objects, %notify, "going on as the writer");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = self.work(ground, session, stop) => ended,
+            never = settle => never,
+        }
     }
 
     /// After an interruption a setting that does not work (any more) is waited for, too.
@@ -370,6 +387,7 @@ async fn keep_sweeping(
     heard: watch::Sender<Heard>,
 ) {
     let mut hindered = false;
+    let mut queue_is_filling = false;
     loop {
         match sweep(&lanes, &source, &target).await {
             Ok(woken) => {
@@ -385,8 +403,30 @@ async fn keep_sweeping(
             }
             Err(_) => {}
         }
+        watch_queue(&source, &mut queue_is_filling).await;
         tokio::time::sleep(every).await;
     }
+}
+
+/// Says when the notification queue fills up, and when it is well again. A session that listens, ours or
+/// another's, and stays in a transaction keeps the queue from being emptied.
+async fn watch_queue(source: &Pool, is_filling: &mut bool) {
+    let Ok(Ok(usage)) =
+        async { Ok::<_, Failure>(bell::queue_usage(&*source.get().await?).await) }.await
+    else {
+        return; // The worker meets the same trouble and says so.
+    };
+    let fills = usage > QUEUE_WARNING;
+    if fills && !*is_filling {
+        tracing::warn!(
+            usage,
+            "the source's notification queue is filling up; when it is full, writers that notify fail. Find the \
+             session that listens in an open transaction: select * from pg_stat_activity where state like 'idle in%'"
+        );
+    } else if *is_filling && !fills {
+        tracing::info!(usage, "the source's notification queue is emptying again");
+    }
+    *is_filling = fills;
 }
 
 /// One round through everything that is waited for; returns how many keys became due.
