@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{Batch, InHand, Lane, Verdict};
@@ -83,9 +84,10 @@ impl Reader {
         if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
             return Ok(None);
         }
-        for (index, (lane, mut wanted)) in self.lanes.iter().zip(wanted).enumerate() {
-            wanted.leave_each_once();
-            let (projected, refused) = project_lane(&self.source, lane, wanted).await?;
+        // All at once on one connection: together they take one round trip.
+        let lanes = self.lanes.iter().zip(wanted);
+        let reads = lanes.map(|(lane, wanted)| project_lane(&self.source, lane, wanted));
+        for (index, (projected, refused)) in try_join_all(reads).await?.into_iter().enumerate() {
             batch.projected.push(projected);
             batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
         }
@@ -213,8 +215,9 @@ fn text(value: &serde_json::Value) -> Option<String> {
 async fn project_lane(
     source: &Session,
     lane: &Lane,
-    wanted: Wanted,
+    mut wanted: Wanted,
 ) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
+    wanted.leave_each_once();
     if wanted.is_empty() {
         return Ok((Projected::default(), Vec::new()));
     }
