@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use tokio_postgres::config::{ChannelBinding, Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::tls;
 
@@ -88,7 +90,6 @@ impl fmt::Debug for DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use tokio_postgres::config::Host;
         let hosts: Vec<String> = self
             .postgres
             .get_hosts()
@@ -143,15 +144,38 @@ impl DatabaseUrl {
     }
 
     /// The driver must insist on TLS wherever the settings do.
-    fn with_tls(mut postgres: tokio_postgres::Config, tls: tls::Settings) -> Self {
-        postgres.ssl_mode(match tls.mode {
-            tls::Mode::Disable => tokio_postgres::config::SslMode::Disable,
-            tls::Mode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            tls::Mode::Require | tls::Mode::VerifyCa | tls::Mode::VerifyFull => {
-                tokio_postgres::config::SslMode::Require
+    fn with_tls(mut postgres: tokio_postgres::Config, mut tls: tls::Settings) -> Self {
+        if postgres.get_hosts().is_empty() {
+            for address in postgres.get_hostaddrs().to_vec() {
+                postgres.host(address.to_string());
             }
+        }
+        // As in libpq: nobody listens in on a socket of this machine.
+        if postgres.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
+            tls.mode = tls::Mode::Disable;
+        }
+        postgres.ssl_mode(match tls.mode {
+            tls::Mode::Disable => SslMode::Disable,
+            tls::Mode::Allow | tls::Mode::Prefer => SslMode::Prefer,
+            tls::Mode::Require | tls::Mode::VerifyCa | tls::Mode::VerifyFull => SslMode::Require,
         });
+        if let Some(channel_binding) = tls.channel_binding {
+            postgres.channel_binding(channel_binding);
+        }
         Self { postgres, tls }
+    }
+
+    /// Reads the files that the TLS settings name.
+    pub fn connector(&self) -> Result<MakeRustlsConnect, Unusable> {
+        self.tls.connector().map_err(|error| Unusable(error.to_string()))
+    }
+
+    /// Opens a connection, with or without TLS as `sslmode` says.
+    pub async fn connect(
+        &self,
+        connector: &MakeRustlsConnect,
+    ) -> Result<tls::Opened, tokio_postgres::Error> {
+        self.tls.connect(&self.postgres, connector).await
     }
 
     /// The target's URL from `SALESFORCE_CONNECT_HOST` and friends, when the host is given.
@@ -197,6 +221,9 @@ struct Ssl {
     root_cert: Option<String>,
     cert: Option<String>,
     key: Option<String>,
+    channel_binding: Option<String>,
+    /// Where libpq looks for files that nobody named.
+    home: Option<PathBuf>,
 }
 
 impl Ssl {
@@ -206,55 +233,126 @@ impl Ssl {
             root_cert: environment("PGSSLROOTCERT"),
             cert: environment("PGSSLCERT"),
             key: environment("PGSSLKEY"),
+            channel_binding: environment("PGCHANNELBINDING"),
+            home: environment("HOME").map(PathBuf::from),
         }
     }
 
     /// Takes the `ssl…` parameters out of a URL or `key=value` string and returns what is left.
     fn take_from(&mut self, url: &str) -> String {
-        if let Some((address, query)) = url.split_once('?') {
-            let rest: Vec<&str> = query.split('&').filter(|pair| !self.took(pair)).collect();
-            return match rest.is_empty() {
-                true => address.to_string(),
-                false => format!("{address}?{}", rest.join("&")),
-            };
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return self.take_from_pairs(url);
         }
-        if url.contains("://") {
-            return url.to_string();
+        let Some((address, query)) = url.split_once('?') else { return url.to_string() };
+        let left = |pair: &&str| match pair.split_once('=') {
+            Some((key, value)) => !self.took(key, &percent_decode_str(value).decode_utf8_lossy()),
+            None => true,
+        };
+        let rest: Vec<&str> = query.split('&').filter(left).collect();
+        match rest.is_empty() {
+            true => address.to_string(),
+            false => format!("{address}?{}", rest.join("&")),
         }
-        url.split_whitespace().filter(|pair| !self.took(pair)).collect::<Vec<_>>().join(" ")
     }
 
-    fn took(&mut self, pair: &str) -> bool {
-        let Some((key, value)) = pair.split_once('=') else { return false };
+    fn take_from_pairs(&mut self, text: &str) -> String {
+        let mut rest = String::new();
+        let mut left = text.trim_start();
+        while let Some((key, value)) = left.split_once('=') {
+            let value = value.trim_start();
+            let (value, after) = value.split_at(end_of_value(value));
+            if !self.took(key.trim_end(), &unquoted(value)) {
+                rest.push_str(&format!("{}={value} ", key.trim_end()));
+            }
+            left = after.trim_start();
+        }
+        rest + left
+    }
+
+    fn took(&mut self, key: &str, value: &str) -> bool {
         let slot = match key {
             "sslmode" => &mut self.mode,
             "sslrootcert" => &mut self.root_cert,
             "sslcert" => &mut self.cert,
             "sslkey" => &mut self.key,
+            "channel_binding" => &mut self.channel_binding,
             _ => return false,
         };
-        *slot = Some(percent_decode_str(value).decode_utf8_lossy().into_owned());
+        // Empty is libpq's way to say: the default.
+        *slot = Some(value.to_string()).filter(|value| !value.is_empty());
         true
     }
 
     fn checked(self, setting: &str) -> Result<tls::Settings, Unusable> {
-        let mode = match self.mode {
+        let system = self.root_cert.as_deref() == Some("system");
+        let mode = match &self.mode {
+            None if system => tls::Mode::VerifyFull,
             None => tls::Mode::default(),
-            Some(text) => tls::Mode::parse(&text).ok_or_else(|| {
+            Some(text) => tls::Mode::parse(text).ok_or_else(|| {
                 Unusable(format!(
                     "{setting}: sslmode {text:?} is unknown; use disable, allow, prefer, require, \
                      verify-ca or verify-full"
                 ))
             })?,
         };
-        let path = |text: Option<String>| text.map(PathBuf::from);
-        Ok(tls::Settings {
-            mode,
-            root_cert: path(self.root_cert),
-            cert: path(self.cert),
-            key: path(self.key),
-        })
+        if system && mode != tls::Mode::VerifyFull {
+            return Err(Unusable(format!(
+                "{setting}: sslrootcert=system needs sslmode=verify-full, because anybody can have a \
+                 certificate from an authority that the system trusts"
+            )));
+        }
+        let channel_binding = match self.channel_binding.as_deref() {
+            None => None,
+            Some("disable") => Some(ChannelBinding::Disable),
+            Some("prefer") => Some(ChannelBinding::Prefer),
+            Some("require") => Some(ChannelBinding::Require),
+            Some(text) => {
+                return Err(Unusable(format!(
+                    "{setting}: channel_binding {text:?} is unknown; use disable, prefer or require"
+                )));
+            }
+        };
+        let default = |name: &str| {
+            let folder = self.home.as_ref()?.join(".postgresql");
+            Some(folder.join(name)).filter(|file| file.exists())
+        };
+        let (mut cert, mut key) = (self.cert.map(PathBuf::from), self.key.map(PathBuf::from));
+        match (&cert, &key) {
+            (None, None) => {
+                (cert, key) = default("postgresql.crt").zip(default("postgresql.key")).unzip();
+            }
+            (Some(_), None) => key = default("postgresql.key"),
+            _ => {}
+        }
+        let root_cert = self.root_cert.map(PathBuf::from).or_else(|| default("root.crt"));
+        Ok(tls::Settings { mode, root_cert, cert, key, channel_binding })
     }
+}
+
+/// Where the value at the start of a `key=value` string ends: at its second quote, else at white space.
+fn end_of_value(text: &str) -> usize {
+    let quoted = text.starts_with('\'');
+    let mut escaped = false;
+    for (at, letter) in text.char_indices().skip(usize::from(quoted)) {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '\'' if quoted => return at + 1,
+            _ if !quoted && letter.is_whitespace() => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).unwrap_or(value);
+    let mut letters = inner.chars();
+    let mut plain = String::new();
+    while let Some(letter) = letters.next() {
+        plain.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -272,7 +370,63 @@ mod tests {
         assert_eq!(url.tls.root_cert, Some("/ca.pem".into()));
         assert_eq!(parse("postgres://u@h/d").unwrap().tls.mode, tls::Mode::Prefer);
         assert_eq!(parse("host=h user=u sslmode=disable").unwrap().tls.mode, tls::Mode::Disable);
+        assert_eq!(parse("postgres://u@h/d?sslmode=allow").unwrap().tls.mode, tls::Mode::Allow);
         assert!(parse("postgres://u@h/d?sslmode=sure").unwrap_err().0.contains("verify-ca"));
+        assert!(parse("postgres://u@h/d?channel_binding=sure").unwrap_err().0.contains("prefer"));
+    }
+
+    #[test]
+    fn a_key_value_string_is_read_with_its_quotes() {
+        let text =
+            r"host=h  user=u password='a  b=\'c?' sslmode = require sslrootcert='/a b/%2F.pem'";
+
+        let url = parse(text).unwrap();
+
+        assert_eq!(url.postgres.get_password(), Some(&b"a  b='c?"[..]));
+        assert_eq!(url.tls.mode, tls::Mode::Require);
+        assert_eq!(url.tls.root_cert, Some("/a b/%2F.pem".into()));
+    }
+
+    #[test]
+    fn the_authorities_of_the_system_need_the_host_name_verified() {
+        assert_eq!(
+            parse("postgres://u@h/d?sslrootcert=system").unwrap().tls.mode,
+            tls::Mode::VerifyFull
+        );
+        for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
+            let weak = format!("postgres://u@h/d?sslrootcert=system&sslmode={mode}");
+            assert!(parse(&weak).unwrap_err().0.contains("needs sslmode=verify-full"), "{mode}");
+        }
+    }
+
+    #[test]
+    fn files_in_the_home_folder_are_used_when_none_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".postgresql");
+        let environment =
+            |name: &str| (name == "HOME").then(|| home.path().to_str().unwrap().to_string());
+        let read = |url| DatabaseUrl::parse("x", url, &environment).unwrap().tls;
+        assert_eq!(read("postgres://u@h/d").root_cert, None);
+
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["root.crt", "postgresql.crt", "postgresql.key"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+
+        let found = read("postgres://u@h/d");
+        assert_eq!(found.root_cert, Some(folder.join("root.crt")));
+        assert_eq!(found.cert, Some(folder.join("postgresql.crt")));
+        assert_eq!(found.key, Some(folder.join("postgresql.key")));
+        let named = read("postgres://u@h/d?sslrootcert=/r&sslcert=/c&sslkey=/k");
+        assert_eq!(named.root_cert, Some("/r".into()));
+        assert_eq!((named.cert, named.key), (Some("/c".into()), Some("/k".into())));
+    }
+
+    #[test]
+    fn a_socket_of_this_machine_needs_no_tls() {
+        let url = parse("postgres://u@%2Ftmp/d?sslmode=verify-full&sslrootcert=/none").unwrap();
+        assert_eq!(url.postgres.get_ssl_mode(), SslMode::Disable);
+        assert!(url.connector().is_ok());
     }
 
     #[test]
@@ -291,7 +445,7 @@ mod tests {
             _ => None,
         };
         let url = DatabaseUrl::from_parts(&environment).unwrap().unwrap();
-        assert_eq!(url.postgres.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
+        assert_eq!(url.postgres.get_ssl_mode(), SslMode::Require);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Database {
 impl Database {
     /// Checks the TLS settings; connects to nothing yet. `purpose` is shown in `pg_stat_activity`.
     pub fn new(mut url: DatabaseUrl, purpose: &str) -> Result<Self, Unusable> {
-        let tls = url.tls.connector().map_err(|error| Unusable(error.to_string()))?;
+        let tls = url.connector()?;
         url.postgres
             .application_name(format!("schoolbell {purpose}"))
             .keepalives(true)
@@ -63,7 +63,7 @@ impl Database {
 
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
-        let (client, task) = in_time(connect(&self.url.postgres, &self.tls)).await?;
+        let (client, task) = in_time(connect(self)).await?;
         Ok(ClientWrapper::new(client, task))
     }
 
@@ -71,7 +71,7 @@ impl Database {
     pub async fn listener(
         &self,
     ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
-        let (client, mut connection) = in_time(self.url.postgres.connect(self.tls.clone())).await?;
+        let (client, mut connection) = in_time(self.url.connect(&self.tls)).await?;
         let (heard, hear) = mpsc::unbounded_channel();
         // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
         tokio::spawn(async move {
@@ -90,7 +90,7 @@ impl Database {
 
     /// A pool of at most `size` connections. Nothing is connected yet.
     pub fn pool(&self, size: usize) -> Pool {
-        let connect = PooledConnect(self.tls.clone());
+        let connect = PooledConnect(self.clone());
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(self.url.postgres.clone(), connect, config);
         Pool::builder(manager)
@@ -114,11 +114,8 @@ async fn in_time<T>(
     }
 }
 
-async fn connect(
-    config: &tokio_postgres::Config,
-    tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-    let (client, connection) = config.connect(tls.clone()).await?;
+async fn connect(database: &Database) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let (client, connection) = database.url.connect(&database.tls).await?;
     let task = tokio::spawn(async move {
         // Whoever uses the client meets the same error and reports it; twice would be noise.
         if let Err(error) = connection.await {
@@ -129,15 +126,15 @@ async fn connect(
     Ok((client, task))
 }
 
-struct PooledConnect(MakeRustlsConnect);
+struct PooledConnect(Database);
 
 type Connecting<'a> = std::pin::Pin<
     Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>,
 >;
 
 impl deadpool_postgres::Connect for PooledConnect {
-    fn connect(&self, config: &tokio_postgres::Config) -> Connecting<'_> {
-        let config = config.clone();
-        Box::pin(async move { connect(&config, &self.0).await })
+    /// The pool's copy of the settings does not know every `sslmode`.
+    fn connect(&self, _: &tokio_postgres::Config) -> Connecting<'_> {
+        Box::pin(connect(&self.0))
     }
 }

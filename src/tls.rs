@@ -1,6 +1,12 @@
-//! TLS with libpq's meaning of `sslmode`: what is encrypted, and what is verified.
+//! TLS with libpq's meaning of `sslmode`: what is encrypted, what is verified, and what is tried in which order.
+//!
+//! Differences, all to the stricter side but the first: `verify-ca` and `verify-full` without any root file trust
+//! the authorities of the system; a file that is named but missing is a mistake; a host name is looked for in
+//! the certificate's alternative names only, never in its common name.
 
+use std::error::Error as _;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,20 +15,31 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
 };
+use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What the driver gives for a connection that may be encrypted.
+pub type Opened =
+    (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 
 /// `sslmode`, in libpq's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// No TLS.
     Disable,
-    /// TLS where the server offers it (libpq's `allow` is treated like its default).
+    /// Without TLS; with it where the server refuses that.
+    Allow,
+    /// With TLS; without it where the server does not offer it or refuses us that way.
     #[default]
     Prefer,
-    /// TLS, without asking who answers, as libpq does; with `sslrootcert` the same as `verify-ca`.
+    /// TLS, without asking who answers, as libpq does; with a root file the same as `verify-ca`.
     Require,
     /// TLS, and the certificate comes from a known authority.
     VerifyCa,
@@ -35,7 +52,8 @@ impl Mode {
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "disable" => Self::Disable,
-            "allow" | "prefer" => Self::Prefer,
+            "allow" => Self::Allow,
+            "prefer" => Self::Prefer,
             "require" => Self::Require,
             "verify-ca" => Self::VerifyCa,
             "verify-full" => Self::VerifyFull,
@@ -49,12 +67,14 @@ impl Mode {
 pub struct Settings {
     /// `sslmode`.
     pub mode: Mode,
-    /// `sslrootcert`: a PEM file, or `system`.
+    /// `sslrootcert`: a PEM file, or `system`. With a file, every mode that uses TLS verifies the authority.
     pub root_cert: Option<PathBuf>,
     /// `sslcert`: the client's certificate, a PEM file.
     pub cert: Option<PathBuf>,
     /// `sslkey`: the client's key, a PEM file.
     pub key: Option<PathBuf>,
+    /// `channel_binding`: whether the password exchange is tied to the server's certificate.
+    pub channel_binding: Option<ChannelBinding>,
 }
 
 /// TLS settings that cannot be used, as one sentence.
@@ -73,88 +93,201 @@ impl Settings {
     /// The connector that does what the settings say.
     pub fn connector(&self) -> Result<MakeRustlsConnect, Unusable> {
         let provider = Arc::new(ring::default_provider());
-        let verifier = self.verifier(&provider)?;
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| Unusable(format!("TLS cannot be set up: {error}")))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .dangerous();
+        if self.mode == Mode::Disable {
+            // Files that are not used may be missing.
+            let verifier = Verifier { authority: None, host_name: false, provider };
+            let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
+            return Ok(MakeRustlsConnect::new(builder.with_no_client_auth()));
+        }
+        let verifier = Verifier {
+            authority: self.authority(&provider)?,
+            host_name: self.mode == Mode::VerifyFull,
+            provider,
+        };
+        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
         let config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => builder
-                .with_client_auth_cert(certificates(cert)?, private_key(key)?)
-                .map_err(|error| Unusable(format!("sslcert and sslkey do not fit: {error}")))?,
+                .with_client_auth_cert(certificates("sslcert", cert)?, private_key(key)?)
+                .map_err(|error| {
+                    let (cert, key) = (cert.display(), key.display());
+                    Unusable(format!("sslcert {cert} and sslkey {key} do not fit: {error}"))
+                })?,
             (None, None) => builder.with_no_client_auth(),
             _ => return Err(Unusable("sslcert and sslkey are needed together".into())),
         };
         Ok(MakeRustlsConnect::new(config))
     }
 
-    fn verifier(
-        &self,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ServerCertVerifier>, Unusable> {
-        let mode = match self.mode {
-            // libpq: "if a root CA file exists, require behaves like verify-ca".
-            Mode::Require if self.root_cert.is_some() => Mode::VerifyCa,
-            mode => mode,
-        };
-        if matches!(mode, Mode::Disable | Mode::Prefer | Mode::Require) {
-            return Ok(Arc::new(AnyCertificate(provider.clone())));
-        }
-        let inner =
-            WebPkiServerVerifier::builder_with_provider(self.roots()?.into(), provider.clone())
-                .build()
-                .map_err(|error| Unusable(format!("sslrootcert cannot be used: {error}")))?;
-        Ok(match mode {
-            Mode::VerifyCa => Arc::new(AnyHostName(inner)),
-            _ => inner,
-        })
-    }
-
-    fn roots(&self) -> Result<RootCertStore, Unusable> {
+    /// Who may have signed the server's certificate; None where nobody asks.
+    fn authority(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Authority>, Unusable> {
         let mut roots = RootCertStore::empty();
-        match &self.root_cert {
+        let mut file = Vec::new();
+        let name = match &self.root_cert {
             Some(path) if path != Path::new("system") => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| {
+                file = certificates("sslrootcert", path)?;
+                for certificate in &file {
+                    roots.add(certificate.clone()).map_err(|error| {
                         Unusable(format!("sslrootcert {}: {error}", path.display()))
                     })?;
                 }
+                path.display().to_string()
             }
+            None if !matches!(self.mode, Mode::VerifyCa | Mode::VerifyFull) => return Ok(None),
             // Certificates of the system that do not parse are left out, as other clients do.
             _ => {
                 _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err(Unusable(
+                        "the system has no certificates of authorities; name a file in sslrootcert"
+                            .into(),
+                    ));
+                }
+                "the system's list".to_string()
             }
+        };
+        let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
+            .build()
+            .map_err(|error| Unusable(format!("sslrootcert cannot be used: {error}")))?;
+        Ok(Some(Authority { inner, file, name }))
+    }
+
+    /// Connects in the order that the mode asks for.
+    pub(crate) async fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+        connector: &MakeRustlsConnect,
+    ) -> Result<Opened, tokio_postgres::Error> {
+        let attempt = |mode| {
+            let mut config = config.clone();
+            config.ssl_mode(mode);
+            let connector = connector.clone();
+            async move { config.connect(connector).await }
+        };
+        match self.mode {
+            Mode::Disable => attempt(SslMode::Disable).await,
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => attempt(SslMode::Require).await,
+            Mode::Prefer => match attempt(SslMode::Require).await {
+                // Of two reasons the one with TLS says more, unless it is that there is none.
+                Err(first) if another_way_may_do(&first) => {
+                    attempt(SslMode::Disable).await.map_err(|second| match offers_no_tls(&first) {
+                        true => second,
+                        false => first,
+                    })
+                }
+                opened => opened,
+            },
+            Mode::Allow => match attempt(SslMode::Disable).await {
+                Err(first) if another_way_may_do(&first) => {
+                    attempt(SslMode::Require).await.map_err(|second| match offers_no_tls(&second) {
+                        true => first,
+                        false => second,
+                    })
+                }
+                opened => opened,
+            },
         }
-        Ok(roots)
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
-        Unusable(format!("cannot read certificates in {}: {error}", path.display()))
-    })
+/// The server has answered, but does not let us in this way: by its rules or by its certificate.
+fn another_way_may_do(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(state) => state.code().starts_with("28"),
+        // The driver does not name the kind of its errors otherwise.
+        None => error.to_string().starts_with("error performing TLS handshake"),
+    }
+}
+
+fn offers_no_tls(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|cause| cause.to_string() == "server does not support TLS")
+}
+
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let unreadable =
+        |reason: &dyn fmt::Display| Unusable(format!("{setting} {}: {reason}", path.display()));
+    // Read here and not by the parser: its error would hide the system's.
+    let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(&error))?;
+    match found.is_empty() {
+        true => Err(unreadable(&"no certificate is in this file")),
+        false => Ok(found),
+    }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|error| Unusable(format!("cannot read a key in {}: {error}", path.display())))
+    let unusable =
+        |reason: &dyn fmt::Display| Unusable(format!("sslkey {}: {reason}", path.display()));
+    let found = std::fs::metadata(path).map_err(|error| unusable(&error))?;
+    // libpq's rule: root may lend its key to a group, nobody else lends theirs.
+    let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };
+    if found.mode() & forbidden != 0 {
+        return Err(unusable(&"others may read or write this key; chmod it to 0600"));
+    }
+    let text = std::fs::read(path).map_err(|error| unusable(&error))?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|_| unusable(&"no key without a passphrase is in this file"))
 }
 
-/// Encrypts without asking who answers: `prefer` and `require`.
+/// Verifies as much of the server's certificate as the mode asks for.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct Verifier {
+    /// None: whoever answers is fine, as long as the channel is encrypted.
+    authority: Option<Authority>,
+    /// Whether the certificate must be for the host we asked for.
+    host_name: bool,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+#[derive(Debug)]
+struct Authority {
+    inner: Arc<WebPkiServerVerifier>,
+    /// What `sslrootcert` holds.
+    file: Vec<CertificateDer<'static>>,
+    /// Where the roots came from, for the message.
+    name: String,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let verified = Ok(ServerCertVerified::assertion());
+        let Some(authority) = &self.authority else { return verified };
+        let verdict = authority.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let Err(rustls::Error::InvalidCertificate(mut flaw)) = verdict else { return verdict };
+
+        // `openssl req -x509` marks its certificates as authorities. The file may hold the very one. Its dates
+        // were checked before this flaw was found, its host name was not.
+        if is_an_authority(&flaw) && authority.file.contains(end_entity) {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            match rustls::client::verify_server_name(&certificate, server_name) {
+                Err(rustls::Error::InvalidCertificate(other)) => flaw = other,
+                Err(error) => return Err(error),
+                Ok(()) => return verified,
+            }
+        }
+        // The name is looked at last, so everything else is right.
+        if names_another_host(&flaw) && !self.host_name {
+            return verified;
+        }
+        Err(explained(flaw, server_name, &authority.name))
     }
 
     fn verify_tls12_signature(
@@ -163,7 +296,7 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -173,57 +306,38 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
-/// Verifies the authority but not the host name: `verify-ca`.
-#[derive(Debug)]
-struct AnyHostName(Arc<WebPkiServerVerifier>);
+fn names_another_host(flaw: &CertificateError) -> bool {
+    matches!(
+        flaw,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    )
+}
 
-impl ServerCertVerifier for AnyHostName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
+fn is_an_authority(flaw: &CertificateError) -> bool {
+    matches!(flaw, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
+}
+
+/// The flaw as a sentence. The library's own ones are names and numbers.
+fn explained(flaw: CertificateError, host: &ServerName<'_>, roots: &str) -> rustls::Error {
+    use CertificateError as Flaw;
+    let what = match &flaw {
+        Flaw::UnknownIssuer | Flaw::BadSignature => {
+            format!("is not from an authority in {roots}")
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
+        flaw if is_an_authority(flaw) => format!("is itself an authority that is not in {roots}"),
+        Flaw::Expired | Flaw::ExpiredContext { .. } => "has expired".to_string(),
+        Flaw::NotValidYet | Flaw::NotValidYetContext { .. } => "is not valid yet".to_string(),
+        flaw if names_another_host(flaw) => format!("is not for host {}", host.to_str()),
+        _ => return flaw.into(),
+    };
+    OtherError(Arc::new(Unusable(format!("the server's certificate {what}")))).into()
 }
