@@ -24,6 +24,12 @@ test: ## Check format, lints and documentation, then run all tests
 	cargo test --locked --doc
 	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --lib --bins --tests
 
+.PHONY: torture
+torture: ## Inject faults for ten minutes (SCHOOLBELL_TORTURE_SECONDS) and print the matrix
+	@scripts/setup build
+	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --test it -- --ignored --exact \
+		--nocapture torture::the_whole_fault_matrix_leaves_every_row_right
+
 .PHONY: build
 build: ## Build target/release/schoolbell
 	@scripts/setup build

@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Notification};
 
 use crate::backoff::Backoff;
 use crate::db::{Database, Session};
+use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::notice::{self, Malformed, Notice};
 
@@ -277,12 +278,16 @@ async fn fulfil(
 /// Takes the lock exclusively; false when a transaction that did not ring is still running.
 async fn arm(client: &Client) -> Result<bool, tokio_postgres::Error> {
     match client.execute("select pg_catalog.pg_advisory_lock($1)", &[&BELL_LOCK]).await {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            failpoint::reach(Failpoint::WhileArming).await;
+            Ok(true)
+        }
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 async fn disarm(client: &Client) -> Result<(), tokio_postgres::Error> {
+    failpoint::reach(Failpoint::WhileDisarming).await;
     client.execute("select pg_catalog.pg_advisory_unlock($1)", &[&BELL_LOCK]).await.map(|_| ())
 }

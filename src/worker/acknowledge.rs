@@ -8,6 +8,7 @@ use deadpool_postgres::Pool;
 
 use super::{Batch, Done, Lane, Tally};
 use crate::change;
+use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::outcome::{Applied, Outcome};
 use crate::parked::Parking;
@@ -47,9 +48,13 @@ impl Acknowledger {
             report(lane, applied);
         }
         let tally = tally(&batch, &applied);
+        failpoint::reach(Failpoint::BeforeAcknowledge).await;
         let mut client = self.source.get().await?;
         let transaction = client.transaction().await?;
         change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
+        if tally.waiting + tally.retrying + tally.dead > 0 {
+            failpoint::reach(Failpoint::WhileParking).await;
+        }
         for &(index, reads) in &batch.truncated {
             let lane = &self.lanes[index];
             // The rows that are gone are known only to the target; what a touched object lost, only to the source.
@@ -79,6 +84,7 @@ impl Acknowledger {
                 kept: tally.kept as i64,
             };
             resync::progress(&transaction, page, &progress).await?;
+            failpoint::reach(Failpoint::ResyncProgress).await;
             let writes = tally.written + tally.deleted;
             pause = page
                 .job
@@ -87,6 +93,7 @@ impl Acknowledger {
                 .map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
         }
         transaction.commit().await?;
+        failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
     }
 }

@@ -15,6 +15,7 @@ use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
 use crate::db::Session;
+use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::parked;
@@ -58,6 +59,7 @@ impl Reader {
             change::claim(&self.source, &mut self.position, limit),
             due_keys(&self.source, &objects, in_hand.due, limit),
         )?;
+        failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
         self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
         let mut batch = Batch::default();
@@ -78,6 +80,7 @@ impl Reader {
             if let Some(page) = &batch.page
                 && let Some(index) = self.lane(&page.job.object)
             {
+                failpoint::reach(Failpoint::ResyncPage).await;
                 wanted[index].keys.extend(page.keys.iter().cloned());
             }
         }
@@ -97,6 +100,7 @@ impl Reader {
                 apply::retain_lacking(&target, &lane.statements, projected).await?;
             }
         }
+        failpoint::reach(Failpoint::AfterProject).await;
         Ok(Some(batch))
     }
 

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use super::{Batch, Done, Lane, Verdict};
 use crate::apply;
 use crate::db::Session;
+use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::{self, Applied, Outcome};
 use crate::project;
@@ -30,7 +31,9 @@ impl Writer {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
             Err(refused) => {
-                tracing::debug!(reason = %refused, "the batch is refused as a whole, applying it in parts");
+                // Not the reason: a trigger's own message may quote the row.
+                let sqlstate = refused.sqlstate();
+                tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
                 self.apart(&batch).await?
             }
         };
@@ -74,7 +77,9 @@ impl Writer {
                 apply::write_rows(&transaction, &lane.route, &lane.statements, rows).await?;
             outcomes[index].extend(written);
         }
+        failpoint::reach(Failpoint::BeforeCommit).await;
         transaction.commit().await?;
+        failpoint::reach(Failpoint::AfterCommit).await;
         Ok(outcomes)
     }
 

@@ -20,6 +20,8 @@ use tokio_postgres::Client;
 
 pub mod expectation;
 pub mod program;
+pub mod proxy;
+pub mod writers;
 
 /// A state that is not reached by then never will be; the longest honest wait is a few seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -416,7 +418,7 @@ impl TestBell {
 
     /// Every row of the target is as an expectation of its own says, written without the mapping.
     pub async fn every_row_is_right(&self) {
-        expectation::check(self).await;
+        expectation::check(&self.source, &self.target).await;
     }
 
     /// Waits until the bell is armed: the service sleeps, and writers ring.

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Row, TestBell, rows};
+use tokio_postgres::Client;
+
+use super::{Row, rows};
 
 const SCHOOLS: &str = "select id::text, name, reference, address_line_1, address_line_2, municipality, \
     administrative_area, postal_code, country_code, verified_at::text, created_at::text, updated_at::text, \
@@ -25,22 +27,24 @@ const LENGTHS: &str = "select a.attrelid::regclass::text || '.' || a.attname as 
 
 type Rows = BTreeMap<String, Row>;
 
-/// Compares every row of the three tables; panics with the first differences.
-pub async fn check(bell: &TestBell) {
-    let schools = rows(&bell.source, SCHOOLS).await;
-    let roles = rows(&bell.source, ROLES).await;
-    let editors = by_key(rows(&bell.target, EDITORS).await);
-    let affiliations = by_key(rows(&bell.target, AFFILIATIONS).await);
-    let contacts = by_key(rows(&bell.target, CONTACTS).await);
-    let lengths: BTreeMap<String, usize> = by_key(rows(&bell.target, LENGTHS).await)
+/// Compares every row of the three tables, and tells how many; panics with the first differences.
+pub async fn check(source: &Client, target: &Client) -> usize {
+    let schools = rows(source, SCHOOLS).await;
+    let roles = rows(source, ROLES).await;
+    let editors = by_key(rows(target, EDITORS).await);
+    let affiliations = by_key(rows(target, AFFILIATIONS).await);
+    let contacts = by_key(rows(target, CONTACTS).await);
+    let lengths: BTreeMap<String, usize> = by_key(rows(target, LENGTHS).await)
         .into_iter()
         .map(|(key, row)| (key, row["chars"].as_deref().unwrap().parse().unwrap()))
         .collect();
     let max =
         |table: &str, column: &str| lengths.get(&format!("salesforce.{table}.{column}")).copied();
 
+    let mut compared = 0;
     let mut wrong = Vec::new();
     for school in &schools {
+        compared += 1;
         let wanted = expected_school(school, |column| max("editor__c", column));
         compare(
             "school",
@@ -56,6 +60,7 @@ pub async fn check(bell: &TestBell) {
             Some(key) => table.get(key).is_some_and(|row| row["sfid"].is_some()),
         };
         if known(&editors, &role["school_id"]) && known(&contacts, &role["user_id"]) {
+            compared += 1;
             let wanted = expected_role(role);
             compare(
                 "role",
@@ -68,6 +73,7 @@ pub async fn check(bell: &TestBell) {
     }
     for (key, contact) in &contacts {
         if let Some(winner) = winner(&schools, key) {
+            compared += 1;
             let wanted = BTreeMap::from([(
                 "editoragreetouxcontact__c".to_string(),
                 winner["creator_agree_to_ux_contact"].clone(),
@@ -81,6 +87,7 @@ pub async fn check(bell: &TestBell) {
         wrong.len(),
         wrong[..wrong.len().min(10)].join("\n")
     );
+    compared
 }
 
 fn by_key(rows: Vec<Row>) -> Rows {

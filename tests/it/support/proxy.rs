@@ -1,0 +1,141 @@
+//! A TCP proxy between the program and a server, for what a network does: it passes, stalls, cuts, refuses.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How connections end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Both sides are told with a reset.
+    Reset,
+    /// Both sides are told as if the other had closed.
+    Close,
+    /// The server is told that the client will send no more; its answers still pass.
+    HalfToServer,
+    /// The client is told that the server will send no more; its requests still pass.
+    HalfToClient,
+    /// The server's side is closed. The client learns it only when bytes flow again.
+    BehindTheClientsBack,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    flows: bool,
+    refuses: bool,
+    cuts: u64,
+    how: Cut,
+}
+
+/// Listens on a port of its own, and ends with its value.
+pub struct Proxy {
+    port: u16,
+    state: watch::Sender<State>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Passes everything on to that port of this machine.
+    pub async fn start(server_port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (state, states) =
+            watch::channel(State { flows: true, refuses: false, cuts: 0, how: Cut::Close });
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if !states.borrow().refuses {
+                    tokio::spawn(carry(client, server_port, states.clone()));
+                }
+            }
+        });
+        Self { port, state, task }
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// Ends the connections that exist; new ones are passed on.
+    pub fn cut(&self, how: Cut) {
+        self.state.send_modify(|state| (state.cuts, state.how) = (state.cuts + 1, how));
+    }
+
+    /// No byte passes until further notice, in either direction, and not that a side has closed either.
+    pub fn stall(&self) {
+        self.state.send_modify(|state| state.flows = false);
+    }
+
+    /// New connections are closed at once.
+    pub fn refuse(&self) {
+        self.state.send_modify(|state| state.refuses = true);
+    }
+
+    /// All is well again.
+    pub fn pass(&self) {
+        self.state.send_modify(|state| (state.flows, state.refuses) = (true, false));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One connection, until either side or a cut ends it.
+async fn carry(mut client: TcpStream, server_port: u16, mut states: watch::Receiver<State>) {
+    let before = states.borrow().cuts;
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server_port)).await else { return };
+    _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let how = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let up = pump(from_client, to_server, states.clone());
+        let down = pump(from_server, to_client, states.clone());
+        tokio::select! {
+            _ = async { tokio::join!(up, down) } => return,
+            cut = states.wait_for(|state| state.cuts > before) => match cut {
+                Ok(state) => state.how,
+                Err(_) => return,
+            },
+        }
+    };
+    match how {
+        Cut::Close => {}
+        Cut::Reset => _ = (client.set_zero_linger(), server.set_zero_linger()),
+        Cut::HalfToServer => {
+            _ = server.shutdown().await;
+            let (from_server, to_client) = (server.split().0, client.split().1);
+            _ = pump(from_server, to_client, states).await;
+        }
+        Cut::HalfToClient => {
+            _ = client.shutdown().await;
+            let (from_client, to_server) = (client.split().0, server.split().1);
+            _ = pump(from_client, to_server, states).await;
+        }
+        Cut::BehindTheClientsBack => {
+            drop(server);
+            _ = states.wait_for(|state| state.flows).await;
+        }
+    }
+}
+
+/// One direction of a connection, until it ends.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut states: watch::Receiver<State>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        if states.wait_for(|state| state.flows).await.is_err() || read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
