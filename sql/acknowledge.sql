@@ -19,6 +19,8 @@ select
     case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
 from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
     as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy)
+-- In the order in which others lock them (parked_wake.sql), so that the two cannot deadlock.
+order by k.object, k.key
 on conflict (object, key) do update
 set state = excluded.state,
     awaits = excluded.awaits,

@@ -1,4 +1,5 @@
--- Parked keys for a human, the oldest first. $1: objects or null, $2: state or null, $3: at most so many.
+-- Parked keys for a human, the oldest first. $1: objects or null, $2: state or null, $3: a part of the reason,
+-- or the whole SQLSTATE, or null, $4: at most so many.
 select
     object,
     key,
@@ -14,5 +15,6 @@ select
 from schoolbell.parked
 where ($1::text[] is null or object = any ($1))
     and ($2::text is null or state = $2)
+    and ($3::text is null or strpos(lower(reason), lower($3)) > 0 or sqlstate = $3)
 order by parked_at, object, key
-limit $3
+limit $4

@@ -99,7 +99,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show keys that wait for a parent, are retried, or need a human
+    /// List, retry or drop keys that wait for a parent, are retried, or need a human
     #[command(after_help = "Example: schoolbell parked list role --state waiting")]
     Parked {
         /// What to do with them
@@ -164,6 +164,8 @@ pub struct ResyncOptions {
 #[derive(Debug, Subcommand)]
 pub enum ParkedAction {
     /// List them, the oldest first
+    ///
+    /// Changes nothing. Exits with 1 when one that is listed is dead.
     #[command(after_help = "Example: schoolbell parked list --state dead --json")]
     List {
         /// Only of these objects
@@ -172,6 +174,9 @@ pub enum ParkedAction {
         /// Only in this state
         #[arg(long)]
         state: Option<ParkedState>,
+        /// Only with this text in the reason, or with this SQLSTATE
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
@@ -179,6 +184,42 @@ pub enum ParkedAction {
         #[arg(long)]
         json: bool,
     },
+    /// Try them now, in whatever state they are
+    ///
+    /// Makes them due: the running service tries them at once, else the next run. What is refused again is
+    /// parked again.
+    #[command(after_help = "Example: schoolbell parked retry school --state dead")]
+    Retry(ParkedChoice),
+    /// Forget them, without writing them
+    ///
+    /// Deletes them from schoolbell.parked. Their rows do not reach the target before they change again, or
+    /// are replayed with `schoolbell resync`. Says first what it will do, and asks.
+    #[command(after_help = "Example: schoolbell parked drop role --key 42 --yes")]
+    Drop {
+        /// Which
+        #[command(flatten)]
+        choice: ParkedChoice,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which parked keys are meant: those that all of it is true of.
+#[derive(Debug, Args)]
+pub struct ParkedChoice {
+    /// Of these objects
+    #[arg(value_name = "OBJECT")]
+    pub objects: Vec<String>,
+    /// Only this key (repeat it for more)
+    #[arg(long = "key", value_name = "K")]
+    pub keys: Vec<String>,
+    /// Only in this state
+    #[arg(long)]
+    pub state: Option<ParkedState>,
+    /// Everything that is parked
+    #[arg(long, conflicts_with_all = ["objects", "keys", "state"])]
+    pub all: bool,
 }
 
 /// The states of a parked key.

@@ -3,18 +3,19 @@
 //! Here errors become sentences: each says what was being done, and what helps.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 use tokio::sync::watch;
 
-use crate::cli::{Cli, Command, ParkedAction, Settings};
+use crate::cli::{Cli, Command, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Session};
 use crate::mapping::Mapping;
 use crate::service::Fatal;
+use crate::{bell, notice};
 
 /// `println!` for results. The standard one panics when the reader has gone.
 macro_rules! say {
@@ -62,9 +63,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Run { drain } => run::run(settings, drain).await,
         Command::Resync(options) => resync::run(settings, &options).await,
         Command::Status { json } => status::run(settings, json).await,
-        Command::Parked { action: ParkedAction::List { objects, state, limit, json } } => {
-            parked::list(settings, &objects, state, limit, json).await
-        }
+        Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Completions { shell } => {
@@ -123,6 +122,17 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     })
 }
 
+/// A sleeping service should see now what a command made due, not at its next sweep.
+async fn ring(source: &Session) -> Result<()> {
+    let sql = format!(
+        "select pg_catalog.pg_notify('{}', {})",
+        bell::CHANNEL,
+        notice::retry_payload_sql()
+    );
+    source.execute(&sql, &[]).await.map_err(reason)?;
+    Ok(())
+}
+
 /// A driver's error as one line, without the row that a DETAIL would quote.
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn reason(error: tokio_postgres::Error) -> anyhow::Error {
@@ -148,6 +158,19 @@ fn say(text: fmt::Arguments<'_>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Asks before something is destroyed; true when the answer is yes. `what` is a verb with its object.
+fn confirmed(what: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("there is no terminal to ask at; pass --yes to {what}");
+    }
+    let mut question = what.to_string();
+    question[..1].make_ascii_uppercase();
+    say(format_args!("{question}? Type yes: "))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(answer.trim() == "yes")
 }
 
 /// Prints a report for a machine.

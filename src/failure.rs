@@ -31,6 +31,18 @@ pub struct Refusal {
     pub remedy: &'static str,
 }
 
+impl Failure {
+    /// The database's code for it, where it was a database that refused.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Reconnect(_) => None,
+            Self::Retry(refusal) | Self::Blocked(refusal) | Self::Dead(refusal) => {
+                Some(&refusal.sqlstate)
+            }
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

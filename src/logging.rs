@@ -18,6 +18,9 @@ pub enum LogFormat {
 const DEFAULT_FILTER: &str = "schoolbell=info";
 
 /// Starts logging. Results go to stdout, so logs go to stderr.
+///
+/// Only our own lines and those of other users of `tracing`: what the driver tells the `log` crate (each
+/// statement with its parameters, each WARNING of a trigger) holds row contents, so it is not taken over.
 pub fn init(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
@@ -27,8 +30,10 @@ pub fn init(format: LogFormat) {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .with_target(false);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    // Not `init`, which would take over the `log` crate's lines, too.
+    let started = match format {
+        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
+    };
+    started.expect("logging is started once");
 }

@@ -46,6 +46,10 @@ impl Notice {
         if payload.len() > MAX_BYTES {
             return Err(Malformed::TooLong);
         }
+        // A struct would be read from an array, too.
+        if !payload.trim_start().starts_with('{') {
+            return Err(Malformed::Unreadable);
+        }
         let notice: Self = serde_json::from_str(payload).map_err(|_| Malformed::Unreadable)?;
         if notice.v != VERSION {
             return Err(Malformed::Version);
@@ -54,6 +58,9 @@ impl Notice {
             .contains(&notice.op.as_str())
         {
             return Err(Malformed::Operation);
+        }
+        if notice.xact.is_empty() || !notice.xact.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(Malformed::Unreadable);
         }
         Ok(notice)
     }
@@ -98,6 +105,9 @@ mod tests {
             r#"{"v":1,"table":"public.schools","op":"UPDATE","xact":"42","at":1700000000000000}"#;
         assert_eq!(Notice::decode(good).map(|notice| notice.table), Ok("public.schools".into()));
         assert_eq!(Notice::decode("ping"), Err(Malformed::Unreadable));
+        let array = r#"[1,"public.schools","UPDATE","42",1700000000000000]"#;
+        assert_eq!(Notice::decode(array), Err(Malformed::Unreadable));
+        assert_eq!(Notice::decode(&good.replace("42", "4 2")), Err(Malformed::Unreadable));
         assert_eq!(Notice::decode(&good.replace("\"v\":1", "\"v\":2")), Err(Malformed::Version));
         assert_eq!(Notice::decode(&good.replace("UPDATE", "EXPLODE")), Err(Malformed::Operation));
         assert_eq!(Notice::decode(&"x".repeat(2_000)), Err(Malformed::TooLong));

@@ -18,6 +18,14 @@ const AWAITED: &str = include_str!("../sql/parked_awaited.sql");
 const WAKE: &str = include_str!("../sql/parked_wake.sql");
 const LIST: &str = include_str!("../sql/parked_list.sql");
 const COUNTS: &str = include_str!("../sql/parked_counts.sql");
+const CHOSEN: &str = include_str!("../sql/parked_chosen.sql");
+const NOT_THERE: &str = include_str!("../sql/parked_not_there.sql");
+const RETRY: &str = include_str!("../sql/parked_retry.sql");
+const DROP: &str = include_str!("../sql/parked_drop.sql");
+
+/// Before many rows are changed at once: an acknowledgement frees and parks the same keys in an order of its
+/// own, so row by row the two would deadlock. Whoever comes second waits for the other's statement.
+const ALONE: &str = "lock table schoolbell.parked in share row exclusive mode";
 
 /// Keys to park, as the columns of one statement.
 #[derive(Debug, Default)]
@@ -136,14 +144,15 @@ pub struct Parked {
     pub parked_at: Timestamp,
 }
 
-/// The parked keys, the oldest first.
+/// The parked keys, the oldest first. `reason` is a part of the reason in either case, or a whole SQLSTATE.
 pub async fn list(
     source: &impl GenericClient,
     objects: Option<&[String]>,
     state: Option<&str>,
+    reason: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Parked>, tokio_postgres::Error> {
-    let rows = source.query(LIST, &[&objects, &state, &limit]).await?;
+    let rows = source.query(LIST, &[&objects, &state, &reason, &limit]).await?;
     Ok(rows
         .iter()
         .map(|row| Parked {
@@ -178,14 +187,83 @@ pub struct Count {
 
 /// Counts the parked keys by object and state.
 pub async fn counts(source: &impl GenericClient) -> Result<Vec<Count>, tokio_postgres::Error> {
-    let rows = source.query(COUNTS, &[]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Count {
-            object: row.get("object"),
-            state: row.get("state"),
-            keys: row.get("keys"),
-            oldest: row.get("oldest"),
-        })
-        .collect())
+    Ok(source.query(COUNTS, &[]).await?.iter().map(count).collect())
+}
+
+/// Which parked keys a human means; each part `None` for any.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// Of these objects.
+    pub objects: Option<&'a [String]>,
+    /// These keys, as they are parked.
+    pub keys: Option<&'a [String]>,
+    /// In this state.
+    pub state: Option<&'a str>,
+}
+
+/// What a choice means at a moment.
+#[derive(Debug)]
+pub struct Chosen {
+    /// By object and state, with the first few keys of each.
+    pub parts: Vec<(Count, Vec<String>)>,
+    /// When it was looked at; none when there was nothing.
+    pub seen_at: Option<Timestamp>,
+}
+
+/// Looks at what a choice means; at most `few` keys of each object and state are named.
+pub async fn chosen(
+    source: &impl GenericClient,
+    choice: Choice<'_>,
+    few: i64,
+) -> Result<Chosen, tokio_postgres::Error> {
+    let Choice { objects, keys, state } = choice;
+    let rows = source.query(CHOSEN, &[&objects, &keys, &state, &few]).await?;
+    let parts = rows.iter().map(|row| (count(row), row.get("first_keys"))).collect();
+    Ok(Chosen { parts, seen_at: rows.first().map(|row| row.get("seen_at")) })
+}
+
+/// Of these keys, those that are not parked.
+pub async fn not_there(
+    source: &impl GenericClient,
+    objects: Option<&[String]>,
+    keys: &[String],
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let rows = source.query(NOT_THERE, &[&objects, &keys]).await?;
+    Ok(rows.iter().map(|row| row.get("key")).collect())
+}
+
+/// Makes the chosen keys due now, whatever their state; returns what was chosen.
+pub async fn retry(
+    source: &mut Session,
+    choice: Choice<'_>,
+) -> Result<Vec<Count>, tokio_postgres::Error> {
+    let Choice { objects, keys, state } = choice;
+    let transaction = source.transaction().await?;
+    transaction.batch_execute(ALONE).await?;
+    let rows = transaction.query(RETRY, &[&objects, &keys, &state]).await?;
+    transaction.commit().await?;
+    Ok(rows.iter().map(count).collect())
+}
+
+/// Forgets the chosen keys, but none that was parked after `seen_at`; returns what was forgotten.
+pub async fn forget(
+    source: &mut Session,
+    choice: Choice<'_>,
+    seen_at: Timestamp,
+) -> Result<Vec<Count>, tokio_postgres::Error> {
+    let Choice { objects, keys, state } = choice;
+    let transaction = source.transaction().await?;
+    transaction.batch_execute(ALONE).await?;
+    let rows = transaction.query(DROP, &[&objects, &keys, &state, &seen_at]).await?;
+    transaction.commit().await?;
+    Ok(rows.iter().map(count).collect())
+}
+
+fn count(row: &tokio_postgres::Row) -> Count {
+    Count {
+        object: row.get("object"),
+        state: row.get("state"),
+        keys: row.get("keys"),
+        oldest: row.get("oldest"),
+    }
 }

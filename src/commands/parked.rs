@@ -1,24 +1,82 @@
-//! `parked`: the keys that wait, are retried, or need a human.
+//! `parked`: the keys that wait, are retried, or need a human, and what a human can do with them.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
 
 use super::Outcome;
-use crate::cli::{ParkedState, Settings};
-use crate::parked;
+use crate::cli::{ParkedAction, ParkedChoice, ParkedState, Settings};
+use crate::db::Session;
+use crate::parked::{self, Choice, Count};
 
-pub async fn list(
-    settings: &Settings,
-    objects: &[String],
+/// Of each object and state, so many keys are named before they are dropped.
+const FEW: i64 = 3;
+
+pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Outcome> {
+    match action {
+        ParkedAction::List { objects, state, reason, limit, json } => {
+            let source = source(settings, objects).await?;
+            let objects = (!objects.is_empty()).then_some(objects.as_slice());
+            list(&source, objects, *state, reason.as_deref(), *limit, *json).await
+        }
+        ParkedAction::Retry(typed) => {
+            let choice = choice(typed)?;
+            retry(&mut source(settings, &typed.objects).await?, choice).await
+        }
+        ParkedAction::Drop { choice: typed, yes } => {
+            let choice = choice(typed)?;
+            forget(&mut source(settings, &typed.objects).await?, choice, *yes).await
+        }
+    }
+}
+
+/// What was typed, when it names something: nothing is ever chosen by leaving everything out.
+fn choice(typed: &ParkedChoice) -> Result<Choice<'_>> {
+    let choice = Choice {
+        objects: (!typed.objects.is_empty()).then_some(&typed.objects),
+        keys: (!typed.keys.is_empty()).then_some(&typed.keys),
+        state: typed.state.map(ParkedState::as_str),
+    };
+    let chosen = choice.objects.is_some() || choice.keys.is_some() || choice.state.is_some();
+    if !chosen && !typed.all {
+        bail!("which keys? Name an object, a --key or a --state, or pass --all");
+    }
+    Ok(choice)
+}
+
+/// The source database, where it knows all these objects.
+async fn source(settings: &Settings, objects: &[String]) -> Result<Session> {
+    let source = super::source_session(&super::source_url(settings)?).await?;
+    super::status::installed(&source).await?;
+    if objects.is_empty() {
+        return Ok(source);
+    }
+    let mapping = super::mapping(settings)?;
+    let mapped: Vec<&str> = mapping.objects.iter().map(|object| object.name.as_str()).collect();
+    let strange: Vec<&String> =
+        objects.iter().filter(|name| !mapped.contains(&name.as_str())).collect();
+    if !strange.is_empty() {
+        // Keys of an object that the mapping no longer has are still there to be listed and dropped.
+        let parked = parked::counts(&*source).await.map_err(super::reason)?;
+        let parked: BTreeSet<&str> = parked.iter().map(|count| count.object.as_str()).collect();
+        if let Some(unknown) = strange.iter().find(|name| !parked.contains(name.as_str())) {
+            bail!("the mapping has no object {unknown}; it has {}", mapped.join(", "));
+        }
+    }
+    Ok(source)
+}
+
+async fn list(
+    source: &Session,
+    objects: Option<&[String]>,
     state: Option<ParkedState>,
+    reason: Option<&str>,
     limit: i64,
     json: bool,
 ) -> Result<Outcome> {
-    let source = super::source_session(&super::source_url(settings)?).await?;
-    super::status::installed(&source).await?;
-    let objects = (!objects.is_empty()).then_some(objects);
-    let parked = parked::list(&*source, objects, state.map(ParkedState::as_str), limit)
-        .await
-        .map_err(super::reason)?;
+    let state = state.map(ParkedState::as_str);
+    let parked =
+        parked::list(&**source, objects, state, reason, limit).await.map_err(super::reason)?;
     let outcome = Outcome::attention_if(parked.iter().any(|parked| parked.state == "dead"));
     if json {
         super::print_json(&parked)?;
@@ -47,4 +105,62 @@ pub async fn list(
         say!("… at most {limit} are listed; see --limit")?;
     }
     Ok(outcome)
+}
+
+async fn retry(source: &mut Session, choice: Choice<'_>) -> Result<Outcome> {
+    let absent = absent(source, choice).await?;
+    let due = parked::retry(source, choice).await.map_err(super::reason)?;
+    if due.is_empty() {
+        say!("nothing that fits is parked")?;
+        return Ok(absent);
+    }
+    super::ring(source).await?;
+    for count in &due {
+        say!("due now: {}", sentence(count))?;
+    }
+    say!("the running service tries them at once, else the next `schoolbell run`")?;
+    Ok(absent)
+}
+
+async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Outcome> {
+    let absent = absent(source, choice).await?;
+    let chosen = parked::chosen(&**source, choice, FEW).await.map_err(super::reason)?;
+    let Some(seen_at) = chosen.seen_at else {
+        say!("nothing that fits is parked")?;
+        return Ok(absent);
+    };
+    say!("This forgets:")?;
+    for (count, keys) in &chosen.parts {
+        let more = if count.keys > FEW { ", …" } else { "" };
+        say!("  {}: {}{more}", sentence(count), keys.join(", "))?;
+    }
+    say!(
+        "Their rows do not reach the target before they change again, or are replayed with `schoolbell resync`."
+    )?;
+    if !yes && !super::confirmed("forget them")? {
+        say!("nothing was changed")?;
+        return Ok(Outcome::Attention);
+    }
+    let forgotten = parked::forget(source, choice, seen_at).await.map_err(super::reason)?;
+    for count in &forgotten {
+        say!("forgotten: {}", sentence(count))?;
+    }
+    if forgotten.is_empty() {
+        say!("nothing of it was parked any more")?;
+    }
+    Ok(absent)
+}
+
+/// Says which keys that were named are not parked: whoever misspelt one should know.
+async fn absent(source: &Session, choice: Choice<'_>) -> Result<Outcome> {
+    let Some(keys) = choice.keys else { return Ok(Outcome::Clean) };
+    let absent = parked::not_there(&**source, choice.objects, keys).await.map_err(super::reason)?;
+    for key in &absent {
+        say!("not parked: {key}")?;
+    }
+    Ok(Outcome::attention_if(!absent.is_empty()))
+}
+
+fn sentence(count: &Count) -> String {
+    format!("{} {} {}", count.keys, count.object, count.state)
 }

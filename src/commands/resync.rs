@@ -18,7 +18,6 @@ use crate::project::{self, Wanted};
 use crate::resync::{self, Job, Report, Request};
 use crate::service::{self, Ground};
 use crate::worker::Lane;
-use crate::{bell, notice};
 
 /// Between two looks at the progress.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -56,7 +55,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         let id = resync::create(&*source, &lane.route, &request).await?;
         ids.push(id);
     }
-    ring(&source).await?;
+    super::ring(&source).await?;
     if options.detach {
         let numbers: Vec<String> = ids.iter().map(i64::to_string).collect();
         say!("stored as {}; `schoolbell status` shows how far they are", numbers.join(", "))?;
@@ -119,17 +118,6 @@ fn time(text: &str) -> Result<Timestamp> {
     bail!(
         "--since {text:?} is no time; use 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h or 3d"
     )
-}
-
-/// A sleeping service should see the replay now, not at its next sweep.
-async fn ring(source: &Session) -> Result<()> {
-    let sql = format!(
-        "select pg_catalog.pg_notify('{}', {})",
-        bell::CHANNEL,
-        notice::retry_payload_sql()
-    );
-    source.execute(&sql, &[]).await.map_err(super::reason)?;
-    Ok(())
 }
 
 /// Waits for the jobs, working on them whenever nobody else is the writer.

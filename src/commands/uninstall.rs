@@ -1,8 +1,6 @@
 //! `uninstall`: takes everything of ours out of the source database.
 
-use std::io::{BufRead, IsTerminal};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::Outcome;
 use crate::cli::Settings;
@@ -34,7 +32,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
             pending.changes
         )?;
     }
-    if !yes && !confirmed()? {
+    if !yes && !super::confirmed("remove it")? {
         say!("nothing was changed")?;
         return Ok(Outcome::Attention);
     }
@@ -50,14 +48,4 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
         .context("cannot drop schema schoolbell; stop the service first")?;
     say!("removed")?;
     Ok(Outcome::Clean)
-}
-
-fn confirmed() -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("there is no terminal to ask at; pass --yes to remove it");
-    }
-    super::say(format_args!("Remove it? Type yes: "))?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
-    Ok(answer.trim() == "yes")
 }

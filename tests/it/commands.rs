@@ -750,7 +750,8 @@ async fn results_go_to_stdout_and_logs_to_stderr_as_text_or_as_json_lines() {
     let variable =
         program(&bell, &["run", "--drain"]).env("SCHOOLBELL_LOG_FORMAT", "json").run().await;
     let quiet = program(&bell, &["run", "--drain"]).env("RUST_LOG", "off").run().await;
-    let chatty = program(&bell, &["status", "--json"]).env("RUST_LOG", "trace").run().await;
+    bell.insert_school("Acme").await;
+    let chatty = program(&bell, &["resync", "--json"]).env("RUST_LOG", "trace").run().await;
 
     assert_eq!((plain.code, plain.stdout.as_str()), (0, ""), "{plain}");
     assert!(plain.stderr.contains(" INFO working as the writer"), "{plain}");

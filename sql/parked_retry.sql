@@ -1,0 +1,18 @@
+-- A human wants these keys to be tried now. $1: objects, $2: keys, $3: state, each null for any.
+-- What is due already keeps its place.
+with due as (
+    update schoolbell.parked
+    set due_at = least(due_at, pg_catalog.clock_timestamp())
+    where ($1::text[] is null or object = any ($1))
+        and ($2::text[] is null or key = any ($2))
+        and ($3::text is null or state = $3)
+    returning object, state, parked_at
+)
+select
+    object,
+    state,
+    count(*) as keys,
+    min(parked_at) as oldest
+from due
+group by object, state
+order by object, state
