@@ -71,8 +71,14 @@ pub async fn check(source: &Client, target: &Client) -> usize {
             );
         }
     }
+    let mut by_creator: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for school in &schools {
+        if let Some(creator) = &school["creator_id"] {
+            by_creator.entry(creator).or_default().push(school);
+        }
+    }
     for (key, contact) in &contacts {
-        if let Some(winner) = winner(&schools, key) {
+        if let Some(winner) = by_creator.get(key.as_str()).and_then(|schools| winner(schools)) {
             compared += 1;
             let wanted = BTreeMap::from([(
                 "editoragreetouxcontact__c".to_string(),
@@ -161,16 +167,10 @@ fn expected_role(role: &Row) -> Row {
 }
 
 /// Not rejected wins, then updated last, then the greater id. Timestamps of one form sort as text.
-fn winner<'a>(schools: &'a [Row], creator: &str) -> Option<&'a Row> {
-    schools.iter().filter(|school| school["creator_id"].as_deref() == Some(creator)).max_by_key(
-        |school| {
-            (
-                school["rejected_at"].is_none(),
-                padded(&text(school, "updated_at")),
-                text(school, "id"),
-            )
-        },
-    )
+fn winner<'a>(schools: &[&'a Row]) -> Option<&'a Row> {
+    schools.iter().copied().max_by_key(|school| {
+        (school["rejected_at"].is_none(), padded(&text(school, "updated_at")), text(school, "id"))
+    })
 }
 
 /// Postgres leaves trailing zeros of a fraction out, which would sort wrongly.
