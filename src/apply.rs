@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 
-use crate::db::Session;
+use crate::db::Direct;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::name::ident;
@@ -76,12 +76,12 @@ pub async fn leave_rows(
 
 /// What [`write_rows`] would do, without doing it: the server itself sees to that.
 pub async fn compare_rows(
-    target: &mut Session,
+    target: &mut Direct,
     route: &Route,
     statements: &Statements,
     rows: &[Row],
 ) -> Result<Vec<(String, Outcome)>, Failure> {
-    let transaction = target.build_transaction().read_only(true).start().await?;
+    let transaction = target.client_mut().build_transaction().read_only(true).start().await?;
     outcomes(&transaction, &statements.compare, route, rows).await
 }
 
@@ -103,11 +103,12 @@ async fn outcomes(
 
 /// Leaves only the rows whose key the target lacks.
 pub async fn retain_lacking(
-    target: &Session,
+    target: &Direct,
     statements: &Statements,
     projected: &mut Projected,
 ) -> Result<(), Failure> {
     let keys: Vec<&str> = projected.rows.iter().map(project::key).collect();
+    let target = target.client();
     let statement = target.prepare_cached(&statements.lacking).await?;
     let lacking: std::collections::HashSet<String> =
         target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect();
@@ -117,7 +118,7 @@ pub async fn retain_lacking(
 
 /// Of the given things waited for, by `awaits`, those that are there now.
 pub async fn arrived_keys(
-    target: &Session,
+    target: &Direct,
     all: &[&Statements],
     awaits: &str,
     keys: &[String],
@@ -128,6 +129,7 @@ pub async fn arrived_keys(
         // Nothing in this mapping waits for it (any more): let the keys be looked at again.
         return Ok(keys.to_vec());
     };
+    let target = target.client();
     let statement = target.prepare_cached(sql).await?;
     Ok(target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
 }

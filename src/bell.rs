@@ -10,14 +10,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Notification};
 
 use crate::backoff::Backoff;
-use crate::db::{Database, Session};
+use crate::db::{Database, Pool, Session};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::notice::{self, Malformed, Notice};
@@ -120,17 +119,14 @@ pub async fn listen(
 
 /// How full the server's queue of notifications is, from 0 to 1.
 pub async fn queue_usage(source: &Session) -> Result<f64, Failure> {
-    Ok(source.query_one("select pg_catalog.pg_notification_queue_usage()", &[]).await?.get(0))
+    Ok(source.row("select pg_catalog.pg_notification_queue_usage()", &[]).await?.get(0))
 }
 
 async fn open(
     source: &Database,
 ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
-    let (client, notices) = source.listener().await?;
-    let arm_timeout = ARM_TIMEOUT.as_millis();
-    client
-        .batch_execute(&format!("set lock_timeout = '{arm_timeout}ms'; listen {CHANNEL}"))
-        .await?;
+    let (client, notices) = source.listener(ARM_TIMEOUT).await?;
+    client.batch_execute(&format!("listen {CHANNEL}")).await?;
     Ok((client, notices))
 }
 
@@ -167,7 +163,7 @@ impl Ear {
             "select pg_catalog.pg_notify('{CHANNEL}', {})",
             notice::canary_payload_sql(token)
         );
-        self.others.get().await?.batch_execute(&sql).await?;
+        self.others.get().await?.row_once(&sql).await?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::bell::{BELL_LOCK, CHANNEL};
-use crate::db::Session;
+use crate::db::{Direct, Session};
 use crate::name::{TableName, ident, literal};
 use crate::notice;
 use crate::plan::Capture;
@@ -286,11 +286,11 @@ fn fingerprint(text: &str) -> String {
 
 /// Compares what is installed with what should be.
 pub async fn deviations(
-    source: &impl tokio_postgres::GenericClient,
+    source: &Session,
     wanted: &[Rendered],
 ) -> Result<Vec<Deviation>, tokio_postgres::Error> {
     let mut installed = BTreeMap::new();
-    for row in source.query(INSTALLED, &[]).await? {
+    for row in source.rows(INSTALLED, &[]).await? {
         let table = TableName { schema: row.get("schema"), table: row.get("table") };
         let comment: Option<String> = row.get("comment");
         let state: (i8, String, String) =
@@ -367,21 +367,21 @@ fn seal(rendered: &Rendered) -> String {
 }
 
 /// Runs DDL on a table in one transaction, giving way to its writers until it gets through.
-pub async fn run_ddl(source: &Session, table: &TableName, sql: &str) -> Result<(), NotInstalled> {
+pub async fn run_ddl(source: &Direct, table: &TableName, sql: &str) -> Result<(), NotInstalled> {
     let millis = LOCK_TIMEOUT.as_millis();
     let transaction = format!("begin; set local lock_timeout = '{millis}ms'; {sql} commit");
     let mut blockers = Vec::new();
     for attempt in 1..=LOCK_ATTEMPTS {
-        match source.batch_execute(&transaction).await {
+        match source.client().batch_execute(&transaction).await {
             Ok(()) => return Ok(()),
             Err(error) if given_way(&error) => {
-                source.batch_execute("rollback").await?;
+                source.client().batch_execute("rollback").await?;
                 blockers = blockers_of(source, table).await?;
                 tracing::info!(table = %table.plain(), attempt, ?blockers, "the table is busy, giving way");
                 tokio::time::sleep(LOCK_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             }
             Err(error) => {
-                source.batch_execute("rollback").await?;
+                source.client().batch_execute("rollback").await?;
                 return Err(error.into());
             }
         }
@@ -397,7 +397,7 @@ async fn blockers_of(
     source: &Session,
     table: &TableName,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    let rows = source.query(BLOCKERS, &[&table.to_string()]).await?;
+    let rows = source.rows(BLOCKERS, &[&table.to_string()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -1,8 +1,8 @@
 //! What a database says about a table: its columns, their types and lengths, its keys.
 
-use tokio_postgres::GenericClient;
 use tokio_postgres::types::Oid;
 
+use crate::db::Session;
 use crate::name::TableName;
 
 const COLUMNS: &str = include_str!("../sql/columns.sql");
@@ -40,10 +40,10 @@ pub struct Column {
 impl Table {
     /// Reads the catalogue; `None` when there is no such table, or it is out of sight.
     pub async fn read(
-        client: &impl GenericClient,
+        client: &Session,
         name: &TableName,
     ) -> Result<Option<Self>, tokio_postgres::Error> {
-        let rows = client.query(COLUMNS, &[&name.schema, &name.table]).await?;
+        let rows = client.rows(COLUMNS, &[&name.schema, &name.table]).await?;
         if rows.is_empty() {
             return Ok(None);
         }

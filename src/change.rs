@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tokio_postgres::GenericClient;
 
-use crate::db::Session;
+use crate::db::{Session, Transaction};
 use crate::failure::Failure;
 use crate::parked::Parking;
 
@@ -121,12 +120,11 @@ pub async fn claim(
     position: &mut Position,
     limit: i64,
 ) -> Result<Vec<Change>, Failure> {
-    let statement = source.prepare_cached(CLAIM).await?;
     let running: Vec<String> = position.running.keys().map(u64::to_string).collect();
     let after_ids: Vec<i64> = position.running.values().copied().collect();
     let after = position.after();
     let rows = source
-        .query(&statement, &[&running, &after_ids, &after.xact.to_string(), &after.id, &limit])
+        .rows(CLAIM, &[&running, &after_ids, &after.xact.to_string(), &after.id, &limit])
         .await?;
     let snapshot = rows.first().map(|row| row.get::<_, &str>("snapshot")).and_then(Snapshot::parse);
     let Some(snapshot) = snapshot else {
@@ -159,19 +157,18 @@ pub async fn claim(
 
 /// Deletes exactly these changes, frees the keys that are done and parks those that are not, at once.
 pub async fn acknowledge(
-    source: &deadpool_postgres::Transaction<'_>,
+    source: &Transaction<'_>,
     changes: &[ChangeId],
     done: &[(&str, &str)],
     parking: &Parking,
 ) -> Result<(), Failure> {
-    let statement = source.prepare_cached(ACKNOWLEDGE).await?;
     let xacts: Vec<String> = changes.iter().map(|change| change.xact.to_string()).collect();
     let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();
     let (objects, keys): (Vec<&str>, Vec<&str>) = done.iter().copied().unzip();
     let p = parking;
     source
         .execute(
-            &statement,
+            ACKNOWLEDGE,
             &[
                 &xacts,
                 &ids,
@@ -201,8 +198,8 @@ pub struct Pending {
 }
 
 /// Counts the outbox. Reads all of it: for reports, not for the loop.
-pub async fn pending(source: &impl GenericClient) -> Result<Pending, tokio_postgres::Error> {
-    let row = source.query_one(PENDING, &[]).await?;
+pub async fn pending(source: &Session) -> Result<Pending, tokio_postgres::Error> {
+    let row = source.row(PENDING, &[]).await?;
     Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::cli::{Cli, Command, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
-use crate::db::{Database, Session};
+use crate::db::{Database, Direct, Session};
 use crate::mapping::Mapping;
 use crate::service::Fatal;
 use crate::{bell, notice};
@@ -119,6 +119,17 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
     database.session().await.map_err(anyhow::Error::from).with_context(|| {
         format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
+    })
+}
+
+/// The same for a command that keeps a lock while it changes the schema; `what` is its name.
+async fn direct_source(url: &DatabaseUrl, what: &str) -> Result<Direct> {
+    source_session(url).await?.direct().map_err(|_| {
+        anyhow::anyhow!(
+            "{what} cannot work through a pooler, because it keeps a lock from transaction to transaction; nothing \
+             was changed. Give it a direct connection to the source ({url}) in DATABASE_URL or \
+             --source-url"
+        )
     })
 }
 

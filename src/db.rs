@@ -1,19 +1,30 @@
 //! Connections: dedicated sessions, a pool, and the one that listens. All get the same settings.
+//!
+//! Promise: whether a pooler stands in front of the server is found out before anything is done with it, and
+//! our settings reach nobody's session but our own.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use futures_util::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Notification};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Error, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseUrl, Unusable};
 use crate::failure::Failure;
+use crate::tls::Opened;
 
-/// A connection of its own, with a cache of prepared statements.
-pub type Session = ClientWrapper;
+mod parameter;
+mod session;
+mod settings;
+
+pub use parameter::{Element, Parameter, Typed};
+use session::Way;
+pub use session::{Direct, Session, Transaction};
 
 /// A host that answers nothing must not hold up a start for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,33 +34,25 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Set on every session.
-///
-/// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
-/// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
-/// - `statement_timeout`: the longest statement we expect counts or sorts a table of millions.
-/// - `tcp_…`: the server, too, must notice soon that we have vanished, because it keeps our locks until then.
-/// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
-///
-/// The search path is left as the server gives it: Heroku Connect's triggers depend on it.
-const SETTINGS: &str = "set timezone = 'UTC'; set lock_timeout = '2s'; set statement_timeout = '10min'; \
-                        set idle_in_transaction_session_timeout = '1min'; set client_min_messages = 'warning'; \
-                        set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; \
-                        set tcp_user_timeout = '10s'";
-
 /// One of the two databases.
 #[derive(Clone)]
 pub struct Database {
+    /// As the user has it.
     url: DatabaseUrl,
+    /// Asks for the mark of a session of our own.
+    marked: DatabaseUrl,
+    /// Gives such a session our settings, and fails without the mark.
+    settings: Arc<str>,
     tls: MakeRustlsConnect,
+    /// What the first connection found; the later ones rely on it.
+    way: Arc<OnceLock<Way>>,
 }
 
 impl Database {
-    /// Checks the TLS settings; connects to nothing yet. `purpose` is shown in `pg_stat_activity`.
+    /// Checks the TLS settings; connects to nothing yet. `purpose`, one word, is shown in `pg_stat_activity`.
     pub fn new(mut url: DatabaseUrl, purpose: &str) -> Result<Self, Unusable> {
         let tls = url.connector()?;
         url.postgres
-            .application_name(format!("schoolbell {purpose}"))
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -58,20 +61,26 @@ impl Database {
         if url.postgres.get_connect_timeout().is_none() {
             url.postgres.connect_timeout(CONNECT_TIMEOUT);
         }
-        Ok(Self { url, tls })
+        let users = url.postgres.get_options();
+        let settings = settings::for_a_session(purpose, users).into();
+        let mut marked = url.clone();
+        marked.postgres.options(settings::at_startup(users));
+        Ok(Self { url, marked, settings, tls, way: Arc::default() })
     }
 
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
-        let (client, task) = in_time(connect(self)).await?;
-        Ok(ClientWrapper::new(client, task))
+        let (client, task) = in_time(self.connect()).await?;
+        Ok(Session::own(ClientWrapper::new(client, task), self.way()))
     }
 
-    /// Opens a connection that hands on what it hears. The channel closes when the connection does.
+    /// Opens a connection that hands on what it hears, and waits so long for a lock. The channel closes when the
+    /// connection does.
     pub async fn listener(
         &self,
+        lock_timeout: Duration,
     ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
-        let (client, mut connection) = in_time(self.url.connect(&self.tls)).await?;
+        let (client, mut connection) = in_time(self.marked.connect(&self.tls)).await?;
         let (heard, hear) = mpsc::unbounded_channel();
         // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
         tokio::spawn(async move {
@@ -84,7 +93,9 @@ impl Database {
                 }
             }
         });
-        in_time(client.batch_execute(SETTINGS)).await?;
+        let millis = lock_timeout.as_millis();
+        let settings = format!("{}; set lock_timeout = '{millis}ms'", self.settings);
+        in_time(client.batch_execute(&settings)).await?;
         Ok((client, hear))
     }
 
@@ -93,19 +104,90 @@ impl Database {
         let connect = PooledConnect(self.clone());
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(self.url.postgres.clone(), connect, config);
-        Pool::builder(manager)
+        let inner = deadpool_postgres::Pool::builder(manager)
             .max_size(size)
             .create_timeout(Some(CONNECT_TIMEOUT))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
-            .expect("time-outs need a runtime, and it has one")
+            .expect("time-outs need a runtime, and it has one");
+        Pool { inner, database: self.clone() }
+    }
+
+    /// How the connections lead to the server. Nothing is said of a database that nobody has connected to.
+    fn way(&self) -> Way {
+        self.way.get().copied().unwrap_or(Way::Direct)
+    }
+
+    /// Connects as the first connection did, or finds out how.
+    async fn connect(&self) -> Result<(Client, JoinHandle<()>), Error> {
+        match self.way.get() {
+            Some(Way::Pooled) => self.url.connect(&self.tls).await.map(started),
+            Some(Way::Direct) => {
+                let (client, task) = started(self.marked.connect(&self.tls).await?);
+                // Fails when a pooler has come between; the next attempt finds that out.
+                client.batch_execute(&self.settings).await?;
+                Ok((client, task))
+            }
+            None => {
+                let (client, task, way) = self.explore().await?;
+                // Of two that find out at the same time, either is right.
+                self.way.get_or_init(|| way);
+                Ok((client, task))
+            }
+        }
+    }
+
+    /// A pooler refuses the mark, or drops it silently.
+    async fn explore(&self) -> Result<(Client, JoinHandle<()>, Way), Error> {
+        let (client, task) = match self.marked.connect(&self.tls).await {
+            Ok(opened) => started(opened),
+            Err(error) if refuses_options(&error) => {
+                let (client, task) = started(self.url.connect(&self.tls).await?);
+                return Ok((client, task, Way::Pooled));
+            }
+            Err(error) => return Err(error),
+        };
+        match client.batch_execute(&self.settings).await {
+            Ok(()) => Ok((client, task, Way::Direct)),
+            Err(error) if lacks_mark(&error) => Ok((client, task, Way::Pooled)),
+            Err(error) => Err(error),
+        }
     }
 }
 
+/// Connections of one database, opened when needed and used again.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool_postgres::Pool,
+    database: Database,
+}
+
+impl Pool {
+    /// Waits for a connection; dropped, it goes back.
+    pub async fn get(&self) -> Result<Session, Failure> {
+        let client = self.inner.get().await?;
+        Ok(Session::lent(client, self.database.way()))
+    }
+
+    /// The same for what needs a session to itself.
+    pub async fn direct(&self) -> Result<Direct, Failure> {
+        self.get().await?.direct()
+    }
+}
+
+/// A server knows the parameter; what does not is a pooler (PgBouncer: 08P01, RDS Proxy: 0A000).
+fn refuses_options(error: &Error) -> bool {
+    matches!(error.code(), Some(&SqlState::PROTOCOL_VIOLATION | &SqlState::FEATURE_NOT_SUPPORTED))
+}
+
+fn lacks_mark(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|db| {
+        *db.code() == SqlState::UNDEFINED_OBJECT && db.message().contains(settings::MARK)
+    })
+}
+
 /// The driver's own time-out ends with the TCP connection; a server may accept that and then say nothing.
-async fn in_time<T>(
-    connecting: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, Failure> {
+async fn in_time<T>(connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => Ok(connected?),
         Err(_) => {
@@ -114,27 +196,24 @@ async fn in_time<T>(
     }
 }
 
-async fn connect(database: &Database) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-    let (client, connection) = database.url.connect(&database.tls).await?;
+fn started((client, connection): Opened) -> (Client, JoinHandle<()>) {
     let task = tokio::spawn(async move {
         // Whoever uses the client meets the same error and reports it; twice would be noise.
         if let Err(error) = connection.await {
             tracing::debug!(reason = %crate::failure::chain(&error), "connection closed");
         }
     });
-    client.batch_execute(SETTINGS).await?;
-    Ok((client, task))
+    (client, task)
 }
 
 struct PooledConnect(Database);
 
-type Connecting<'a> = std::pin::Pin<
-    Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>,
->;
+type Connecting<'a> =
+    std::pin::Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
 
 impl deadpool_postgres::Connect for PooledConnect {
     /// The pool's copy of the settings does not know every `sslmode`.
     fn connect(&self, _: &tokio_postgres::Config) -> Connecting<'_> {
-        Box::pin(connect(&self.0))
+        Box::pin(self.0.connect())
     }
 }

@@ -76,7 +76,7 @@ impl From<tokio_postgres::Error> for Failure {
             {
                 Self::Reconnect(db.message().to_string())
             }
-            // Our sessions prepare their statements; only somebody between us and the server loses them.
+            // Behind a pooler that was found out nothing is prepared; this one has passed our mark on.
             "26" => Self::Reconnect(format!(
                 "{}: a pooler in transaction mode stands in front of the database; give the service a direct \
                  connection",

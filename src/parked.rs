@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::GenericClient;
 
 use crate::db::Session;
 use crate::failure::Failure;
@@ -75,8 +74,7 @@ pub async fn due(
     objects: &[&str],
     limit: i64,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let statement = source.prepare_cached(DUE).await?;
-    let rows = source.query(&statement, &[&objects, &limit]).await?;
+    let rows = source.rows(DUE, &[&objects, &limit]).await?;
     Ok(rows.iter().map(|row| (row.get("object"), row.get("key"))).collect())
 }
 
@@ -96,8 +94,7 @@ pub async fn awaited(
     after: &mut Awaited,
     limit: i32,
 ) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let statement = source.prepare_cached(AWAITED).await?;
-    let rows = source.query(&statement, &[&after.awaits, &after.key, &limit]).await?;
+    let rows = source.rows(AWAITED, &[&after.awaits, &after.key, &limit]).await?;
     let mut page: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in &rows {
         page.entry(row.get("awaits")).or_default().push(row.get("awaits_key"));
@@ -113,8 +110,7 @@ pub async fn awaited(
 
 /// Makes the keys due that waited for these; returns how many.
 pub async fn wake(source: &Session, awaits: &str, keys: &[String]) -> Result<u64, Failure> {
-    let statement = source.prepare_cached(WAKE).await?;
-    Ok(source.execute(&statement, &[&awaits, &keys]).await?)
+    Ok(source.execute(WAKE, &[&awaits, &keys]).await?)
 }
 
 /// A parked key for a human.
@@ -146,13 +142,13 @@ pub struct Parked {
 
 /// The parked keys, the oldest first. `reason` is a part of the reason in either case, or a whole SQLSTATE.
 pub async fn list(
-    source: &impl GenericClient,
+    source: &Session,
     objects: Option<&[String]>,
     state: Option<&str>,
     reason: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Parked>, tokio_postgres::Error> {
-    let rows = source.query(LIST, &[&objects, &state, &reason, &limit]).await?;
+    let rows = source.rows(LIST, &[&objects, &state, &reason, &limit]).await?;
     Ok(rows
         .iter()
         .map(|row| Parked {
@@ -186,8 +182,8 @@ pub struct Count {
 }
 
 /// Counts the parked keys by object and state.
-pub async fn counts(source: &impl GenericClient) -> Result<Vec<Count>, tokio_postgres::Error> {
-    Ok(source.query(COUNTS, &[]).await?.iter().map(count).collect())
+pub async fn counts(source: &Session) -> Result<Vec<Count>, tokio_postgres::Error> {
+    Ok(source.rows(COUNTS, &[]).await?.iter().map(count).collect())
 }
 
 /// Which parked keys a human means; each part `None` for any.
@@ -212,23 +208,23 @@ pub struct Chosen {
 
 /// Looks at what a choice means; at most `few` keys of each object and state are named.
 pub async fn chosen(
-    source: &impl GenericClient,
+    source: &Session,
     choice: Choice<'_>,
     few: i64,
 ) -> Result<Chosen, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
-    let rows = source.query(CHOSEN, &[&objects, &keys, &state, &few]).await?;
+    let rows = source.rows(CHOSEN, &[&objects, &keys, &state, &few]).await?;
     let parts = rows.iter().map(|row| (count(row), row.get("first_keys"))).collect();
     Ok(Chosen { parts, seen_at: rows.first().map(|row| row.get("seen_at")) })
 }
 
 /// Of these keys, those that are not parked.
 pub async fn not_there(
-    source: &impl GenericClient,
+    source: &Session,
     objects: Option<&[String]>,
     keys: &[String],
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    let rows = source.query(NOT_THERE, &[&objects, &keys]).await?;
+    let rows = source.rows(NOT_THERE, &[&objects, &keys]).await?;
     Ok(rows.iter().map(|row| row.get("key")).collect())
 }
 
@@ -238,9 +234,9 @@ pub async fn retry(
     choice: Choice<'_>,
 ) -> Result<Vec<Count>, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
-    let transaction = source.transaction().await?;
-    transaction.batch_execute(ALONE).await?;
-    let rows = transaction.query(RETRY, &[&objects, &keys, &state]).await?;
+    let transaction = source.begin().await?;
+    transaction.execute(ALONE, &[]).await?;
+    let rows = transaction.rows(RETRY, &[&objects, &keys, &state]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())
 }
@@ -252,9 +248,9 @@ pub async fn forget(
     seen_at: Timestamp,
 ) -> Result<Vec<Count>, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
-    let transaction = source.transaction().await?;
-    transaction.batch_execute(ALONE).await?;
-    let rows = transaction.query(DROP, &[&objects, &keys, &state, &seen_at]).await?;
+    let transaction = source.begin().await?;
+    transaction.execute(ALONE, &[]).await?;
+    let rows = transaction.rows(DROP, &[&objects, &keys, &state, &seen_at]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())
 }

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
 use crate::catalogue::Table;
+use crate::db::Session;
 use crate::mapping::{Field, Finding, Mapping, Object, Touch, Unusable, Value};
 use crate::name::{TableName, ident, literal};
 
@@ -142,10 +143,7 @@ pub struct SourceSide {
 }
 
 /// Holds the mapping against the source's catalogue. Enough for `migrate`.
-pub async fn source_side(
-    source: &impl GenericClient,
-    mapping: &Mapping,
-) -> Result<SourceSide, Unplannable> {
+pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSide, Unplannable> {
     let mut findings = Vec::new();
     let tables = source_tables(source, mapping, &mut findings).await?;
     let mut value_types = BTreeMap::new();
@@ -165,7 +163,7 @@ pub async fn source_side(
             }
         }
         for (setting, sql) in other_expressions(object) {
-            let sql = format!("select from {} as source {sql}", object.source);
+            let sql = format!("select 1 from {} as source {sql}", object.source);
             expression(source, object, setting, &sql, &mut findings).await?;
         }
     }
@@ -201,8 +199,8 @@ pub async fn source_side(
 /// Holds the mapping against both catalogues. The findings are advice: the plan works without it.
 pub async fn routes(
     source_side: &SourceSide,
-    source: &impl GenericClient,
-    target: &impl GenericClient,
+    source: &Session,
+    target: &Session,
     mapping: &Mapping,
 ) -> Result<(Vec<Route>, Vec<Finding>), Unplannable> {
     let mut findings = Vec::new();
@@ -237,7 +235,7 @@ pub async fn routes(
 }
 
 async fn source_tables(
-    source: &impl GenericClient,
+    source: &Session,
     mapping: &Mapping,
     findings: &mut Vec<Finding>,
 ) -> Result<BTreeMap<TableName, Table>, Unplannable> {
@@ -327,17 +325,23 @@ fn other_expressions(object: &Object) -> Vec<(&'static str, String)> {
     expressions
 }
 
-/// Lets the source parse a query; returns the type of its first column, or reports what Postgres says.
+/// Lets the source parse a query of one column and returns its type, or reports what Postgres says. No row is read.
+///
+/// Asked for in SQL: the driver would look up a type that is not built in by statements with a name, which no
+/// pooler keeps for us.
 async fn expression(
-    source: &impl GenericClient,
+    source: &Session,
     object: &Object,
     field: &str,
     sql: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Oid>, Unplannable> {
-    match source.prepare(sql).await {
-        Ok(statement) => Ok(statement.columns().first().map(|column| column.type_().oid())),
+    let sql = format!("select pg_catalog.pg_typeof(({sql}\nlimit 0))::oid");
+    match source.row_once(&sql).await {
+        Ok(row) => Ok(Some(row.get(0))),
         Err(error) => match error.as_db_error() {
+            // The rights are not the mapping's fault: what lacks one waits for it, row by row.
+            Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Ok(None),
             Some(db) => {
                 findings.push(Finding::of(&object.name, field, db.message()));
                 Ok(None)
@@ -401,7 +405,7 @@ async fn clashes(
     object: &Object,
     table: &Table,
     source_side: &SourceSide,
-    source: &impl GenericClient,
+    source: &Session,
 ) -> Result<Vec<Finding>, Unplannable> {
     let mut pairs = Vec::new();
     for field in &object.fields {
@@ -415,13 +419,13 @@ async fn clashes(
     }
     let from: Vec<Oid> = pairs.iter().map(|pair| pair.1).collect();
     let to: Vec<Oid> = pairs.iter().map(|pair| pair.2.type_oid).collect();
-    let refused = source.query(ASSIGNABLE, &[&from, &to]).await?;
+    let refused = source.rows(ASSIGNABLE, &[&from, &to]).await?;
     let mut findings = Vec::new();
     for row in refused {
         let place: i32 = row.get("place");
         let (field, from, to) = &pairs[place as usize - 1];
         let from = source
-            .query_one("select pg_catalog.format_type($1, null)", &[from])
+            .row("select pg_catalog.format_type($1, null)", &[from])
             .await?
             .get::<_, String>(0);
         findings.push(Finding::of(

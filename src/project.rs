@@ -6,9 +6,8 @@
 use std::collections::HashSet;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
-use crate::db::Session;
+use crate::db::{Parameter, Session};
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
@@ -109,9 +108,8 @@ pub async fn project(
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Projected, Failure> {
-    let statement = source.prepare_cached(statement).await?;
     let (rows, absent): (_, Vec<Row>) = source
-        .query(&statement, &parameters(wanted))
+        .rows(statement, &parameters(wanted))
         .await?
         .into_iter()
         .partition(|row: &Row| row.get::<_, Option<bool>>("present").is_some());
@@ -124,14 +122,13 @@ pub async fn resolve(
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Vec<String>, Failure> {
-    let statement = source.prepare_cached(statement).await?;
-    let rows = source.query(&statement, &parameters(wanted)).await?;
+    let rows = source.rows(statement, &parameters(wanted)).await?;
     Ok(rows.iter().map(|row| row.get("key")).collect())
 }
 
-fn parameters(wanted: &Wanted) -> Vec<&(dyn ToSql + Sync)> {
-    let touches = wanted.touches.iter().map(|keys| keys as &(dyn ToSql + Sync));
-    std::iter::once(&wanted.keys as &(dyn ToSql + Sync)).chain(touches).collect()
+fn parameters(wanted: &Wanted) -> Vec<&dyn Parameter> {
+    let touches = wanted.touches.iter().map(|keys| keys as &dyn Parameter);
+    std::iter::once(&wanted.keys as &dyn Parameter).chain(touches).collect()
 }
 
 /// The statement behind [`resolve`], with the parameters of [`statement`].

@@ -5,9 +5,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::GenericClient;
 
-use crate::db::Session;
+use crate::db::{Direct, Session, Transaction};
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::Route;
@@ -110,7 +109,7 @@ pub struct Report {
 
 /// Stores a replay of an object and returns its number.
 pub async fn create(
-    source: &impl GenericClient,
+    source: &Transaction<'_>,
     route: &Route,
     request: &Request,
 ) -> Result<i64, Failure> {
@@ -119,30 +118,26 @@ pub async fn create(
 }
 
 /// Stores a walk through the target's rows, to find those whose source is gone.
-pub async fn create_target_walk(
-    source: &impl GenericClient,
-    route: &Route,
-) -> Result<i64, Failure> {
+pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
     insert(source, &route.object.name, "target", &Request::default(), 0).await
 }
 
 async fn insert(
-    source: &impl GenericClient,
+    source: &Transaction<'_>,
     object: &str,
     walk: &str,
     request: &Request,
     total: i64,
 ) -> Result<i64, Failure> {
     let Request { keys, since, missing, limit, rate } = request;
-    let row = source
-        .query_one(CREATE, &[&object, &walk, keys, since, missing, limit, rate, &total])
-        .await?;
+    let row =
+        source.row(CREATE, &[&object, &walk, keys, since, missing, limit, rate, &total]).await?;
     Ok(row.get("id"))
 }
 
 /// How many source rows a request is about.
 pub async fn count(
-    source: &impl GenericClient,
+    source: &Transaction<'_>,
     route: &Route,
     request: &Request,
 ) -> Result<i64, Failure> {
@@ -154,13 +149,12 @@ pub async fn count(
         route.object.source,
         wanted(route, 1)
     );
-    Ok(source.query_one(&sql, &[&request.since]).await?.get(0))
+    Ok(source.row(&sql, &[&request.since]).await?.get(0))
 }
 
 /// The job whose turn it is.
 pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
-    let statement = source.prepare_cached(NEXT).await?;
-    Ok(source.query_opt(&statement, &[]).await?.map(|row| Job {
+    Ok(source.rows(NEXT, &[]).await?.first().map(|row| Job {
         id: row.get("id"),
         object: row.get("object"),
         walks_target: row.get::<_, &str>("walk") == "target",
@@ -179,7 +173,7 @@ pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
 /// The next page of a job: at most `rows` keys after its position, and never more than it may still write.
 pub async fn page(
     source: &Session,
-    target: &Session,
+    target: &Direct,
     route: &Route,
     job: Job,
     rows: i64,
@@ -231,14 +225,13 @@ async fn source_page(
         route.object.source,
         wanted(route, 2)
     );
-    let statement = source.prepare_cached(&sql).await?;
-    let found = source.query(&statement, &[&job.position, &job.request.since, &rows]).await?;
+    let found = source.rows(&sql, &[&job.position, &job.request.since, &rows]).await?;
     Ok(found.iter().map(|row| (row.get("key"), row.get("position"))).collect())
 }
 
 /// Keys of target rows, in their order.
 async fn target_page(
-    target: &Session,
+    target: &Direct,
     route: &Route,
     job: &Job,
     rows: i64,
@@ -249,6 +242,7 @@ async fn target_page(
          and ($1::text is null or t.{external_id} > $1::text::{})\norder by t.{external_id}\nlimit $2",
         route.object.target, route.external_id_type
     );
+    let target = target.client();
     let statement = target.prepare_cached(&sql).await?;
     let after = job.position.as_ref().and_then(|position| position.first());
     let found = target.query(&statement, &[&after, &rows]).await?;
@@ -276,15 +270,14 @@ fn wanted(route: &Route, since: usize) -> String {
 
 /// Stores what came of a page, together with the acknowledgement of its keys.
 pub async fn progress(
-    source: &deadpool_postgres::Transaction<'_>,
+    source: &Transaction<'_>,
     page: &Page,
     progress: &Progress,
 ) -> Result<(), Failure> {
     let p = progress;
-    let statement = source.prepare_cached(PROGRESS).await?;
     source
         .execute(
-            &statement,
+            PROGRESS,
             &[
                 &page.job.id,
                 &page.position,
@@ -310,10 +303,10 @@ pub async fn fail(source: &Session, id: i64, reason: &str) -> Result<(), Failure
 
 /// Jobs by number, or those that are not finished.
 pub async fn reports(
-    source: &impl GenericClient,
+    source: &Session,
     ids: Option<&[i64]>,
 ) -> Result<Vec<Report>, tokio_postgres::Error> {
-    let rows = source.query(JOBS, &[&ids]).await?;
+    let rows = source.rows(JOBS, &[&ids]).await?;
     Ok(rows
         .iter()
         .map(|row| Report {

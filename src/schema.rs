@@ -4,7 +4,7 @@ use std::fmt;
 
 use refinery::{Migration, Runner};
 
-use crate::db::Session;
+use crate::db::{Direct, Session};
 use crate::name::literal;
 
 mod embedded {
@@ -81,17 +81,13 @@ fn newest_known() -> i32 {
 }
 
 /// The version of the installed schema.
-pub async fn version(
-    source: &impl tokio_postgres::GenericClient,
-) -> Result<Version, tokio_postgres::Error> {
-    let there: bool = source
-        .query_one("select pg_catalog.to_regclass($1) is not null", &[&HISTORY])
-        .await?
-        .get(0);
+pub async fn version(source: &Session) -> Result<Version, tokio_postgres::Error> {
+    let there: bool =
+        source.row("select pg_catalog.to_regclass($1) is not null", &[&HISTORY]).await?.get(0);
     if !there {
         return Ok(Version::Missing);
     }
-    let installed: Option<i32> = source.query_one(VERSION, &[]).await?.get(0);
+    let installed: Option<i32> = source.row(VERSION, &[]).await?.get(0);
     Ok(match installed {
         None => Version::Missing,
         Some(version) if version < newest_known() => Version::Older(version),
@@ -101,10 +97,11 @@ pub async fn version(
 }
 
 /// Takes the lock that keeps two migrations apart. It goes with the session.
-pub async fn lock(source: &Session) -> Result<(), tokio_postgres::Error> {
-    source.batch_execute("set lock_timeout = '5min'").await?;
-    source.query_one("select pg_catalog.pg_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
-    source.batch_execute("set lock_timeout = '2s'").await
+pub async fn lock(source: &Direct) -> Result<(), tokio_postgres::Error> {
+    let sql = format!(
+        "begin; set local lock_timeout = '5min'; select pg_catalog.pg_advisory_lock({MIGRATE_LOCK}); commit"
+    );
+    source.client().batch_execute(&sql).await
 }
 
 /// The migrations that were not run yet: name and SQL.
@@ -149,20 +146,20 @@ pub fn history(version: Version) -> String {
 }
 
 /// Brings the schema up to date, all migrations in one transaction.
-pub async fn migrate(source: &mut Session) -> Result<(), NotMigrated> {
+pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
     // Even `if not exists` needs the right to create one, which a role that only upgrades may lack.
     let there: bool = source
-        .query_one("select pg_catalog.to_regnamespace('schoolbell') is not null", &[])
+        .row("select pg_catalog.to_regnamespace('schoolbell') is not null", &[])
         .await?
         .get(0);
     if !there {
-        source.batch_execute("create schema schoolbell").await.map_err(|error| {
+        source.client().batch_execute("create schema schoolbell").await.map_err(|error| {
             let reason = crate::failure::chain(&error);
             NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
         })?;
     }
     // The pool's wrapper hides the client that refinery wants.
-    let client: &mut tokio_postgres::Client = source;
+    let client: &mut tokio_postgres::Client = source.client_mut();
     match runner().run_async(client).await {
         Ok(_) => Ok(()),
         Err(error) => Err(NotMigrated(format!("{error:#}"))),

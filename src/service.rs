@@ -5,9 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::bell::{self, Heard, Wishes};
 use crate::capture::{self, NotifyMode};
 use crate::config::{Config, Pace, Unusable};
-use crate::db::{Database, Session};
+use crate::db::{Database, Direct, Pool, Session};
 use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
 use crate::parked::{self, Awaited};
@@ -53,6 +53,11 @@ pub enum Fatal {
         /// Why.
         reason: String,
     },
+    /// A pooler stands in front of the target, where the writer's lock needs a session.
+    PooledTarget {
+        /// Which database, and where.
+        database: String,
+    },
     /// A task of ours ended, which none may do by itself.
     TaskEnded(String),
 }
@@ -64,6 +69,11 @@ impl fmt::Display for Fatal {
             Self::Schema(remedy) => f.write_str(remedy),
             Self::Plan(unplannable) => unplannable.fmt(f),
             Self::Unreachable { database, reason } => write!(f, "cannot use {database}: {reason}"),
+            Self::PooledTarget { database } => write!(
+                f,
+                "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
+                 connection in SALESFORCE_CONNECT_URL or --target-url"
+            ),
             Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
         }
     }
@@ -106,6 +116,8 @@ pub struct Ground {
     pub lanes: Arc<Vec<Lane>>,
     /// When the installed triggers ring.
     pub mode: NotifyMode,
+    /// A pooler stands in front of the source: no notice is heard through it.
+    pub pooled: bool,
     /// What does not hinder the work, but somebody should know.
     pub advice: Vec<String>,
 }
@@ -118,17 +130,19 @@ impl Ground {
         let source_name = format!("the source database ({})", config.source);
         let target_name = format!("the target database ({})", config.target);
         let source_session = primary(&source, &source_name).await?;
-        let version = schema::version(&*source_session)
+        let version = schema::version(&source_session)
             .await
             .map_err(|error| unreachable(&source_name, &error))?;
         if let Some(remedy) = version.refusal() {
             return Err(Fatal::Schema(remedy));
         }
         let target_session = primary(&target, &target_name).await?;
-        let source_side =
-            plan::source_side(&*source_session, mapping).await.map_err(Fatal::Plan)?;
+        if target_session.is_pooled() {
+            return Err(Fatal::PooledTarget { database: target_name });
+        }
+        let source_side = plan::source_side(&source_session, mapping).await.map_err(Fatal::Plan)?;
         let (routes, findings) =
-            plan::routes(&source_side, &*source_session, &*target_session, mapping)
+            plan::routes(&source_side, &source_session, &target_session, mapping)
                 .await
                 .map_err(Fatal::Plan)?;
         let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -137,14 +151,15 @@ impl Ground {
             .map_err(|error| unreachable(&source_name, &error))?
             .unwrap_or(NotifyMode::Doorbell);
         let wanted = capture::render(&source_side.captures, mode);
-        let deviations = capture::deviations(&*source_session, &wanted)
+        let deviations = capture::deviations(&source_session, &wanted)
             .await
             .map_err(|error| unreachable(&source_name, &error))?;
         advice.extend(deviations.iter().map(|deviation| {
             format!("{deviation}: changes may be missed; run `schoolbell migrate`")
         }));
         let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
-        Ok(Self { source, target, lanes, mode, advice })
+        let pooled = source_session.is_pooled();
+        Ok(Self { source, target, lanes, mode, pooled, advice })
     }
 
     /// The routes, parents first.
@@ -156,13 +171,13 @@ impl Ground {
 /// When the installed triggers ring; none before the first `migrate`.
 pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
     let there: bool = source
-        .query_one("select pg_catalog.to_regproc('schoolbell.notify_mode') is not null", &[])
+        .row("select pg_catalog.to_regproc('schoolbell.notify_mode') is not null", &[])
         .await?
         .get(0);
     if !there {
         return Ok(None);
     }
-    let mode: String = source.query_one("select schoolbell.notify_mode()", &[]).await?.get(0);
+    let mode: String = source.row("select schoolbell.notify_mode()", &[]).await?.get(0);
     Ok(NotifyMode::parse(&mode))
 }
 
@@ -173,7 +188,7 @@ async fn primary(database: &Database, name: &str) -> Result<Session, Fatal> {
         reason: failure.to_string(),
     })?;
     let in_recovery = session
-        .query_one("select pg_catalog.pg_is_in_recovery()", &[])
+        .row("select pg_catalog.pg_is_in_recovery()", &[])
         .await
         .map_err(|error| unreachable(name, &error))?;
     if in_recovery.get(0) {
@@ -224,7 +239,7 @@ pub async fn run(
     for advice in ground.iter().flat_map(|ground| &ground.advice) {
         tracing::warn!("{advice}");
     }
-    let service = Service { config, mapping, pace, drain };
+    let service = Service { config, mapping, pace, drain, told_of_pooler: AtomicBool::new(false) };
     let mut backoff = Backoff::default();
     while !*stop.borrow() {
         let began = Instant::now();
@@ -258,6 +273,8 @@ struct Service<'a> {
     mapping: &'a Mapping,
     pace: Pace,
     drain: bool,
+    /// Once is enough, however often the work is interrupted.
+    told_of_pooler: AtomicBool,
 }
 
 impl Service<'_> {
@@ -272,7 +289,7 @@ impl Service<'_> {
             Some(ground) => ground,
             None => self.check_again().await?,
         };
-        let session = ground.target.session().await?;
+        let session = ground.target.session().await?.direct()?;
         let ground = match become_writer(&session, &self.pace, stop, self.drain).await? {
             Role::Writer { waited: false } => ground,
             // Much may have changed while another process was the writer.
@@ -305,15 +322,30 @@ impl Service<'_> {
         checked.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
     }
 
+    fn tell_of_pooler(&self) {
+        if self.drain || self.told_of_pooler.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            "a pooler stands in front of the source, so no notice can be heard; polling every {} ms instead. A direct \
+             connection in DATABASE_URL means less delay",
+            self.pace.quiet_poll.as_millis()
+        );
+    }
+
     /// Starts the tasks around the worker, and ends them with it.
     async fn work(
         &self,
         ground: Ground,
-        session: Session,
+        session: Direct,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, Ended> {
         let source = ground.source.pool(SOURCE_POOL);
         let target = ground.target.pool(TARGET_POOL);
+        let rings = ground.mode != NotifyMode::Never && !ground.pooled && !self.drain;
+        if ground.pooled {
+            self.tell_of_pooler();
+        }
         let (heard_sender, heard) = watch::channel(Heard::default());
         let (wish, wishes) = watch::channel(Wishes::default());
         let mut worker = Worker::new(Tools {
@@ -324,7 +356,7 @@ impl Service<'_> {
             session,
             heard,
             wish,
-            rings: ground.mode != NotifyMode::Never && !self.drain,
+            rings,
             pace: self.pace.clone(),
         });
         let mut tasks = JoinSet::new();
@@ -332,7 +364,7 @@ impl Service<'_> {
             sweep(&ground.lanes, &source, &target).await?;
         } else {
             let (every, heard) = (self.pace.wait_sweep, heard_sender.clone());
-            if ground.mode != NotifyMode::Never {
+            if rings {
                 tasks.spawn(bell::listen(ground.source, source.clone(), wishes, heard_sender));
             }
             tasks.spawn(keep_sweeping(ground.lanes, source, target, every, heard));
@@ -351,7 +383,7 @@ impl Service<'_> {
 
 /// Waits for the writer's lock; when draining, does not wait.
 async fn become_writer(
-    session: &Session,
+    session: &Direct,
     pace: &Pace,
     stop: &mut watch::Receiver<bool>,
     drain: bool,
@@ -362,7 +394,7 @@ async fn become_writer(
             return Ok(Role::Writer { waited: told });
         }
         if !told {
-            let holder = writer::holder(&**session).await?;
+            let holder = writer::holder(session).await?;
             let process = holder.and_then(|holder| holder.process).unwrap_or_default();
             if drain {
                 return Ok(Role::LeftTo(process));
@@ -412,7 +444,7 @@ async fn keep_sweeping(
 /// another's, and stays in a transaction keeps the queue from being emptied.
 async fn watch_queue(source: &Pool, is_filling: &mut bool) {
     let Ok(Ok(usage)) =
-        async { Ok::<_, Failure>(bell::queue_usage(&*source.get().await?).await) }.await
+        async { Ok::<_, Failure>(bell::queue_usage(&source.get().await?).await) }.await
     else {
         return; // The worker meets the same trouble and says so.
     };
@@ -438,7 +470,7 @@ async fn sweep(lanes: &[Lane], source: &Pool, target: &Pool) -> Result<u64, Fail
     loop {
         let page = parked::awaited(&source, &mut after, SWEEP_PARENTS).await?;
         if !page.is_empty() {
-            let target = target.get().await?;
+            let target = target.direct().await?;
             for (awaits, keys) in &page {
                 let arrived = apply::arrived_keys(&target, &statements, awaits, keys).await?;
                 if !arrived.is_empty() {

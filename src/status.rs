@@ -4,7 +4,6 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::GenericClient;
 
 use crate::db::Session;
 use crate::mapping::Mapping;
@@ -56,16 +55,16 @@ pub async fn collect(
     mapping: &Mapping,
     enabled: bool,
 ) -> Result<Status, tokio_postgres::Error> {
-    let schema_version = match schema::version(&**source).await? {
+    let schema_version = match schema::version(source).await? {
         schema::Version::Missing => 0,
         schema::Version::Older(version)
         | schema::Version::Current(version)
         | schema::Version::Newer(version) => version,
     };
-    let pending = change::pending(&**source).await?;
+    let pending = change::pending(source).await?;
     let (writer, target_problem) = match target {
         Err(problem) => (None, Some(problem)),
-        Ok(target) => match writer::holder(&*target).await {
+        Ok(target) => match writer::holder(&target).await {
             Ok(holder) => (holder, None),
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
@@ -77,12 +76,12 @@ pub async fn collect(
         pending_changes: pending.changes,
         oldest_change_at: pending.oldest,
         lag_seconds: lag_seconds(pending.oldest),
-        parked: parked::counts(&**source).await?,
+        parked: parked::counts(source).await?,
         writer,
         target_problem,
         notify: mode.map(|mode| mode.to_string()),
-        capture_problems: capture_problems(&**source, mapping, mode).await?,
-        resyncs: resync::reports(&**source, None).await?,
+        capture_problems: capture_problems(source, mapping, mode).await?,
+        resyncs: resync::reports(source, None).await?,
     })
 }
 
@@ -91,7 +90,7 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
 }
 
 async fn capture_problems(
-    source: &impl GenericClient,
+    source: &Session,
     mapping: &Mapping,
     mode: Option<capture::NotifyMode>,
 ) -> Result<Vec<String>, tokio_postgres::Error> {

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,7 +15,7 @@ use crate::apply::Statements;
 use crate::bell::{Heard, Wishes};
 use crate::change::ChangeId;
 use crate::config::Pace;
-use crate::db::Session;
+use crate::db::{Direct, Pool, Session};
 use crate::failure::Failure;
 use crate::outcome::{Applied, Outcome};
 use crate::plan::Route;
@@ -124,7 +123,7 @@ pub struct Tools {
     /// Sessions on the target that only read.
     pub target: Pool,
     /// The session that holds the writer's lock.
-    pub session: Session,
+    pub session: Direct,
     /// What the bell hears.
     pub heard: watch::Receiver<Heard>,
     /// What the bell is asked for.

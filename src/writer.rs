@@ -5,9 +5,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::GenericClient;
 
-use crate::db::Session;
+use crate::db::{Direct, Session};
 
 /// "SCHBWRIT": the writer, in the target database.
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
@@ -29,23 +28,20 @@ pub struct Holder {
 }
 
 /// Tries to become the writer; true from then on, until the session ends.
-pub async fn take(target: &Session) -> Result<bool, tokio_postgres::Error> {
-    let row =
-        target.query_one("select pg_catalog.pg_try_advisory_lock($1)", &[&WRITER_LOCK]).await?;
+pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
+    let row = target.row("select pg_catalog.pg_try_advisory_lock($1)", &[&WRITER_LOCK]).await?;
     if !row.get::<_, bool>(0) {
         return Ok(false);
     }
     let name = format!("schoolbell writer {} since {:.0}", process(), Timestamp::now());
-    target
-        .query_one("select pg_catalog.set_config('application_name', $1, false)", &[&name])
-        .await?;
+    target.row("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
     Ok(true)
 }
 
 /// Who is the writer, as the target sees it.
-pub async fn holder(target: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
+pub async fn holder(target: &Session) -> Result<Option<Holder>, tokio_postgres::Error> {
     let (upper, lower) = (WRITER_LOCK >> 32, WRITER_LOCK & 0xffff_ffff);
-    Ok(target.query_opt(HOLDER, &[&upper, &lower]).await?.map(|row| {
+    Ok(target.rows(HOLDER, &[&upper, &lower]).await?.first().map(|row| {
         let name = row.get::<_, Option<String>>("application_name").unwrap_or_default();
         let told =
             name.strip_prefix("schoolbell writer ").and_then(|told| told.split_once(" since "));

@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, check: bool) -> Result<Outcome> {
     }
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
-    let source_side = plan::source_side(&*source, &mapping).await?;
+    let source_side = plan::source_side(&source, &mapping).await?;
     let target = Database::new(config.target.clone(), "command")?.session().await;
     let target = target.with_context(|| {
         format!(
@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, check: bool) -> Result<Outcome> {
             config.target
         )
     })?;
-    let (_, advice) = plan::routes(&source_side, &*source, &*target, &mapping).await?;
+    let (_, advice) = plan::routes(&source_side, &source, &target, &mapping).await?;
     for finding in &advice {
         say!("{}: {finding}", mapping.file)?;
     }

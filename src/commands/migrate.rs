@@ -16,9 +16,9 @@ pub async fn run(
 ) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let url = super::source_url(settings)?;
-    let mut source = super::source_session(&url).await?;
+    let mut source = super::direct_source(&url, "migrate").await?;
     // Before anything is changed: a mapping that does not fit must leave the database as it is.
-    let source_side = plan::source_side(&*source, &mapping).await.with_context(|| {
+    let source_side = plan::source_side(&source, &mapping).await.with_context(|| {
         format!("the mapping does not fit the source database ({url}); nothing was changed")
     })?;
     if !dry_run {
@@ -27,7 +27,7 @@ pub async fn run(
             .map_err(super::reason)
             .context("another `schoolbell migrate` has been running for minutes; end it first")?;
     }
-    let version = schema::version(&*source).await.map_err(super::reason)?;
+    let version = schema::version(&source).await.map_err(super::reason)?;
     if let (schema::Version::Newer(_), Some(remedy)) = (version, version.refusal()) {
         anyhow::bail!(remedy);
     }
@@ -36,7 +36,7 @@ pub async fn run(
     let mode_sql =
         (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
     let wanted = capture::render(&source_side.captures, mode);
-    let deviations = capture::deviations(&*source, &wanted).await.map_err(super::reason)?;
+    let deviations = capture::deviations(&source, &wanted).await.map_err(super::reason)?;
     let ddl = capture::mend(&wanted, &deviations);
     let migrations = schema::pending(version);
 
@@ -63,7 +63,7 @@ pub async fn run(
         say!("migrated {name}")?;
     }
     if let Some(sql) = mode_sql {
-        source.batch_execute(&sql).await.map_err(super::reason)?;
+        source.client().batch_execute(&sql).await.map_err(super::reason)?;
         say!("notify mode: {mode}")?;
     }
     for (table, sql) in &ddl {

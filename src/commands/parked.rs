@@ -57,7 +57,7 @@ async fn source(settings: &Settings, objects: &[String]) -> Result<Session> {
         objects.iter().filter(|name| !mapped.contains(&name.as_str())).collect();
     if !strange.is_empty() {
         // Keys of an object that the mapping no longer has are still there to be listed and dropped.
-        let parked = parked::counts(&*source).await.map_err(super::reason)?;
+        let parked = parked::counts(&source).await.map_err(super::reason)?;
         let parked: BTreeSet<&str> = parked.iter().map(|count| count.object.as_str()).collect();
         if let Some(unknown) = strange.iter().find(|name| !parked.contains(name.as_str())) {
             bail!("the mapping has no object {unknown}; it has {}", mapped.join(", "));
@@ -76,7 +76,7 @@ async fn list(
 ) -> Result<Outcome> {
     let state = state.map(ParkedState::as_str);
     let parked =
-        parked::list(&**source, objects, state, reason, limit).await.map_err(super::reason)?;
+        parked::list(source, objects, state, reason, limit).await.map_err(super::reason)?;
     let outcome = Outcome::attention_if(parked.iter().any(|parked| parked.state == "dead"));
     if json {
         super::print_json(&parked)?;
@@ -124,7 +124,7 @@ async fn retry(source: &mut Session, choice: Choice<'_>) -> Result<Outcome> {
 
 async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Outcome> {
     let absent = absent(source, choice).await?;
-    let chosen = parked::chosen(&**source, choice, FEW).await.map_err(super::reason)?;
+    let chosen = parked::chosen(source, choice, FEW).await.map_err(super::reason)?;
     let Some(seen_at) = chosen.seen_at else {
         say!("nothing that fits is parked")?;
         return Ok(absent);
@@ -154,7 +154,7 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<O
 /// Says which keys that were named are not parked: whoever misspelt one should know.
 async fn absent(source: &Session, choice: Choice<'_>) -> Result<Outcome> {
     let Some(keys) = choice.keys else { return Ok(Outcome::Clean) };
-    let absent = parked::not_there(&**source, choice.objects, keys).await.map_err(super::reason)?;
+    let absent = parked::not_there(source, choice.objects, keys).await.map_err(super::reason)?;
     for key in &absent {
         say!("not parked: {key}")?;
     }

@@ -49,12 +49,14 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     if options.dry_run {
         return dry_run(&ground, &lanes, &request, options.json).await;
     }
-    let source = super::source_session(&config.source).await?;
+    let mut source = super::source_session(&config.source).await?;
+    let transaction = source.begin().await?;
     let mut ids = Vec::new();
     for lane in &lanes {
-        let id = resync::create(&*source, &lane.route, &request).await?;
+        let id = resync::create(&transaction, &lane.route, &request).await?;
         ids.push(id);
     }
+    transaction.commit().await?;
     super::ring(&source).await?;
     if options.detach {
         let numbers: Vec<String> = ids.iter().map(i64::to_string).collect();
@@ -138,7 +140,7 @@ async fn carry_out(
     };
     let watch = async {
         loop {
-            let reports = resync::reports(&**source, Some(ids)).await.map_err(super::reason)?;
+            let reports = resync::reports(source, Some(ids)).await.map_err(super::reason)?;
             bars.show(&reports);
             let finished = reports.iter().all(|report| report.finished_at.is_some());
             if finished || *stop.borrow() {
@@ -154,7 +156,7 @@ async fn carry_out(
     };
     watched?;
     bars.finish();
-    resync::reports(&**source, Some(ids)).await.map_err(super::reason)
+    resync::reports(source, Some(ids)).await.map_err(super::reason)
 }
 
 /// One bar per job, on stderr; silent where stderr is no terminal.
@@ -269,7 +271,7 @@ async fn dry_run(
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
     let pace = Pace::default();
     let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
-    let mut target = ground.target.session().await?;
+    let mut target = ground.target.session().await?.direct()?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
     let mut position = None;

@@ -48,6 +48,6 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
         return Ok(Outcome::Clean);
     }
     let source = super::source_session(&config.source).await?;
-    let parked = parked::counts(&*source).await.map_err(super::reason)?;
+    let parked = parked::counts(&source).await.map_err(super::reason)?;
     Ok(Outcome::attention_if(parked.iter().any(|count| count.state != "waiting")))
 }

@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
 
 /// Refuses when `migrate` was never run, or not lately.
 pub async fn installed(source: &Session) -> Result<()> {
-    if let Some(remedy) = schema::version(&**source).await.map_err(super::reason)?.refusal() {
+    if let Some(remedy) = schema::version(source).await.map_err(super::reason)?.refusal() {
         bail!(remedy);
     }
     Ok(())

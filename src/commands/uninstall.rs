@@ -9,12 +9,12 @@ use crate::{capture, change, parked, schema};
 
 pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let url = super::source_url(settings)?;
-    let source = super::source_session(&url).await?;
+    let source = super::direct_source(&url, "uninstall").await?;
     schema::lock(&source).await.map_err(super::reason).context(
         "another schoolbell has been migrating or uninstalling for minutes; end it first",
     )?;
-    let installed = capture::deviations(&*source, &[]).await.map_err(super::reason)?;
-    let version = schema::version(&*source).await.map_err(super::reason)?;
+    let installed = capture::deviations(&source, &[]).await.map_err(super::reason)?;
+    let version = schema::version(&source).await.map_err(super::reason)?;
     if installed.is_empty() && version == schema::Version::Missing {
         say!("nothing to do: schoolbell is not installed in {url}")?;
         return Ok(Outcome::Clean);
@@ -24,8 +24,8 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
         say!("  trigger {} on {}", trigger.trigger, trigger.table.plain())?;
     }
     if version != schema::Version::Missing {
-        let pending = change::pending(&*source).await.map_err(super::reason)?;
-        let parked = parked::counts(&*source).await.map_err(super::reason)?;
+        let pending = change::pending(&source).await.map_err(super::reason)?;
+        let parked = parked::counts(&source).await.map_err(super::reason)?;
         let parked: i64 = parked.iter().map(|count| count.keys).sum();
         say!(
             "  schema schoolbell, with {} changes that are not applied and {parked} parked keys",

@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-
 use super::{Batch, Done, Lane, Tally};
 use crate::change;
+use crate::db::Pool;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::outcome::{Applied, Outcome};
@@ -50,7 +49,7 @@ impl Acknowledger {
         let tally = tally(&batch, &applied);
         failpoint::reach(Failpoint::BeforeAcknowledge).await;
         let mut client = self.source.get().await?;
-        let transaction = client.transaction().await?;
+        let transaction = client.begin().await?;
         change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
         if tally.waiting + tally.retrying + tally.dead > 0 {
             failpoint::reach(Failpoint::WhileParking).await;
@@ -60,9 +59,9 @@ impl Acknowledger {
             // The rows that are gone are known only to the target; what a touched object lost, only to the source.
             let walk = match reads {
                 true if lane.route.object.update_only => continue,
-                true => resync::create_target_walk(&*transaction, &lane.route).await?,
+                true => resync::create_target_walk(&transaction, &lane.route).await?,
                 false => {
-                    resync::create(&*transaction, &lane.route, &resync::Request::default()).await?
+                    resync::create(&transaction, &lane.route, &resync::Request::default()).await?
                 }
             };
             tracing::warn!(

@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -14,7 +13,7 @@ use super::{Batch, InHand, Lane, Verdict};
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
-use crate::db::Session;
+use crate::db::{Pool, Session};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -95,7 +94,7 @@ impl Reader {
             batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
         }
         if batch.page.as_ref().is_some_and(|page| page.job.request.missing) {
-            let target = self.target.get().await?;
+            let target = self.target.direct().await?;
             for (lane, projected) in self.lanes.iter().zip(&mut batch.projected) {
                 apply::retain_lacking(&target, &lane.statements, projected).await?;
             }
@@ -170,7 +169,7 @@ impl Reader {
         let read = match self.lane(&job.object) {
             None => Err(format!("the mapping has no object {}", job.object)),
             Some(index) => {
-                let target = self.target.get().await?;
+                let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
                 match resync::page(&self.source, &target, route, job, self.pace.page_rows).await {
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),

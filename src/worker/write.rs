@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::{Batch, Done, Lane, Verdict};
 use crate::apply;
-use crate::db::Session;
+use crate::db::Direct;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::{self, Applied, Outcome};
@@ -17,11 +17,11 @@ use crate::project;
 /// The step on the target side.
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
-    session: Session,
+    session: Direct,
 }
 
 impl Writer {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Session) -> Self {
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Direct) -> Self {
         Self { lanes, session }
     }
 
@@ -63,7 +63,7 @@ impl Writer {
         if batch.projected.iter().all(|part| part.rows.is_empty() && part.absent.is_empty()) {
             return Ok(outcomes);
         }
-        let transaction = self.session.transaction().await?;
+        let transaction = self.session.client_mut().transaction().await?;
         // Children leave before their parents, and come after them.
         for (index, lane) in self.lanes.iter().enumerate().rev() {
             let absent = &batch.projected[index].absent;
@@ -126,7 +126,7 @@ impl Writer {
         lane: &Lane,
         part: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
-        let transaction = self.session.transaction().await?;
+        let transaction = self.session.client_mut().transaction().await?;
         apply::hurry(&transaction).await?;
         let tried = part.apply(&transaction, lane).await;
         match tried {

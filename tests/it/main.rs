@@ -16,6 +16,7 @@ mod mapping;
 mod migrate;
 mod parked;
 mod parking;
+mod pooler;
 mod privileges;
 mod random;
 mod real_input;

@@ -1,0 +1,228 @@
+//! A connection as the steps use it, whether or not a pooler stands in front of the server.
+//!
+//! Promise: through a pooler in transaction mode nothing is left behind in a server's session, because the next
+//! one to get it is the application. So there every statement is sent without a name, in a transaction that has
+//! our settings to itself.
+
+use std::ops::Deref;
+
+use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::future::join3;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
+
+use super::parameter::Parameter;
+use super::settings;
+use crate::failure::Failure;
+
+/// What is said where only a direct connection will do.
+const POOLER: &str = "a pooler stands in front of the database, and this needs a direct connection";
+
+/// How a connection leads to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The server's session is ours, with our settings, as long as the connection lasts.
+    Direct,
+    /// A pooler lends us some server's session for one transaction at a time.
+    Pooled,
+}
+
+/// A connection for statements and transactions. Parameters are [`Parameter`]s, in the order of their numbers.
+///
+/// Statements may be asked for at the same time by one task, and then take one round trip together.
+pub struct Session {
+    client: Held,
+    way: Way,
+}
+
+enum Held {
+    Own(ClientWrapper),
+    /// Goes back to the pool of its [`super::Database`].
+    Lent(Object),
+}
+
+impl Session {
+    pub(super) fn own(client: ClientWrapper, way: Way) -> Self {
+        Self { client: Held::Own(client), way }
+    }
+
+    pub(super) fn lent(client: Object, way: Way) -> Self {
+        Self { client: Held::Lent(client), way }
+    }
+
+    fn client(&self) -> &ClientWrapper {
+        match &self.client {
+            Held::Own(client) => client,
+            Held::Lent(client) => client,
+        }
+    }
+
+    fn client_mut(&mut self) -> &mut ClientWrapper {
+        match &mut self.client {
+            Held::Own(client) => client,
+            Held::Lent(client) => client,
+        }
+    }
+
+    /// Whether a pooler stands in front of the server.
+    pub fn is_pooled(&self) -> bool {
+        self.way == Way::Pooled
+    }
+
+    /// The same connection for what needs the server's session to itself; refused behind a pooler.
+    pub fn direct(self) -> Result<Direct, Failure> {
+        match self.way {
+            Way::Direct => Ok(Direct(self)),
+            Way::Pooled => Err(Failure::Reconnect(POOLER.into())),
+        }
+    }
+
+    /// The rows of a statement.
+    pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+        match self.way {
+            Way::Direct => {
+                let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
+                self.client().query(&statement, &values(parameters)).await
+            }
+            Way::Pooled => {
+                let typed = typed(parameters);
+                self.alone(self.client().query_typed(sql, &typed)).await
+            }
+        }
+    }
+
+    /// The row of a statement that always returns one.
+    pub async fn row(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Error> {
+        self.rows(sql, parameters).await.map(only)
+    }
+
+    /// The row of a statement that is asked once: nothing of it is kept for the next time.
+    pub async fn row_once(&self, sql: &str) -> Result<Row, Error> {
+        let asked = self.client().query_typed(sql, &[]);
+        match self.way {
+            Way::Direct => asked.await.map(only),
+            Way::Pooled => self.alone(asked).await.map(only),
+        }
+    }
+
+    /// How many rows a statement touched.
+    pub async fn execute(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<u64, Error> {
+        match self.way {
+            Way::Direct => {
+                let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
+                self.client().execute(&statement, &values(parameters)).await
+            }
+            Way::Pooled => {
+                let typed = typed(parameters);
+                self.alone(self.client().execute_typed(sql, &typed)).await
+            }
+        }
+    }
+
+    /// Begins a transaction; dropped, it is rolled back.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        let way = self.way;
+        let inner = self.client_mut().transaction().await?;
+        if way == Way::Pooled {
+            inner.batch_execute(&settings::for_a_transaction()).await?;
+        }
+        Ok(Transaction { inner, way })
+    }
+
+    /// One statement in a transaction of its own, with our settings. All three parts are sent when the first is,
+    /// so no other statement of this session comes between them, and they take one round trip.
+    async fn alone<T>(
+        &self,
+        statement: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let begin = format!("begin; {}", settings::for_a_transaction());
+        let (begun, done, committed) = join3(
+            self.client().batch_execute(&begin),
+            statement,
+            self.client().batch_execute("commit"),
+        )
+        .await;
+        begun?;
+        let done = done?;
+        committed.map(|()| done)
+    }
+}
+
+/// A session that no pooler shares: here a lock or a prepared statement lasts as long as the connection.
+pub struct Direct(Session);
+
+impl Direct {
+    /// The driver's connection.
+    pub fn client(&self) -> &ClientWrapper {
+        self.0.client()
+    }
+
+    /// The driver's connection, for a transaction.
+    pub fn client_mut(&mut self) -> &mut ClientWrapper {
+        self.0.client_mut()
+    }
+}
+
+impl Deref for Direct {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+/// A transaction with our settings.
+pub struct Transaction<'a> {
+    inner: deadpool_postgres::Transaction<'a>,
+    way: Way,
+}
+
+impl Transaction<'_> {
+    /// The rows of a statement.
+    pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+        match self.way {
+            Way::Direct => {
+                let statement = self.inner.prepare_typed_cached(sql, &types(parameters)).await?;
+                self.inner.query(&statement, &values(parameters)).await
+            }
+            Way::Pooled => self.inner.query_typed(sql, &typed(parameters)).await,
+        }
+    }
+
+    /// The row of a statement that always returns one.
+    pub async fn row(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Error> {
+        self.rows(sql, parameters).await.map(only)
+    }
+
+    /// How many rows a statement touched.
+    pub async fn execute(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<u64, Error> {
+        match self.way {
+            Way::Direct => {
+                let statement = self.inner.prepare_typed_cached(sql, &types(parameters)).await?;
+                self.inner.execute(&statement, &values(parameters)).await
+            }
+            Way::Pooled => self.inner.execute_typed(sql, &typed(parameters)).await,
+        }
+    }
+
+    /// Commits.
+    pub async fn commit(self) -> Result<(), Error> {
+        self.inner.commit().await
+    }
+}
+
+fn only(rows: Vec<Row>) -> Row {
+    rows.into_iter().next().expect("the statement always returns a row")
+}
+
+fn typed<'a>(parameters: &[&'a dyn Parameter]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    parameters.iter().map(|parameter| parameter.value()).collect()
+}
+
+fn values<'a>(parameters: &[&'a dyn Parameter]) -> Vec<&'a (dyn ToSql + Sync)> {
+    parameters.iter().map(|parameter| parameter.value().0).collect()
+}
+
+fn types(parameters: &[&dyn Parameter]) -> Vec<Type> {
+    parameters.iter().map(|parameter| parameter.value().1).collect()
+}
