@@ -6,11 +6,26 @@ with acknowledged as (
     using unnest($1::text[], $2::int8[]) as done (xact, id)
     where c.xact = done.xact::xid8
         and c.id = done.id
+), locked as (
+    -- All that is freed or parked again, before any of it is written, and in the order in which others lock it
+    -- (parked_wake.sql): so the two cannot deadlock.
+    select p.object, p.key, k.done
+    from schoolbell.parked as p
+    join (
+        select done.object, done.key, true
+        from unnest($3::text[], $4::text[]) as done (object, key)
+        union all
+        select again.object, again.key, false
+        from unnest($5::text[], $6::text[]) as again (object, key)
+    ) as k (object, key, done) on p.object = k.object and p.key = k.key
+    order by p.object, p.key
+    for update of p
 ), freed as (
     delete from schoolbell.parked as p
-    using unnest($3::text[], $4::text[]) as done (object, key)
-    where p.object = done.object
-        and p.key = done.key
+    using locked
+    where locked.done
+        and p.object = locked.object
+        and p.key = locked.key
 )
 insert into schoolbell.parked as p (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, attempts, due_at)
 select
@@ -19,8 +34,8 @@ select
     case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
 from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
     as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy)
--- In the order in which others lock them (parked_wake.sql), so that the two cannot deadlock.
-order by k.object, k.key
+-- Asked for only so that it comes first.
+where (select count(*) from locked) >= 0
 on conflict (object, key) do update
 set state = excluded.state,
     awaits = excluded.awaits,

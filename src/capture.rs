@@ -125,7 +125,7 @@ impl fmt::Display for NotInstalled {
                 write!(
                     f,
                     "{} was locked at each of {LOCK_ATTEMPTS} attempts ({holders}); end the long transaction and \
-                     run migrate again, nothing was queued up behind it",
+                     try again, nothing was queued up behind it",
                     table.plain()
                 )
             }

@@ -44,6 +44,22 @@ pub struct Pace {
     pub quiet_poll: Duration,
     /// Between two attempts of a standby to become the writer.
     pub standby: Duration,
+    /// How long one statement of the service may take on the server. A batch takes well under a second; this
+    /// is for a page of a replay that has to read a large table, and for triggers that are not ours.
+    pub statement_timeout: Duration,
+    /// How much longer the answer may take on its way before its connection is given up: longer than a server
+    /// under load takes to cancel a statement and to say so.
+    pub answer_grace: Duration,
+    /// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers
+    /// that notify fail.
+    pub queue_warning: f64,
+}
+
+impl Pace {
+    /// After so long without a word a connection is as good as lost.
+    pub fn longest_silence(&self) -> Duration {
+        self.statement_timeout + self.answer_grace
+    }
 }
 
 impl Default for Pace {
@@ -57,6 +73,9 @@ impl Default for Pace {
             wait_sweep: Duration::from_secs(5),
             quiet_poll: Duration::from_millis(200),
             standby: Duration::from_secs(1),
+            statement_timeout: Duration::from_mins(2),
+            answer_grace: Duration::from_secs(15),
+            queue_warning: 0.5,
         }
     }
 }

@@ -22,6 +22,8 @@ mod parameter;
 mod session;
 mod settings;
 
+use settings::Settings;
+
 pub use parameter::{Element, Parameter, Typed};
 use session::Way;
 pub use session::{Direct, Session, Transaction};
@@ -34,6 +36,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Unless another one is asked for: the longest statement of a command counts or sorts a table of millions.
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// One of the two databases.
 #[derive(Clone)]
 pub struct Database {
@@ -41,8 +46,8 @@ pub struct Database {
     url: DatabaseUrl,
     /// Asks for the mark of a session of our own.
     marked: DatabaseUrl,
-    /// Gives such a session our settings, and fails without the mark.
-    settings: Arc<str>,
+    purpose: String,
+    settings: Arc<Settings>,
     tls: MakeRustlsConnect,
     /// What the first connection found; the later ones rely on it.
     way: Arc<OnceLock<Way>>,
@@ -61,17 +66,23 @@ impl Database {
         if url.postgres.get_connect_timeout().is_none() {
             url.postgres.connect_timeout(CONNECT_TIMEOUT);
         }
-        let users = url.postgres.get_options();
-        let settings = settings::for_a_session(purpose, users).into();
+        let (purpose, users) = (purpose.to_string(), url.postgres.get_options());
+        let settings = Settings::new(&purpose, users, STATEMENT_TIMEOUT).into();
         let mut marked = url.clone();
         marked.postgres.options(settings::at_startup(users));
-        Ok(Self { url, marked, settings, tls, way: Arc::default() })
+        Ok(Self { url, marked, purpose, settings, tls, way: Arc::default() })
+    }
+
+    /// Limits the statements of the sessions that are opened from now on; below a millisecond is no limit.
+    pub fn limit_statements(&mut self, timeout: Duration) {
+        let users = self.url.postgres.get_options();
+        self.settings = Settings::new(&self.purpose, users, timeout).into();
     }
 
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
         let (client, task) = in_time(self.connect()).await?;
-        Ok(Session::own(ClientWrapper::new(client, task), self.way()))
+        Ok(Session::own(ClientWrapper::new(client, task), self.way(), self.settings.clone()))
     }
 
     /// Opens a connection that hands on what it hears, and waits so long for a lock. The channel closes when the
@@ -84,17 +95,25 @@ impl Database {
         let (heard, hear) = mpsc::unbounded_channel();
         // Ends by itself when the client is dropped or the connection fails; then `heard` is dropped too.
         tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
-            {
-                if let AsyncMessage::Notification(notification) = message
-                    && heard.send(notification).is_err()
+            let hearing = async {
+                while let Some(Ok(message)) =
+                    poll_fn(|context| connection.poll_message(context)).await
                 {
-                    break;
+                    if let AsyncMessage::Notification(notification) = message
+                        && heard.send(notification).is_err()
+                    {
+                        break;
+                    }
                 }
+            };
+            tokio::select! {
+                () = hearing => {}
+                // The driver would wait for an answer that is still owed, over a link that may have stalled.
+                () = heard.closed() => {}
             }
         });
         let millis = lock_timeout.as_millis();
-        let settings = format!("{}; set lock_timeout = '{millis}ms'", self.settings);
+        let settings = format!("{}; set lock_timeout = '{millis}ms'", self.settings.session);
         in_time(client.batch_execute(&settings)).await?;
         Ok((client, hear))
     }
@@ -125,7 +144,7 @@ impl Database {
             Some(Way::Direct) => {
                 let (client, task) = started(self.marked.connect(&self.tls).await?);
                 // Fails when a pooler has come between; the next attempt finds that out.
-                client.batch_execute(&self.settings).await?;
+                client.batch_execute(&self.settings.session).await?;
                 Ok((client, task))
             }
             None => {
@@ -147,7 +166,7 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
-        match client.batch_execute(&self.settings).await {
+        match client.batch_execute(&self.settings.session).await {
             Ok(()) => Ok((client, task, Way::Direct)),
             Err(error) if lacks_mark(&error) => Ok((client, task, Way::Pooled)),
             Err(error) => Err(error),
@@ -166,10 +185,15 @@ impl Pool {
     /// Waits for a connection; dropped, it goes back.
     pub async fn get(&self) -> Result<Session, Failure> {
         let client = self.inner.get().await?;
-        Ok(Session::lent(client, self.database.way()))
+        Ok(Session::lent(client, self.database.way(), self.database.settings.clone()))
     }
 
-    /// The same for what needs a session to itself.
+    /// Closes the connections that nobody uses: one that has stalled looks as good as any other.
+    pub fn forget(&self) {
+        self.inner.retain(|_, _| false);
+    }
+
+    /// A connection that needs the server's session to itself.
     pub async fn direct(&self) -> Result<Direct, Failure> {
         self.get().await?.direct()
     }

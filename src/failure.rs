@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// Why a step did not succeed, by what is to be done about it.
 #[derive(Debug)]
@@ -32,6 +32,11 @@ pub struct Refusal {
 }
 
 impl Failure {
+    /// Trying again by itself would not help.
+    pub fn needs_a_human(&self) -> bool {
+        matches!(self, Self::Blocked(_) | Self::Dead(_))
+    }
+
     /// The database's code for it, where it was a database that refused.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
@@ -84,8 +89,6 @@ impl From<tokio_postgres::Error> for Failure {
             )),
             // A server without space or memory is no row's fault either.
             "08" | "53" | "58" => Self::Reconnect(db.message().to_string()),
-            // 57014 is a statement time-out or a cancel, 55P03 a lock time-out, XX an error of the server itself.
-            "40" | "55" | "57" | "XX" => Self::Retry(refusal("it is tried again by itself")),
             "42" if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
                 Self::Blocked(refusal("grant the missing right to the role of the connection URL"))
             }
@@ -93,6 +96,15 @@ impl From<tokio_postgres::Error> for Failure {
             "42" | "0A" | "3D" | "3F" => {
                 Self::Blocked(refusal("make the mapping and the table fit each other again"))
             }
+            // A login that is refused (any more). Within a session the same class is what a trigger raised.
+            "28" if ends_the_session(db) => Self::Reconnect(format!(
+                "{}; mend user and password of the connection URL, or give the role its login back",
+                db.message()
+            )),
+            // Whatever else ends the session: it is no row's fault.
+            _ if ends_the_session(db) => Self::Reconnect(db.message().to_string()),
+            // 57014 is a statement time-out or a cancel, 55P03 a lock time-out, XX an error of the server itself.
+            "40" | "55" | "57" | "XX" => Self::Retry(refusal("it is tried again by itself")),
             "22" => {
                 Self::Dead(refusal("mend the value in the source row, or the type of the column"))
             }
@@ -102,8 +114,16 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+fn ends_the_session(db: &DbError) -> bool {
+    match db.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        // Only somebody between us and the server leaves it out, and does not translate it.
+        None => db.severity() == "FATAL",
+    }
+}
+
 /// The server's message, with what it quotes left out where that may be a value of the row.
-fn reason(db: &tokio_postgres::error::DbError) -> String {
+fn reason(db: &DbError) -> String {
     let mut reason = match db.code().code().starts_with("22") {
         true => without_quotes(db.message()),
         false => db.message().to_string(),

@@ -5,7 +5,7 @@
 //! | step | module | what it does |
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
-//! | ground | [`db`], [`tls`], [`failure`], [`failpoint`], [`backoff`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
+//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`] | the triggers and the schema they write to, installed by `migrate` |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
@@ -27,6 +27,7 @@ pub mod name;
 pub mod backoff;
 pub mod catalogue;
 pub mod db;
+pub mod deadline;
 pub mod failpoint;
 pub mod failure;
 pub mod plan;

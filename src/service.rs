@@ -18,6 +18,7 @@ use crate::bell::{self, Heard, Wishes};
 use crate::capture::{self, NotifyMode};
 use crate::config::{Config, Pace, Unusable};
 use crate::db::{Database, Direct, Pool, Session};
+use crate::deadline::unless_silent;
 use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
 use crate::parked::{self, Awaited};
@@ -32,8 +33,6 @@ const SOURCE_POOL: usize = 2;
 const TARGET_POOL: usize = 2;
 /// Work that lasts this long after an interruption is said to go on.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers fail.
-const QUEUE_WARNING: f64 = 0.5;
 /// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
 
@@ -58,6 +57,8 @@ pub enum Fatal {
         /// Which database, and where.
         database: String,
     },
+    /// A database refuses something that a drain cannot do without; a service would wait until it is mended.
+    Refused(Failure),
     /// A task of ours ended, which none may do by itself.
     TaskEnded(String),
 }
@@ -74,6 +75,7 @@ impl fmt::Display for Fatal {
                 "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
                  connection in SALESFORCE_CONNECT_URL or --target-url"
             ),
+            Self::Refused(failure) => write!(f, "cannot go on: {failure}"),
             Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
         }
     }
@@ -208,19 +210,15 @@ fn unreachable(name: &str, error: &tokio_postgres::Error) -> Fatal {
 enum Ended {
     /// A connection failed, or something that passes: try again.
     Interrupted(String),
+    /// A step failed.
+    Failed(Failure),
     /// Trying again would not help.
     Fatal(Fatal),
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        Self::Interrupted(failure.to_string())
-    }
-}
-
-impl From<tokio_postgres::Error> for Ended {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Failure::from(error).into()
+        Self::Failed(failure)
     }
 }
 
@@ -232,14 +230,14 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     drain: bool,
 ) -> Result<End, Fatal> {
+    let service = Service { config, mapping, pace, drain, told_of_pooler: AtomicBool::new(false) };
     let mut ground = tokio::select! {
-        ground = Ground::check(config, mapping) => Some(ground?),
+        ground = service.check() => Some(ground?),
         () = worker::told_to_stop(&mut stop) => None,
     };
     for advice in ground.iter().flat_map(|ground| &ground.advice) {
         tracing::warn!("{advice}");
     }
-    let service = Service { config, mapping, pace, drain, told_of_pooler: AtomicBool::new(false) };
     let mut backoff = Backoff::default();
     while !*stop.borrow() {
         let began = Instant::now();
@@ -247,6 +245,11 @@ pub async fn run(
         let reason = match service.attempt(ground.take(), resumed, &mut stop).await {
             Ok(end) => return Ok(end),
             Err(Ended::Fatal(fatal)) => return Err(fatal),
+            // Whoever drains waits for it to end.
+            Err(Ended::Failed(failure)) if drain && failure.needs_a_human() => {
+                return Err(Fatal::Refused(failure));
+            }
+            Err(Ended::Failed(failure)) => failure.to_string(),
             Err(Ended::Interrupted(reason)) => reason,
         };
         // What worked for a while is interrupted anew, to be told and to be tried again soon; what fails
@@ -290,7 +293,7 @@ impl Service<'_> {
             None => self.check_again().await?,
         };
         let session = ground.target.session().await?.direct()?;
-        let ground = match become_writer(&session, &self.pace, stop, self.drain).await? {
+        let ground = match self.become_writer(&session, resumed, stop).await? {
             Role::Writer { waited: false } => ground,
             // Much may have changed while another process was the writer.
             Role::Writer { waited: true } => self.check_again().await?,
@@ -311,15 +314,61 @@ impl Service<'_> {
             std::future::pending().await
         };
         tokio::select! {
-            ended = self.work(ground, session, stop) => ended,
+            ended = Box::pin(self.work(ground, session, stop)) => ended,
             never = settle => never,
         }
     }
 
+    /// Waits for the writer's lock; when draining, waits for no other process.
+    async fn become_writer(
+        &self,
+        session: &Direct,
+        resumed: bool,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Role, Failure> {
+        let (mut told, silence) = (false, self.pace.longest_silence());
+        while !*stop.borrow() {
+            if unless_silent(silence, async { Ok(writer::take(session).await?) }).await? {
+                return Ok(Role::Writer { waited: told });
+            }
+            if !told {
+                let holder = async { Ok(writer::holder(session).await?) };
+                let holder = unless_silent(silence, holder).await?;
+                let process = holder.and_then(|holder| holder.process).unwrap_or_default();
+                if resumed && process == writer::process() {
+                    tracing::info!(
+                        "our lost session is still the writer until the target lets it go"
+                    );
+                } else if self.drain {
+                    return Ok(Role::LeftTo(process));
+                } else {
+                    tracing::info!(writer = process, "another process is the writer; standing by");
+                }
+                told = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.pace.standby) => {}
+                () = worker::told_to_stop(stop) => {}
+            }
+        }
+        Ok(Role::Nobody)
+    }
+
     /// After an interruption a setting that does not work (any more) is waited for, too.
     async fn check_again(&self) -> Result<Ground, Ended> {
-        let checked = Ground::check(self.config, self.mapping).await;
-        checked.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
+        self.check().await.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
+    }
+
+    async fn check(&self) -> Result<Ground, Fatal> {
+        let check = async { Ok(Ground::check(self.config, self.mapping).await) };
+        let checked = unless_silent(self.pace.longest_silence(), check).await;
+        let mut ground = checked.unwrap_or_else(|failure| {
+            let database = "the source or the target database".into();
+            Err(Fatal::Unreachable { database, reason: failure.to_string() })
+        })?;
+        ground.source.limit_statements(self.pace.statement_timeout);
+        ground.target.limit_statements(self.pace.statement_timeout);
+        Ok(ground)
     }
 
     fn tell_of_pooler(&self) {
@@ -361,13 +410,14 @@ impl Service<'_> {
         });
         let mut tasks = JoinSet::new();
         if self.drain {
-            sweep(&ground.lanes, &source, &target).await?;
+            let sweep = sweep(&ground.lanes, &source, &target);
+            unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
-            let (every, heard) = (self.pace.wait_sweep, heard_sender.clone());
+            let (pace, heard) = (self.pace.clone(), heard_sender.clone());
             if rings {
                 tasks.spawn(bell::listen(ground.source, source.clone(), wishes, heard_sender));
             }
-            tasks.spawn(keep_sweeping(ground.lanes, source, target, every, heard));
+            tasks.spawn(keep_sweeping(ground.lanes, source, target, pace, heard));
         }
         let ended = tokio::select! {
             ended = worker.work(stop, self.drain) => ended.map(End::Done).map_err(Ended::from),
@@ -381,47 +431,19 @@ impl Service<'_> {
     }
 }
 
-/// Waits for the writer's lock; when draining, does not wait.
-async fn become_writer(
-    session: &Direct,
-    pace: &Pace,
-    stop: &mut watch::Receiver<bool>,
-    drain: bool,
-) -> Result<Role, tokio_postgres::Error> {
-    let mut told = false;
-    while !*stop.borrow() {
-        if writer::take(session).await? {
-            return Ok(Role::Writer { waited: told });
-        }
-        if !told {
-            let holder = writer::holder(session).await?;
-            let process = holder.and_then(|holder| holder.process).unwrap_or_default();
-            if drain {
-                return Ok(Role::LeftTo(process));
-            }
-            tracing::info!(writer = process, "another process is the writer; standing by");
-            told = true;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pace.standby) => {}
-            () = worker::told_to_stop(stop) => {}
-        }
-    }
-    Ok(Role::Nobody)
-}
-
 /// Looks at what parked keys wait for, again and again, and rings when some of it has arrived.
 async fn keep_sweeping(
     lanes: Arc<Vec<Lane>>,
     source: Pool,
     target: Pool,
-    every: Duration,
+    pace: Pace,
     heard: watch::Sender<Heard>,
 ) {
     let mut hindered = false;
     let mut queue_is_filling = false;
+    let silence = pace.longest_silence();
     loop {
-        match sweep(&lanes, &source, &target).await {
+        match unless_silent(silence, sweep(&lanes, &source, &target)).await {
             Ok(woken) => {
                 hindered = false;
                 if woken > 0 {
@@ -429,26 +451,35 @@ async fn keep_sweeping(
                     heard.send_modify(|heard| heard.rings += 1);
                 }
             }
-            Err(failure) if !hindered => {
-                hindered = true;
-                tracing::warn!(reason = %failure, "what waits for parents cannot be looked at; trying again");
+            Err(failure) => {
+                // A connection that has stalled looks alive to the pool, which would hand it out again.
+                if let Failure::Reconnect(_) = failure {
+                    source.forget();
+                    target.forget();
+                }
+                if !hindered {
+                    hindered = true;
+                    tracing::warn!(reason = %failure, "what waits for parents cannot be looked at; trying again");
+                }
             }
-            Err(_) => {}
         }
-        watch_queue(&source, &mut queue_is_filling).await;
-        tokio::time::sleep(every).await;
+        match unless_silent(silence, queue_usage(&source)).await {
+            Ok(usage) => tell_queue(usage, pace.queue_warning, &mut queue_is_filling),
+            // The next sweep meets the same trouble and says so.
+            Err(_) => source.forget(),
+        }
+        tokio::time::sleep(pace.wait_sweep).await;
     }
+}
+
+async fn queue_usage(source: &Pool) -> Result<f64, Failure> {
+    bell::queue_usage(&source.get().await?).await
 }
 
 /// Says when the notification queue fills up, and when it is well again. A session that listens, ours or
 /// another's, and stays in a transaction keeps the queue from being emptied.
-async fn watch_queue(source: &Pool, is_filling: &mut bool) {
-    let Ok(Ok(usage)) =
-        async { Ok::<_, Failure>(bell::queue_usage(&source.get().await?).await) }.await
-    else {
-        return; // The worker meets the same trouble and says so.
-    };
-    let fills = usage > QUEUE_WARNING;
+fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
+    let fills = usage > warning;
     if fills && !*is_filling {
         tracing::warn!(
             usage,

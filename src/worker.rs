@@ -16,6 +16,7 @@ use crate::bell::{Heard, Wishes};
 use crate::change::ChangeId;
 use crate::config::Pace;
 use crate::db::{Direct, Pool, Session};
+use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::outcome::{Applied, Outcome};
 use crate::plan::Route;
@@ -152,14 +153,18 @@ impl Worker {
         drain: bool,
     ) -> Result<Tally, Failure> {
         let (mut read, mut applied): (Option<Batch>, Option<Done>) = (None, None);
+        let silence = self.pace.longest_silence();
         loop {
             let in_hand = InHand::of(read.as_ref(), applied.as_ref());
             let claim = !*stop.borrow();
-            let (next, now_applied, acknowledged) = tokio::try_join!(
-                read_next(&mut self.reader, claim, in_hand),
-                apply_next(&mut self.writer, read.take()),
-                acknowledge_next(&self.acknowledger, applied.take()),
-            )?;
+            let steps = async {
+                tokio::try_join!(
+                    read_next(&mut self.reader, claim, in_hand),
+                    apply_next(&mut self.writer, read.take()),
+                    acknowledge_next(&self.acknowledger, applied.take()),
+                )
+            };
+            let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
             if let Some((tally, pause)) = acknowledged {
                 self.tally.add(&tally);
                 if let Some(pause) = pause {
@@ -174,7 +179,7 @@ impl Worker {
                 return Ok(self.tally);
             } else if self.reader.more {
                 // Nothing of the last look was for us, or it left out what was in hand: look again.
-            } else if drain && !self.reader.replays_later().await? {
+            } else if drain && !unless_silent(silence, self.reader.replays_later()).await? {
                 return Ok(self.tally);
             } else {
                 self.rest

@@ -57,7 +57,7 @@ pub async fn holder(target: &Session) -> Result<Option<Holder>, tokio_postgres::
 }
 
 /// This process, for people: Heroku's name for it or the host's, and the process id.
-fn process() -> String {
+pub fn process() -> String {
     let host = ["DYNO", "HOSTNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok())

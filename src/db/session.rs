@@ -5,6 +5,7 @@
 //! our settings to itself.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::future::join3;
@@ -12,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::parameter::Parameter;
-use super::settings;
+use super::settings::Settings;
 use crate::failure::Failure;
 
 /// What is said where only a direct connection will do.
@@ -33,6 +34,7 @@ pub(super) enum Way {
 pub struct Session {
     client: Held,
     way: Way,
+    settings: Arc<Settings>,
 }
 
 enum Held {
@@ -42,12 +44,12 @@ enum Held {
 }
 
 impl Session {
-    pub(super) fn own(client: ClientWrapper, way: Way) -> Self {
-        Self { client: Held::Own(client), way }
+    pub(super) fn own(client: ClientWrapper, way: Way, settings: Arc<Settings>) -> Self {
+        Self { client: Held::Own(client), way, settings }
     }
 
-    pub(super) fn lent(client: Object, way: Way) -> Self {
-        Self { client: Held::Lent(client), way }
+    pub(super) fn lent(client: Object, way: Way, settings: Arc<Settings>) -> Self {
+        Self { client: Held::Lent(client), way, settings }
     }
 
     fn client(&self) -> &ClientWrapper {
@@ -121,10 +123,10 @@ impl Session {
 
     /// Begins a transaction; dropped, it is rolled back.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
-        let way = self.way;
+        let (way, settings) = (self.way, self.settings.clone());
         let inner = self.client_mut().transaction().await?;
         if way == Way::Pooled {
-            inner.batch_execute(&settings::for_a_transaction()).await?;
+            inner.batch_execute(&settings.transaction).await?;
         }
         Ok(Transaction { inner, way })
     }
@@ -135,7 +137,7 @@ impl Session {
         &self,
         statement: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let begin = format!("begin; {}", settings::for_a_transaction());
+        let begin = format!("begin; {}", self.settings.transaction);
         let (begun, done, committed) = join3(
             self.client().batch_execute(&begin),
             statement,

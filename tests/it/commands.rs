@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 use crate::support::program::{Ended, Program};
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::{TestBell, eventually};
 
 /// In every URL of these tests. It must never be seen again.
@@ -872,6 +873,89 @@ async fn run_drain_applies_what_is_due_and_exits() {
     assert!(again.stderr.contains("changes=0 written=0"), "{again}");
     assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [school]);
     assert_eq!(bell.salesforce_writes().await, 1);
+}
+
+#[tokio::test]
+async fn run_drain_ends_when_a_right_on_the_outbox_is_missing_and_goes_through_when_it_is_given() {
+    let bell = TestBell::installed().await;
+    let role = format!("short_of_a_right_{}", bell.source_name);
+    bell.source_sql(&format!(
+        "create role {role} login; grant usage on schema schoolbell to {role}; \
+         grant select on all tables in schema public, schoolbell to {role}; \
+         grant insert, update on all tables in schema schoolbell to {role}"
+    ))
+    .await;
+    let school = bell.insert_school("Acme").await;
+    let url = bell.source_url().replacen("postgres@", &format!("{role}@"), 1);
+    let drain = program(&bell, &["run", "--drain", "--source-url", &url]).env("RUST_LOG", "off");
+
+    let refused = tokio::time::timeout(PATIENCE, drain.run()).await.expect("it ends");
+
+    let reason = "cannot go on: permission denied for table change (42501); grant the missing right to the role of \
+                  the connection URL";
+    assert_refused(&refused, &[reason]);
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 1);
+    bell.source_sql(&format!("grant delete on schoolbell.change, schoolbell.parked to {role}"))
+        .await;
+    let drained = drain.run().await;
+    assert_eq!(drained.code, 0, "{drained}");
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [school]);
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
+}
+
+#[tokio::test]
+async fn an_interruption_is_told_once_however_many_attempts_fail_and_once_more_when_it_is_over() {
+    let bell = TestBell::installed().await;
+    let proxy = Proxy::start(bell.cluster().port()).await;
+    for (side, database) in
+        [("DATABASE_URL", &bell.source_name), ("SALESFORCE_CONNECT_URL", &bell.target_name)]
+    {
+        let mut child = program(&bell, &["run"])
+            .env(side, &proxy.url(database))
+            .env("RUST_LOG", "schoolbell=debug")
+            .spawn();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = Vec::new();
+        let mut until = async |part: &str| {
+            let reading = async {
+                loop {
+                    let line = lines.next_line().await.unwrap().expect("it runs");
+                    let found = line.contains(part);
+                    log.push(line);
+                    if found {
+                        break;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, reading)
+                .await
+                .unwrap_or_else(|_| panic!("{part}: {log:#?}"));
+        };
+        until("working as the writer").await;
+
+        proxy.refuse();
+        proxy.cut(Cut::Reset);
+        // Only work meets a target that is gone.
+        bell.insert_school(side).await;
+        for _ in 0..4 {
+            until("still interrupted").await;
+        }
+        proxy.pass();
+        until("going on as the writer").await;
+        let written = format!("select name from salesforce.editor__c where name = '{side}'");
+        bell.target_becomes(&written, &[side]).await;
+        signal(&child, "TERM");
+        until("stopped; nothing is in hand").await;
+
+        let told = |part: &str| log.iter().filter(|line| line.contains(part)).count();
+        assert_eq!(told("interrupted; nothing is lost"), 1, "{side}: {log:#?}");
+        assert_eq!(told("going on as the writer"), 1, "{side}: {log:#?}");
+        assert_eq!(told("working as the writer"), 1, "{side}: {log:#?}");
+        assert!(told("still interrupted") >= 4, "{side}: {log:#?}");
+        // The listener or the sweep may notice first, and each says so once.
+        assert!(told(" WARN ") <= 3, "{side}: {log:#?}");
+        assert!(child.wait().await.unwrap().success());
+    }
 }
 
 // Help ----------------------------------------------------------------------------------------------

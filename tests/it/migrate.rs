@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use schoolbell::mapping::BUILT_IN;
+use schoolbell::schema::{self, Version};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::program::Program;
@@ -22,6 +23,9 @@ external_id = "editoruuid__c"
 [object.school.fields]
 name = "name"
 "#;
+
+/// Where it is written down which migrations were run.
+const HISTORY: &str = "schoolbell.refinery_schema_history";
 
 /// Everything of ours in a database, with what tells whether it was touched: object and row ids.
 const TOUCHED: &str = "
@@ -444,39 +448,80 @@ async fn a_schema_that_is_newer_than_the_program_is_left_alone() {
     assert_eq!(bell.source_texts(TOUCHED).await, before);
 }
 
+/// The migrations of the repository, oldest first: version, name and SQL.
+fn migrations() -> Vec<(i32, String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/migrations");
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| {
+            let file = file.unwrap().path();
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let (version, name) = name.trim_start_matches('V').split_once("__").unwrap();
+            let sql = std::fs::read_to_string(&file).unwrap();
+            (version.parse().unwrap(), name.to_string(), sql)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The application's tables with our schema as a release of that version left it, and triggers that write to it.
+async fn with_schema_of(version: i32, mapping: &str) -> TestBell {
+    let bell = TestBell::bare().await;
+    bell.source_sql("create schema schoolbell").await;
+    for (_, _, sql) in migrations().iter().filter(|(older, ..)| *older <= version) {
+        bell.source_sql(sql).await;
+    }
+    // What the program notes of all migrations, but for the later ones.
+    bell.source_sql(&schema::history(Version::Missing)).await;
+    bell.source_sql(&format!("delete from {HISTORY} where version > {version}")).await;
+    let file = bell.mapping_file(mapping);
+    let sql = bell.run_ok(&["migrate", "--dry-run", "--mapping", file.to_str().unwrap()]).await;
+    let (migrations, triggers) = sql.split_once("\ncommit;\n").expect("the migrations end");
+    assert!(!migrations.contains("schoolbell_insert") && triggers.contains("schoolbell_insert"));
+    bell.source_sql(triggers).await;
+    bell
+}
+
 #[tokio::test]
-async fn an_upgrade_keeps_what_is_pending_and_parked_and_watches_what_the_new_mapping_names() {
-    let mut bell = TestBell::with_mapping(SCHOOL_NAMES).await;
-    // As a release before the last migration would have left it.
-    bell.source_sql("drop table schoolbell.resync; delete from schoolbell.refinery_schema_history where version = 3").await;
-    let school = bell.insert_school("Acme").await;
-    bell.source_sql("insert into schoolbell.parked (object, key, state, reason) values ('school', 'a', 'dead', 'test')").await;
-    bell.source_sql("update schools set municipality = 'Elsewhere'").await;
-    let older = bell.run(&["run", "--drain"]).await;
-    assert_eq!(older.code, 2, "{older}");
-    assert!(
-        older.stderr.contains("has version 2, this program needs 3; run `schoolbell migrate`"),
-        "{older}"
-    );
-    let pending = bell
-        .source_texts("select concat_ws(' ', xact, id, operation, keys) from schoolbell.change")
-        .await;
-    assert_eq!(pending.len(), 1);
+async fn an_upgrade_from_any_release_keeps_what_is_pending_and_parked_and_watches_the_new_mapping()
+{
+    let newest = migrations().last().expect("there are migrations").0;
+    for version in 1..newest {
+        let mut bell = with_schema_of(version, SCHOOL_NAMES).await;
+        let school = bell.insert_school("Acme").await;
+        bell.source_sql("update schools set municipality = 'Elsewhere'").await;
+        let mut parked = Vec::new();
+        if version >= 2 {
+            bell.source_sql("insert into schoolbell.parked (object, key, state, reason) values ('school', 'a', 'dead', 'test')").await;
+            parked.push("school a dead");
+        }
+        let older = bell.run(&["run", "--drain"]).await;
+        assert_eq!(older.code, 2, "{older}");
+        let needs =
+            format!("has version {version}, this program needs {newest}; run `schoolbell migrate`");
+        assert!(older.stderr.contains(&needs), "{older}");
+        let changes = "select concat_ws(' ', xact, id, operation, keys) from schoolbell.change order by xact, id";
+        let pending = bell.source_texts(changes).await;
+        assert_eq!(pending.len(), 1, "version {version}: {pending:?}");
 
-    let wider = format!("{SCHOOL_NAMES}editormunicipality__c = \"municipality\"\n");
-    bell.use_mapping(&wider).await;
+        let wider = format!("{SCHOOL_NAMES}editormunicipality__c = \"municipality\"\n");
+        bell.use_mapping(&wider).await;
 
-    let still = "select concat_ws(' ', xact, id, operation, keys) from schoolbell.change order by xact, id limit 1";
-    assert_eq!(bell.source_texts(still).await, pending);
-    assert_eq!(bell.parked().await, ["school a dead"]);
-    bell.source_sql("update schools set municipality = 'Newtown'").await;
-    assert_eq!(
-        bell.source_texts("select operation from schoolbell.change order by xact, id").await,
-        ["INSERT", "UPDATE"]
-    );
-    bell.drain().await;
-    let found = "select concat_ws(' ', editoruuid__c, name, editormunicipality__c) from salesforce.editor__c";
-    assert_eq!(bell.target_texts(found).await, [format!("{school} Acme Newtown")]);
+        assert_eq!(bell.source_texts(changes).await, pending, "version {version}");
+        assert_eq!(bell.parked().await, parked, "version {version}");
+        bell.source_sql("update schools set municipality = 'Newtown'").await;
+        assert_eq!(
+            bell.source_texts("select operation from schoolbell.change order by xact, id").await,
+            ["INSERT", "UPDATE"]
+        );
+        bell.drain().await;
+        let found = "select concat_ws(' ', editoruuid__c, name, editormunicipality__c) from salesforce.editor__c";
+        assert_eq!(bell.target_texts(found).await, [format!("{school} Acme Newtown")]);
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema.sql");
+        let schema = bell.source_texts(SCHEMA).await.join("\n");
+        assert!(std::fs::read_to_string(file).unwrap().contains(&schema), "{schema}");
+    }
 }
 
 #[tokio::test]
@@ -521,6 +566,56 @@ async fn uninstall_says_what_it_removes_takes_all_of_it_away_and_writers_go_on()
         .await;
     let again = bell.run_ok(&["uninstall"]).await;
     assert!(again.starts_with("nothing to do: schoolbell is not installed in "), "{again}");
+}
+
+#[tokio::test]
+async fn uninstall_gives_way_to_writers_and_to_whoever_is_in_a_long_transaction_and_names_him() {
+    let bell = TestBell::installed().await;
+    let school = bell.insert_school("Acme").await;
+    let (import, report) = (bell.source_session().await, bell.source_session().await);
+    import.batch_execute("set application_name = 'nightly import'").await.unwrap();
+    let update = format!("begin; update schools set name = 'Acme 2' where id = '{school}'");
+    import.batch_execute(&update).await.unwrap();
+    report.batch_execute("set application_name = 'long report'").await.unwrap();
+    report.batch_execute("begin; select count(*) from schoolbell.change").await.unwrap();
+    bell.source_sql("set lock_timeout = '2s'").await;
+
+    let mut uninstall = program_with(&bell, &["uninstall", "--yes"]).spawn();
+    let mut log = BufReader::new(uninstall.stderr.take().unwrap()).lines();
+    // First a table that the application writes, then the schema, which no writer needs any more.
+    for (table, holder, name) in [
+        ("public.schools", &import, "nightly import"),
+        ("schoolbell.change", &report, "long report"),
+    ] {
+        let trying = async {
+            let mut given_way = Vec::new();
+            while given_way.len() < 3 {
+                let line = log.next_line().await.unwrap().expect("uninstall tries again");
+                let this = line.contains("the table is busy") && line.contains(table);
+                given_way.extend(this.then_some(line));
+            }
+            given_way
+        };
+        let writing = async {
+            loop {
+                // Fails when it waits for 2 s.
+                bell.insert_school("Another").await;
+                bell.insert_role(&school, 1).await;
+            }
+        };
+        let given_way = tokio::select! {
+            given_way = trying => given_way,
+            _ = writing => unreachable!("it writes for ever"),
+        };
+        assert!(uninstall.try_wait().unwrap().is_none(), "it has ended before {table} was free");
+        assert!(given_way.iter().all(|line| line.contains(name)), "{given_way:?}");
+        holder.batch_execute("commit").await.unwrap();
+    }
+    let ended = uninstall.wait().await.unwrap();
+
+    assert!(ended.success());
+    assert_eq!(bell.source_texts(MEANING).await, [""; 0]);
+    bell.insert_school("After").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What a human can do with parked keys: look at some of them, try them now, forget them.
 
 use serde_json::Value;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error};
 
 use crate::support::{TestBell, eventually};
 
@@ -245,4 +247,95 @@ async fn keys_that_are_retried_while_the_service_works_are_neither_lost_nor_stuc
     bell.caught_up().await;
     assert_eq!(tries(&bell, "role").await.len(), 2_000);
     bell.every_row_is_right().await;
+}
+
+const ACKNOWLEDGE: &str = include_str!("../../sql/acknowledge.sql");
+const WAKE: &str = include_str!("../../sql/parked_wake.sql");
+
+/// Frees these keys and parks those, as an acknowledgement does.
+async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Result<(), Error> {
+    let schools = |keys: &[&str]| vec!["school"; keys.len()];
+    let (nothing, reasons) = (vec![None::<&str>; parked.len()], vec!["again"; parked.len()]);
+    let changes: (Vec<&str>, Vec<i64>) = Default::default();
+    let states = vec!["dead"; parked.len()];
+    let parameters: [&(dyn ToSql + Sync); 12] = [
+        &changes.0,
+        &changes.1,
+        &schools(freed),
+        &freed,
+        &schools(parked),
+        &parked,
+        &states,
+        &nothing,
+        &nothing,
+        &reasons,
+        &nothing,
+        &nothing,
+    ];
+    session.execute(ACKNOWLEDGE, &parameters).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn an_arrival_and_an_acknowledgement_of_the_same_keys_never_deadlock() {
+    // What is freed, what is parked again, the key that somebody holds meanwhile, and who comes first.
+    let cases: [(&[&str], &[&str], &str, bool); 4] = [
+        (&["z", "m", "a"], &[], "m", true),
+        (&["m", "a"], &["z"], "m", true),
+        (&["a"], &["m", "z"], "a", false),
+        (&["z"], &["m", "a"], "m", true),
+    ];
+    for (freed, parked, held, acknowledged_first) in cases {
+        let bell = TestBell::installed().await;
+        bell.source_sql(
+            "insert into schoolbell.parked (object, key, state, awaits, awaits_key, reason) \
+             select 'school', key, 'waiting', 'it', 'x', 'test' from unnest('{a,m,z}'::text[]) as key",
+        )
+        .await;
+        let [one, other, holder] =
+            [bell.source_session().await, bell.source_session().await, bell.source_session().await];
+        let hold = format!("begin; select from schoolbell.parked where key = '{held}' for update");
+        holder.batch_execute(&hold).await.unwrap();
+        let waiting = async |sessions: i64| {
+            eventually("they wait", || async {
+                let sql = "select count(*) from pg_stat_activity where datname = current_database() \
+                           and wait_event_type = 'Lock'";
+                match bell.source_count(sql).await {
+                    found if found == sessions => Ok(()),
+                    found => Err(found),
+                }
+            })
+            .await;
+        };
+
+        let acknowledging = async {
+            if !acknowledged_first {
+                waiting(1).await;
+            }
+            acknowledge(&one, freed, parked).await
+        };
+        let waking = async {
+            if acknowledged_first {
+                waiting(1).await;
+            }
+            other.execute(WAKE, &[&"it", &vec!["x"]]).await
+        };
+        let releasing = async {
+            waiting(2).await;
+            holder.batch_execute("rollback").await
+        };
+        let (acknowledged, woken, _) = tokio::join!(acknowledging, waking, releasing);
+
+        assert!(
+            acknowledged.is_ok() && woken.is_ok(),
+            "{freed:?}, {parked:?}: {acknowledged:?}, {woken:?}"
+        );
+        let mut left =
+            bell.source_texts("select key from schoolbell.parked where state = 'dead'").await;
+        left.sort();
+        let mut parked = parked.to_vec();
+        parked.sort_unstable();
+        assert_eq!(left, parked, "{freed:?}");
+        let waiting = "select count(*) from schoolbell.parked where state = 'waiting'";
+        assert_eq!(bell.source_count(waiting).await as usize, 3 - freed.len() - parked.len());
+    }
 }

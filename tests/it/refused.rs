@@ -1,6 +1,6 @@
 //! Rows that the target refuses: the others get through, and what becomes of the refused ones is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{TestBell, eventually, rows};
 
@@ -309,14 +309,27 @@ async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
         .replace("$1", "''")
         .replace("$2", "''")
         .replace("$3", "1000");
-    for (name, sql, index) in [("due", due, "parked_due"), ("awaited", awaited, "parked_awaits")] {
+    // Of a batch whose keys were all fine: nothing to free by name, nothing to park.
+    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'";
+    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[]";
+    let acknowledge = include_str!("../../sql/acknowledge.sql");
+    bell.source_sql(&format!("prepare acknowledge ({types}) as {acknowledge}")).await;
+    let acknowledge = format!("execute acknowledge ({nothing})");
+    for (name, sql, index) in [
+        ("due", due, "parked_due"),
+        ("awaited", awaited, "parked_awaits"),
+        ("acknowledge", acknowledge, "parked_pkey"),
+    ] {
         // The first line is the whole; it counts what all steps below it read.
         let plan = bell
             .source_texts(&format!("explain (analyze, buffers, costs off, timing off) {sql}"))
             .await;
         assert!(plan.iter().any(|line| line.contains(index)), "{name}: {plan:#?}");
-        let buffers = plan.iter().find(|line| line.contains("Buffers: ")).expect("buffers");
+        // A step that reads nothing does not say so; planning is no part of the path.
+        let mut steps = plan.iter().take_while(|line| !line.starts_with("Planning"));
+        let buffers = steps.find(|line| line.contains("Buffers: "));
         let pages: i64 = buffers
+            .map_or("", String::as_str)
             .split(|character: char| !character.is_ascii_digit())
             .filter_map(|number| number.parse::<i64>().ok())
             .sum();
@@ -351,4 +364,41 @@ async fn a_new_change_of_a_dead_key_tries_it_by_itself_and_no_other() {
     bell.target_becomes("select name from salesforce.editor__c", &["Good one"]).await;
     bell.caught_up().await;
     assert_eq!(bell.source_texts(attempts).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_row_that_takes_too_long_is_found_and_tried_again_and_the_others_are_written() {
+    let mut bell = TestBell::installed().await;
+    bell.pace.statement_timeout = Duration::from_millis(700);
+    bell.pace.answer_grace = Duration::from_secs(2);
+    let silence = bell.pace.longest_silence();
+    bell.target_sql(
+        "create function salesforce.dawdle() returns trigger language plpgsql as $$ begin \
+         if new.name = 'Slow' then perform pg_sleep(60); end if; return new; end $$; \
+         create trigger dawdle before insert on salesforce.editor__c \
+         for each row execute function salesforce.dawdle()",
+    )
+    .await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select case n when 42 then 'Slow' else 'Quick ' || n end, 'R', 'T', 'GB', 'w', now(), now() \
+         from generate_series(1, 100) n",
+    )
+    .await;
+
+    let began = Instant::now();
+    let tally = bell.drain().await;
+
+    assert_eq!((tally.written, tally.retrying, tally.dead), (99, 1, 0));
+    let parked =
+        "select concat_ws(', ', object, state, sqlstate, reason, remedy) from schoolbell.parked";
+    assert_eq!(
+        bell.source_texts(parked).await,
+        [
+            "school, retrying, 57014, canceling statement due to statement timeout, it is tried again by itself"
+        ]
+    );
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 99);
+    // Many statements, each too slow, take longer than any silence may last: only silence counts.
+    assert!(began.elapsed() > silence, "{:?}", began.elapsed());
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 pub mod expectation;
+pub mod log;
 pub mod program;
 pub mod proxy;
 pub mod writers;
@@ -128,13 +129,6 @@ impl TestBell {
     /// Triggers installed, no service.
     pub async fn installed() -> Self {
         Self::cloned("migrated_source", "bare_target").await
-    }
-
-    /// Triggers of another mapping installed, no service.
-    pub async fn with_mapping(text: &str) -> Self {
-        let mut bell = Self::bare().await;
-        bell.use_mapping(text).await;
-        bell
     }
 
     /// Triggers installed, service running, and a school that is deleted leaves Salesforce: every operation

@@ -29,6 +29,15 @@ struct State {
     refuses: bool,
     cuts: u64,
     how: Cut,
+    /// How often the connections of the moment were stranded.
+    strands: u64,
+}
+
+impl State {
+    /// Whether bytes pass on a connection that began after so many strandings.
+    fn passes(&self, strands: u64) -> bool {
+        self.flows && self.strands == strands
+    }
 }
 
 /// Listens on a port of its own, and ends with its value.
@@ -43,8 +52,13 @@ impl Proxy {
     pub async fn start(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (state, states) =
-            watch::channel(State { flows: true, refuses: false, cuts: 0, how: Cut::Close });
+        let (state, states) = watch::channel(State {
+            flows: true,
+            refuses: false,
+            cuts: 0,
+            how: Cut::Close,
+            strands: 0,
+        });
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if !states.borrow().refuses {
@@ -69,6 +83,11 @@ impl Proxy {
         self.state.send_modify(|state| state.flows = false);
     }
 
+    /// No byte passes ever again on the connections that exist, though both ends stay open; new ones pass.
+    pub fn strand(&self) {
+        self.state.send_modify(|state| state.strands += 1);
+    }
+
     /// New connections are closed at once.
     pub fn refuse(&self) {
         self.state.send_modify(|state| state.refuses = true);
@@ -88,14 +107,14 @@ impl Drop for Proxy {
 
 /// One connection, until either side or a cut ends it.
 async fn carry(mut client: TcpStream, server_port: u16, mut states: watch::Receiver<State>) {
-    let before = states.borrow().cuts;
+    let State { cuts: before, strands, .. } = *states.borrow();
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", server_port)).await else { return };
     _ = (client.set_nodelay(true), server.set_nodelay(true));
     let how = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(from_client, to_server, states.clone());
-        let down = pump(from_server, to_client, states.clone());
+        let up = pump(from_client, to_server, states.clone(), strands);
+        let down = pump(from_server, to_client, states.clone(), strands);
         tokio::select! {
             _ = async { tokio::join!(up, down) } => return,
             cut = states.wait_for(|state| state.cuts > before) => match cut {
@@ -110,16 +129,16 @@ async fn carry(mut client: TcpStream, server_port: u16, mut states: watch::Recei
         Cut::HalfToServer => {
             _ = server.shutdown().await;
             let (from_server, to_client) = (server.split().0, client.split().1);
-            _ = pump(from_server, to_client, states).await;
+            _ = pump(from_server, to_client, states, strands).await;
         }
         Cut::HalfToClient => {
             _ = client.shutdown().await;
             let (from_client, to_server) = (client.split().0, server.split().1);
-            _ = pump(from_client, to_server, states).await;
+            _ = pump(from_client, to_server, states, strands).await;
         }
         Cut::BehindTheClientsBack => {
             drop(server);
-            _ = states.wait_for(|state| state.flows).await;
+            _ = states.wait_for(|state| state.passes(strands)).await;
         }
     }
 }
@@ -129,11 +148,12 @@ async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut states: watch::Receiver<State>,
+    strands: u64,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        if states.wait_for(|state| state.flows).await.is_err() || read == 0 {
+        if states.wait_for(|state| state.passes(strands)).await.is_err() || read == 0 {
             return to.shutdown().await;
         }
         to.write_all(&buffer[..read]).await?;
