@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Notification};
 
 use crate::backoff::Backoff;
 use crate::db::{Database, Pool, Session};
+use crate::deadline::unless_silent;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::notice::{self, Malformed, Notice};
@@ -31,8 +32,8 @@ pub const CHANNEL: &str = "schoolbell";
 const ARM_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two attempts to arm when a long transaction is in the way. The service polls meanwhile.
 const ARM_PAUSE: Duration = Duration::from_secs(1);
-/// A notice takes under a millisecond; a server that is this late is as good as silent.
-const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer, like a notice, takes under a millisecond; a server that is this late is as good as silent.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to be heard through a pooler: its operator has to change something first.
 const DEAF_PAUSE: Duration = Duration::from_secs(60);
 
@@ -155,7 +156,7 @@ impl Ear {
             }
             false
         };
-        tokio::time::timeout(CANARY_TIMEOUT, heard).await.unwrap_or(false)
+        tokio::time::timeout(ANSWER_TIMEOUT, heard).await.unwrap_or(false)
     }
 
     async fn ring(&self, token: &str) -> Result<(), Failure> {
@@ -259,7 +260,7 @@ async fn fulfil(
     wish: Wish,
     armed: bool,
     attempt_at: Instant,
-) -> Result<bool, tokio_postgres::Error> {
+) -> Result<bool, Failure> {
     match wish {
         Some(_) if armed => Ok(true),
         Some(_) => {
@@ -272,18 +273,23 @@ async fn fulfil(
 }
 
 /// Takes the lock exclusively; false when a transaction that did not ring is still running.
-async fn arm(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    match client.execute("select pg_catalog.pg_advisory_lock($1)", &[&BELL_LOCK]).await {
-        Ok(_) => {
-            failpoint::reach(Failpoint::WhileArming).await;
-            Ok(true)
+async fn arm(client: &Client) -> Result<bool, Failure> {
+    let lock = client.execute("select pg_catalog.pg_advisory_lock($1)", &[&BELL_LOCK]);
+    let locked = unless_silent(ANSWER_TIMEOUT, async {
+        match lock.await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+            done => Ok(done.map(|_| true)?),
         }
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
-        Err(error) => Err(error),
+    });
+    let locked = locked.await?;
+    if locked {
+        failpoint::reach(Failpoint::WhileArming).await;
     }
+    Ok(locked)
 }
 
-async fn disarm(client: &Client) -> Result<(), tokio_postgres::Error> {
+async fn disarm(client: &Client) -> Result<(), Failure> {
     failpoint::reach(Failpoint::WhileDisarming).await;
-    client.execute("select pg_catalog.pg_advisory_unlock($1)", &[&BELL_LOCK]).await.map(|_| ())
+    let unlock = client.execute("select pg_catalog.pg_advisory_unlock($1)", &[&BELL_LOCK]);
+    unless_silent(ANSWER_TIMEOUT, async { Ok(unlock.await.map(|_| ())?) }).await
 }

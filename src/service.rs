@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -395,6 +396,7 @@ impl Service<'_> {
         if ground.pooled {
             self.tell_of_pooler();
         }
+        let session = Arc::new(Mutex::new(session));
         let (heard_sender, heard) = watch::channel(Heard::default());
         let (wish, wishes) = watch::channel(Wishes::default());
         let mut worker = Worker::new(Tools {
@@ -402,29 +404,34 @@ impl Service<'_> {
             reader: ground.source.session().await?,
             source: source.clone(),
             target: target.clone(),
-            session,
+            session: session.clone(),
             heard,
             wish,
             rings,
             pace: self.pace.clone(),
         });
         let mut tasks = JoinSet::new();
+        tasks.spawn(async { Some(writer::stay(session).await) });
         if self.drain {
             let sweep = sweep(&ground.lanes, &source, &target);
             unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
             let (pace, heard) = (self.pace.clone(), heard_sender.clone());
             if rings {
-                tasks.spawn(bell::listen(ground.source, source.clone(), wishes, heard_sender));
+                let listening = bell::listen(ground.source, source.clone(), wishes, heard_sender);
+                tasks.spawn(listening.map(|()| None));
             }
-            tasks.spawn(keep_sweeping(ground.lanes, source, target, pace, heard));
+            tasks.spawn(keep_sweeping(ground.lanes, source, target, pace, heard).map(|()| None));
         }
         let ended = tokio::select! {
             ended = worker.work(stop, self.drain) => ended.map(End::Done).map_err(Ended::from),
-            Some(task) = tasks.join_next() => {
-                let what = format!("a task that should run for ever ended ({task:?})");
-                Err(Ended::Fatal(Fatal::TaskEnded(what)))
-            }
+            Some(task) = tasks.join_next() => Err(match task {
+                Ok(Some(failure)) => failure.into(),
+                task => {
+                    let what = format!("a task that should run for ever ended ({task:?})");
+                    Ended::Fatal(Fatal::TaskEnded(what))
+                }
+            })
         };
         tasks.shutdown().await;
         ended

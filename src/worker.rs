@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::apply::Statements;
@@ -124,7 +124,7 @@ pub struct Tools {
     /// Sessions on the target that only read.
     pub target: Pool,
     /// The session that holds the writer's lock.
-    pub session: Direct,
+    pub session: Arc<Mutex<Direct>>,
     /// What the bell hears.
     pub heard: watch::Receiver<Heard>,
     /// What the bell is asked for.

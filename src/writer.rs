@@ -2,15 +2,35 @@
 //!
 //! The lock belongs to the very session that writes, so a process that was paused or cut off cannot
 //! overwrite what its successor wrote: without the session there is no lock, and no way to write.
+//! Nor can a process that is stopped keep the lock: it falls silent, and the server ends its session.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::db::{Direct, Session};
+use crate::deadline::unless_silent;
+use crate::failure::Failure;
 
 /// "SCHBWRIT": the writer, in the target database.
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 const HOLDER: &str = include_str!("../sql/writer_holder.sql");
+/// The server ends the writer's session, and with it the lock, after so long without a word from it: the process
+/// is stopped or frozen, and another one has to go on.
+const LONGEST_SILENCE: &str = "15s";
+/// How often the session says something: a few times within that, so that a slow moment costs nothing.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
+/// An empty statement takes under a millisecond; a server that is this late will have ended the session.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// $1: how long. Servers before 14 cannot limit the silence between transactions.
+const LIMIT_SILENCE: &str = "
+    select pg_catalog.set_config(name, $1, false)
+    from pg_catalog.pg_settings
+    where name in ('idle_session_timeout', 'idle_in_transaction_session_timeout')
+";
 /// Of `application_name`'s 63 bytes, what is left for the host.
 const MAX_HOST_CHARS: usize = 18;
 
@@ -35,7 +55,20 @@ pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
     }
     let name = format!("schoolbell writer {} since {:.0}", process(), Timestamp::now());
     target.row("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
+    target.rows(LIMIT_SILENCE, &[&LONGEST_SILENCE]).await?;
     Ok(true)
+}
+
+/// Says something in the writer's session now and then, unless somebody is using it; returns when that fails.
+pub async fn stay(session: Arc<Mutex<Direct>>) -> Failure {
+    loop {
+        tokio::time::sleep(SIGN_OF_LIFE).await;
+        let Ok(session) = session.try_lock() else { continue };
+        let sign = async { Ok(session.row_once("select").await?) };
+        if let Err(failure) = unless_silent(ANSWER_TIMEOUT, sign).await {
+            return failure;
+        }
+    }
 }
 
 /// Who is the writer, as the target sees it.

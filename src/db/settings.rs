@@ -76,10 +76,7 @@ mod tests {
         let users = "-c Lock_timeout=9s -c deadlock_statement_timeout=1";
         assert_eq!(at_startup(Some(users)), format!("-c schoolbell.session=direct {users}"));
         let settings = Settings::new("service", Some(users), Duration::from_secs(5)).session;
-        assert!(
-            settings.contains("; set timezone = 'UTC'; set idle_in_transaction"),
-            "{settings}"
-        );
+        assert!(settings.contains("; set timezone = 'UTC'; set idle_in_transaction"), "{settings}");
         assert!(settings.contains("; set statement_timeout = '5000'; "), "{settings}");
     }
 }

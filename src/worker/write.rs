@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
 use super::{Batch, Done, Lane, Verdict};
@@ -17,11 +18,12 @@ use crate::project;
 /// The step on the target side.
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
-    session: Direct,
+    /// Whoever keeps it from falling silent has it, too.
+    session: Arc<Mutex<Direct>>,
 }
 
 impl Writer {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Direct) -> Self {
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Arc<Mutex<Direct>>) -> Self {
         Self { lanes, session }
     }
 
@@ -63,7 +65,8 @@ impl Writer {
         if batch.projected.iter().all(|part| part.rows.is_empty() && part.absent.is_empty()) {
             return Ok(outcomes);
         }
-        let transaction = self.session.client_mut().transaction().await?;
+        let mut session = self.session.lock().await;
+        let transaction = session.client_mut().transaction().await?;
         // Children leave before their parents, and come after them.
         for (index, lane) in self.lanes.iter().enumerate().rev() {
             let absent = &batch.projected[index].absent;
@@ -126,7 +129,8 @@ impl Writer {
         lane: &Lane,
         part: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
-        let transaction = self.session.client_mut().transaction().await?;
+        let mut session = self.session.lock().await;
+        let transaction = session.client_mut().transaction().await?;
         apply::hurry(&transaction).await?;
         let tried = part.apply(&transaction, lane).await;
         match tried {

@@ -444,10 +444,29 @@ impl Stage {
         self.processes[struck].target.cut(Cut::BehindTheClientsBack);
         self.taken_over_from(pid).await;
         self.probe().await;
-        let written = self.probes;
-
         self.processes[struck].target.pass();
-        send("CONT", pid).unwrap();
+        self.goes_on(place, struck).await;
+    }
+
+    /// Nobody ends the sessions of a stopped process but the server, by its silence.
+    async fn stopped(&mut self, place: Failpoint) -> Duration {
+        self.a_pair_is_there().await;
+        self.write_probe().await;
+        let struck = self.reach(place, "stop").await;
+        let pid = self.processes[struck].pid();
+        send("STOP", pid).unwrap();
+        let at = Instant::now();
+        self.taken_over_from(pid).await;
+        let succeeded = at.elapsed();
+        self.probe().await;
+        self.goes_on(place, struck).await;
+        succeeded
+    }
+
+    /// A process that was stopped goes on with what it had in hand, and must not write it.
+    async fn goes_on(&mut self, place: Failpoint, struck: usize) {
+        let written = self.probes;
+        send("CONT", self.processes[struck].pid()).unwrap();
         self.processes[struck].disarm(place);
         let target = self.target.connect("target").await.unwrap();
         let until = Instant::now() + Duration::from_millis(300);
@@ -794,6 +813,18 @@ async fn a_writer_that_loses_one_database_leaves_the_writing_to_the_other_proces
     stage.one_side_is_lost(Failpoint::BeforeCommit, |process| &process.source).await;
     stage.one_side_is_lost(Failpoint::AfterCommit, |process| &process.target).await;
     stage.settle("one side was lost").await;
+}
+
+/// Whether it stood between two transactions or inside one.
+#[tokio::test]
+async fn a_stopped_writer_is_succeeded_within_20_seconds_and_writes_nothing_when_it_goes_on() {
+    let mut stage = Stage::start(seed()).await;
+    for place in [Failpoint::AfterProject, Failpoint::BeforeCommit] {
+        let succeeded = stage.stopped(place).await;
+        println!("take-over from a stopped process: {:.1} s", succeeded.as_secs_f64());
+        assert!(succeeded < Duration::from_secs(20), "{}: {succeeded:?}", place.name());
+    }
+    stage.settle("the writers were stopped").await;
 }
 
 /// A host that vanishes says nothing, so the servers must notice. In network namespaces of its own, which need
