@@ -22,8 +22,8 @@ const NOT_THERE: &str = include_str!("../sql/parked_not_there.sql");
 const RETRY: &str = include_str!("../sql/parked_retry.sql");
 const DROP: &str = include_str!("../sql/parked_drop.sql");
 
-/// Before many rows are changed at once: an acknowledgement frees and parks the same keys in an order of its
-/// own, so row by row the two would deadlock. Whoever comes second waits for the other's statement.
+/// Before many rows are changed at once, in whatever order a plan meets them: row by row, an acknowledgement of
+/// the same keys could deadlock with it. Whoever comes second waits for the other's statement.
 const ALONE: &str = "lock table schoolbell.parked in share row exclusive mode";
 
 /// Keys to park, as the columns of one statement.

@@ -230,8 +230,7 @@ fn rights() -> Vec<Right> {
     rights
 }
 
-/// Lets the service work until it is done or has said that something is denied, whichever is first: one that
-/// lacks a right on the outbox goes on trying until it is granted.
+/// Lets the service work until it is done or has said that something is denied, whichever is first.
 async fn works_or_complains(bell: &TestBell, roles: &Roles) -> String {
     let mut told = String::new();
     let commands: [&[&str]; 6] = [
