@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::db::Session;
+use crate::db::{Session, Transaction};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 
@@ -228,6 +228,17 @@ pub async fn not_there(
     Ok(rows.iter().map(|row| row.get("key")).collect())
 }
 
+/// Keeps others from the parked keys until the transaction ends.
+pub async fn lock(source: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    source.execute(ALONE, &[]).await.map(|_| ())
+}
+
+/// Makes all keys of an object due, in a transaction that has the [`lock`]: each must be looked at again.
+pub async fn all_due(source: &Transaction<'_>, object: &str) -> Result<(), tokio_postgres::Error> {
+    let (objects, any_key, any_state) = (vec![object], None::<Vec<String>>, None::<String>);
+    source.rows(RETRY, &[&objects, &any_key, &any_state]).await.map(|_| ())
+}
+
 /// Makes the chosen keys due now, whatever their state; returns what was chosen.
 pub async fn retry(
     source: &mut Session,
@@ -235,7 +246,7 @@ pub async fn retry(
 ) -> Result<Vec<Count>, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
     let transaction = source.begin().await?;
-    transaction.execute(ALONE, &[]).await?;
+    lock(&transaction).await?;
     let rows = transaction.rows(RETRY, &[&objects, &keys, &state]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())
@@ -249,7 +260,7 @@ pub async fn forget(
 ) -> Result<Vec<Count>, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
     let transaction = source.begin().await?;
-    transaction.execute(ALONE, &[]).await?;
+    lock(&transaction).await?;
     let rows = transaction.rows(DROP, &[&objects, &keys, &state, &seen_at]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())

@@ -10,7 +10,7 @@ use crate::db::Pool;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::outcome::{Applied, Outcome};
-use crate::parked::Parking;
+use crate::parked::{self, Parking};
 use crate::resync::{self, Progress};
 
 /// The last step, on the source side again.
@@ -50,12 +50,19 @@ impl Acknowledger {
         failpoint::reach(Failpoint::BeforeAcknowledge).await;
         let mut client = self.source.get().await?;
         let transaction = client.begin().await?;
+        if !batch.truncated.is_empty() {
+            parked::lock(&transaction).await?;
+        }
         change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
         if tally.waiting + tally.retrying + tally.dead > 0 {
             failpoint::reach(Failpoint::WhileParking).await;
         }
         for &(index, reads) in &batch.truncated {
             let lane = &self.lanes[index];
+            if reads {
+                // No key is named, so each that waits for something may be gone.
+                parked::all_due(&transaction, lane.name()).await?;
+            }
             // The rows that are gone are known only to the target; what a touched object lost, only to the source.
             let walk = match reads {
                 true if lane.route.object.update_only => continue,

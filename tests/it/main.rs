@@ -14,6 +14,7 @@ mod faults;
 mod fuzz;
 mod mapping;
 mod migrate;
+mod model;
 mod parked;
 mod parking;
 mod pooler;
