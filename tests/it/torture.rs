@@ -357,11 +357,11 @@ impl Stage {
         if fault == Fault::ReloadDuringResync {
             self.command(&["resync", "--detach"]).await;
         }
-        if fault == Fault::Pause {
-            // Something for the writer to have in hand that is old by the time it goes on.
-            self.write_probe().await;
-        }
-        let struck = self.reach(place, if fault == Fault::Exit { "exit" } else { "stop" }).await;
+        let struck = match fault {
+            Fault::Exit => self.reach(place, "exit").await,
+            Fault::Pause => self.reach_with_a_probe(place).await,
+            _ => self.reach(place, "stop").await,
+        };
         self.strike(place, fault, struck).await;
         self.processes[struck].disarm(place);
         if reloads {
@@ -451,8 +451,7 @@ impl Stage {
     /// Nobody ends the sessions of a stopped process but the server, by its silence.
     async fn stopped(&mut self, place: Failpoint) -> Duration {
         self.a_pair_is_there().await;
-        self.write_probe().await;
-        let struck = self.reach(place, "stop").await;
+        let struck = self.reach_with_a_probe(place).await;
         let pid = self.processes[struck].pid();
         send("STOP", pid).unwrap();
         let at = Instant::now();
@@ -538,6 +537,33 @@ impl Stage {
             }
         }
         unreachable!()
+    }
+
+    /// Stops the writer at the failpoint with one change in hand, where changes lead to it: the probe, which is
+    /// old by the time the writer goes on.
+    async fn reach_with_a_probe(&mut self, place: Failpoint) -> usize {
+        if matches!(
+            place,
+            Failpoint::ResyncPage
+                | Failpoint::WhileParking
+                | Failpoint::ResyncProgress
+                | Failpoint::WhileArming
+                | Failpoint::WhileDisarming
+        ) {
+            return self.reach(place, "stop").await;
+        }
+        let _silence = self.writers.pause().await;
+        self.nothing_is_left("the one before").await;
+        for process in &self.processes {
+            process.arm(place, "stop");
+        }
+        self.write_probe().await;
+        let index = eventually("the probe is in hand", || async {
+            self.whoever_reached(place).ok_or("it is not")
+        })
+        .await;
+        self.processes[1 - index].disarm(place);
+        index
     }
 
     fn whoever_reached(&self, place: Failpoint) -> Option<usize> {
@@ -649,22 +675,29 @@ impl Stage {
         assert_eq!(ended.code, 0, "{ended}\n{}", self.logs());
     }
 
-    /// The writers pause until nothing is left to do; then every row is compared.
-    async fn settle(&mut self, told: &str) {
-        let _silence = self.writers.pause().await;
+    /// The writers must pause meanwhile.
+    async fn nothing_is_left(&self, told: &str) {
         let source = self.source.connect("source").await.unwrap();
         let target = self.target.connect("target").await.unwrap();
         let since = Instant::now();
         loop {
             let left = left(&source, &target).await;
             if left.is_empty() {
-                break;
+                return;
             }
             if since.elapsed() > Duration::from_secs(60) {
                 panic!("after {told} something is left: {left:?}\n{}", self.logs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The writers pause until nothing is left to do; then every row is compared.
+    async fn settle(&mut self, told: &str) {
+        let _silence = self.writers.pause().await;
+        self.nothing_is_left(told).await;
+        let source = self.source.connect("source").await.unwrap();
+        let target = self.target.connect("target").await.unwrap();
         self.report.rows += expectation::check(&source, &target).await as u64;
         self.report.checks += 1;
         let failed = "select id::text from salesforce._trigger_log where state = 'FAILED'";
