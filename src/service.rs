@@ -3,6 +3,7 @@
 //! Promise: a database that goes away is an ordinary event; a setting that cannot work is said at the start,
 //! once; every task that is started is ended before this returns.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +35,8 @@ const SOURCE_POOL: usize = 2;
 const TARGET_POOL: usize = 2;
 /// Work that lasts this long after an interruption is said to go on.
 const SETTLED: Duration = Duration::from_secs(2);
+/// An interruption may change its reason (refused, starting up, a standby); so many are told, each once.
+const REASONS_TOLD: usize = 5;
 /// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
 
@@ -240,6 +243,7 @@ pub async fn run(
         tracing::warn!("{advice}");
     }
     let mut backoff = Backoff::default();
+    let mut told = HashSet::new();
     while !*stop.borrow() {
         let began = Instant::now();
         let resumed = !backoff.is_fresh();
@@ -260,6 +264,9 @@ pub async fn run(
         }
         if backoff.is_fresh() {
             tracing::warn!(reason, "interrupted; nothing is lost, trying to go on");
+            told = HashSet::from([reason]);
+        } else if told.len() < REASONS_TOLD && told.insert(reason.clone()) {
+            tracing::info!(reason, "waiting, for another reason now");
         } else {
             tracing::debug!(reason, "still interrupted");
         }

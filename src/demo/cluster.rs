@@ -421,13 +421,14 @@ impl Place {
         }
     }
 
-    /// What `pg_ctl` goes by: the lock file's first line is the process, its eighth the state.
+    /// What `pg_ctl` goes by: the lock file's first line is the process, its eighth the state. A server in
+    /// recovery that answers is a standby.
     fn says_ready(&self, pid: u32) -> bool {
         let Ok(text) = fs::read_to_string(self.data().join("postmaster.pid")) else {
             return false;
         };
         let mut lines = text.lines().map(str::trim);
-        lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready")
+        lines.next() == Some(&pid.to_string()) && matches!(lines.nth(6), Some("ready" | "standby"))
     }
 
     fn log_tail(&self) -> String {

@@ -398,6 +398,34 @@ async fn a_login_that_is_taken_away_is_waited_for_and_no_row_is_blamed() {
     service.abort();
 }
 
+/// As after a failover: the address leads to a server that is not promoted yet.
+#[tokio::test]
+async fn a_server_in_recovery_is_waited_for_until_it_is_promoted() {
+    let log = Log::listen();
+    let mut bell = TestBell::in_a_cluster_of_its_own(&[]).await;
+    bell.insert_school("Before").await;
+    bell.target_becomes("select name from salesforce.editor__c", &["Before"]).await;
+
+    bell.cluster().shut_down(Shutdown::Fast).await.unwrap();
+    std::fs::write(bell.cluster().folder().join("data/standby.signal"), "").unwrap();
+    bell.cluster().start_up().await.unwrap();
+    bell.reconnect().await;
+    assert_eq!(bell.source_texts("select pg_is_in_recovery()::text").await, ["true"]);
+    eventually("the standby is told of", || async {
+        match log.lines("it is a standby in recovery").len() {
+            0 => Err("it is not"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    bell.source_sql("select pg_promote()").await;
+    bell.insert_school("After").await;
+
+    bell.target_becomes("select name from salesforce.editor__c order by 1", &["After", "Before"])
+        .await;
+    assert_eq!(log.lines("it is a standby in recovery").len(), 1);
+}
+
 #[tokio::test]
 async fn a_notification_queue_that_fills_up_is_told_once_and_so_is_its_end() {
     let log = Log::listen();
