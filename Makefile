@@ -7,7 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: ## See it work: the whole thing on a throw-away PostgreSQL
@@ -29,6 +29,16 @@ torture: ## Inject faults for ten minutes (SCHOOLBELL_TORTURE_SECONDS) and print
 	@scripts/setup build
 	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --test it -- --ignored --exact \
 		--nocapture torture::the_whole_fault_matrix_leaves_every_row_right
+
+.PHONY: bench
+bench: ## Measure every goal against its baseline (ONLY=latency,live; QUICK=1)
+	@scripts/setup build
+	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin ONLY=$(ONLY) QUICK=$(QUICK) \
+		cargo bench --locked --quiet --bench bridge
+
+.PHONY: bench-rivals
+bench-rivals: ## Measure what one would use instead (needs Node.js and the network)
+	@$(MAKE) --no-print-directory bench ONLY=rivals
 
 .PHONY: build
 build: ## Build target/release/schoolbell

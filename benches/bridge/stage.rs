@@ -1,0 +1,123 @@
+//! Two clusters with default durability, and pairs of databases in them.
+
+use anyhow::Result;
+use schoolbell::demo::cluster::{Cluster, Options};
+use schoolbell::demo::stand_in;
+use tokio_postgres::Client;
+
+use crate::bridge;
+
+/// Memory for both on one machine, and no checkpoint in the middle of a measurement. Durability is untouched:
+/// fsync, synchronous_commit and full_page_writes stay on.
+pub const SETTINGS: [&str; 5] = [
+    "shared_buffers = 1GB",
+    "max_wal_size = 16GB",
+    "checkpoint_timeout = 1h",
+    "max_connections = 200",
+    "wal_level = logical",
+];
+
+/// The id of a school by its number, as SQL.
+pub fn school_id(number: &str) -> String {
+    format!("md5('school ' || {number})::uuid")
+}
+
+/// A cluster for either side.
+pub struct Stage {
+    pub source: Cluster,
+    pub target: Cluster,
+}
+
+/// A database on either side.
+pub struct Pair {
+    pub source: Client,
+    pub target: Client,
+    pub source_url: String,
+    pub target_url: String,
+}
+
+impl Stage {
+    pub async fn start() -> Result<Self> {
+        let options = || Options { durable: true, settings: SETTINGS.map(str::to_string).to_vec() };
+        let (source, target) = tokio::join!(Cluster::start(options()), Cluster::start(options()));
+        Ok(Self { source: source?, target: target? })
+    }
+
+    /// The application's tables, and Heroku Connect's with their triggers. Nothing of ours yet.
+    pub async fn pair(&self, name: &str) -> Result<Pair> {
+        self.source.create_database(name, None).await?;
+        self.target.create_database(name, None).await?;
+        let source = self.source.connect(name).await?;
+        let target = self.target.connect(name).await?;
+        stand_in::install_application(&source).await?;
+        stand_in::install_heroku_connect(&target).await?;
+        let (source_url, target_url) = (self.source.url(name), self.target.url(name));
+        Ok(Pair { source, target, source_url, target_url })
+    }
+}
+
+impl Pair {
+    /// So many schools, each by a creator of its own; not in the order of their ids.
+    pub async fn insert_schools(&self, count: u32) -> Result<()> {
+        let sql = format!(
+            "insert into schools (id, name, reference, address_line_1, address_line_2, municipality, \
+             administrative_area, postal_code, country_code, verified_at, created_at, updated_at, creator_id, \
+             creator_agree_to_ux_contact, website, user_origin, district_name, district_nces_id, school_roll_number) \
+             select {}, 'School number ' || n, 'R' || n, n || ' High Street', 'Building ' || n % 7, 'Town ' || n % 999, \
+             'Region ' || n % 50, 'P' || n, 'GB', timestamp '2026-01-01' + n * interval '1 s', timestamp '2026-01-01', \
+             timestamp '2026-01-01', md5('creator ' || n)::uuid, n % 2 = 0, 'https://school-' || n || '.example', n % 2, \
+             'District ' || n % 300, 'D' || n, 'S' || n from generate_series(1, {count}) as n",
+            school_id("n")
+        );
+        self.source.batch_execute(&sql).await?;
+        self.source.batch_execute("vacuum (analyze) schools").await?;
+        Ok(())
+    }
+
+    /// Both sides hold the same schools, nothing is pending.
+    pub async fn synced_schools(&self, count: u32) -> Result<()> {
+        self.insert_schools(count).await?;
+        bridge::command(self, &["migrate"]).await?;
+        bridge::command(self, &["resync", "school"]).await?;
+        self.settle_target().await
+    }
+
+    /// The same without anything of ours in the source.
+    pub async fn synced_schools_without_us(
+        &self,
+        count: u32,
+        stage: &Stage,
+        database: &str,
+    ) -> Result<()> {
+        self.insert_schools(count).await?;
+        crate::resync::floor(stage, database).await?;
+        self.settle_target().await
+    }
+
+    /// What updates left behind is cleared away, so that every measurement begins alike.
+    pub async fn settle_source(&self) -> Result<()> {
+        self.source.batch_execute("vacuum (analyze) schools").await?;
+        self.source.batch_execute("checkpoint").await?;
+        Ok(())
+    }
+
+    /// The same on the other side.
+    pub async fn settle_target(&self) -> Result<()> {
+        self.target.batch_execute("truncate salesforce._trigger_log").await?;
+        self.target.batch_execute("vacuum (analyze) salesforce.editor__c").await?;
+        self.target.batch_execute("checkpoint").await?;
+        Ok(())
+    }
+
+    /// Heroku Connect's triggers on or off.
+    pub async fn heroku_triggers(&self, on: bool) -> Result<()> {
+        let what = if on { "enable" } else { "disable" };
+        let sql = format!("alter table salesforce.editor__c {what} trigger user");
+        Ok(self.target.batch_execute(&sql).await?)
+    }
+}
+
+/// A single number.
+pub async fn number(client: &Client, sql: &str) -> Result<i64> {
+    Ok(client.query_one(&format!("select ({sql})::int8"), &[]).await?.get(0))
+}
