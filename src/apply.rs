@@ -3,34 +3,57 @@
 //! Promise: the same rows applied twice leave the same target and cause no second write. A row that is
 //! right is not touched, a row whose parent Salesforce does not know is not written, and a row that
 //! exists is never upserted (each attempt would burn a value of the target's int4 id sequence).
+//!
+//! Few rows go as the parameters of one statement, which takes one round trip. Many go by COPY into a temporary
+//! table first, because unpacking twenty arrays costs the server twice as much for each row.
 
-use bytes::BytesMut;
-use tokio_postgres::Row;
+use std::hash::{Hash, Hasher};
+use std::pin::pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use deadpool_postgres::ClientWrapper;
+use futures_util::SinkExt;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::db::Direct;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::name::ident;
 use crate::outcome::Outcome;
-use crate::plan::Route;
+use crate::plan::{Form, Route};
 use crate::project::{self, Projected};
+
+/// From so many rows on, COPY is cheaper than parameters.
+const MANY_ROWS: usize = 500;
+/// COPY is sent in parts of about this size.
+const COPY_BYTES: usize = 64 * 1024;
 
 /// The statements of one route.
 #[derive(Debug, Clone)]
 pub struct Statements {
     write: String,
+    copied: Copied,
     compare: String,
     lacking: String,
     leave: Option<String>,
     arrived: Vec<(String, String)>,
 }
 
+/// What writes rows by way of a temporary table.
+#[derive(Debug, Clone)]
+struct Copied {
+    create: String,
+    copy: String,
+    write: String,
+}
+
 impl Statements {
     /// Builds them.
     pub fn new(route: &Route) -> Self {
         Self {
-            write: write(route),
+            write: write(route, &From::Parameters),
+            copied: Copied::new(route),
             compare: compare(route),
             lacking: lacking(route),
             leave: leave(route),
@@ -39,42 +62,130 @@ impl Statements {
     }
 }
 
-/// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
-pub async fn hurry(target: &deadpool_postgres::Transaction<'_>) -> Result<(), Failure> {
-    Ok(target.batch_execute("set local lock_timeout = '100ms'").await?)
+/// Whether this role may have temporary tables.
+pub async fn may_copy(target: &Direct) -> Result<bool, Failure> {
+    let sql =
+        "select pg_catalog.has_database_privilege(pg_catalog.current_database(), 'temporary')";
+    Ok(target.row_once(sql).await?.get(0))
 }
 
-/// Applies the rows of one object inside a transaction, or fails as a whole.
-pub async fn write_rows(
-    target: &deadpool_postgres::Transaction<'_>,
-    route: &Route,
-    statements: &Statements,
-    rows: &[Row],
-) -> Result<Vec<(String, Outcome)>, Failure> {
-    outcomes(target, &statements.write, route, rows).await
+/// Some keys of one object: rows to write, or keys whose row is gone.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// Projected rows.
+    Rows(&'a [Row]),
+    /// Keys.
+    Absent(&'a [String]),
 }
 
-/// Lets the rows of keys that left the publication go, or stay, as the object says.
-pub async fn leave_rows(
-    target: &deadpool_postgres::Transaction<'_>,
-    route: &Route,
-    statements: &Statements,
-    keys: &[String],
-) -> Result<Vec<(String, Outcome)>, Failure> {
-    let Some(leave) = &statements.leave else { return Ok(Vec::new()) };
-    if keys.is_empty() {
-        return Ok(Vec::new());
+impl<'a> Part<'a> {
+    /// How many keys it has.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Absent(keys) => keys.len(),
+        }
     }
-    let statement = target.prepare_cached(leave).await?;
-    let outcome = match route.object.on_delete {
-        OnDelete::Keep => Outcome::Kept,
-        OnDelete::Delete => Outcome::Deleted,
-    };
-    let rows = target.query(&statement, &[&keys]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), outcome.clone())).collect())
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The second half first: what is pushed last is tried first.
+    pub fn halves(self) -> [Self; 2] {
+        let middle = self.len() / 2;
+        match self {
+            Self::Rows(rows) => [Self::Rows(&rows[middle..]), Self::Rows(&rows[..middle])],
+            Self::Absent(keys) => [Self::Absent(&keys[middle..]), Self::Absent(&keys[..middle])],
+        }
+    }
+
+    /// Its keys.
+    pub fn keys(self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        match self {
+            Self::Rows(rows) => Box::new(rows.iter().map(project::key)),
+            Self::Absent(keys) => Box::new(keys.iter().map(String::as_str)),
+        }
+    }
 }
 
-/// What [`write_rows`] would do, without doing it: the server itself sees to that.
+/// A part, with everything at hand that takes to send it.
+pub struct Call<'a> {
+    route: &'a Route,
+    part: Part<'a>,
+    statement: Statement,
+    /// One array per column; none when the rows are copied.
+    columns: Option<Vec<Vec<Option<Raw<'a>>>>>,
+    copy: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// Prepares the statement for a part. None when there is nothing to be done on the target.
+    pub async fn prepare(
+        target: &ClientWrapper,
+        route: &'a Route,
+        statements: &'a Statements,
+        part: Part<'a>,
+        may_copy: bool,
+    ) -> Result<Option<Self>, Failure> {
+        let sql = match part {
+            _ if part.is_empty() => return Ok(None),
+            Part::Absent(_) => match &statements.leave {
+                Some(leave) => leave,
+                None => return Ok(None),
+            },
+            Part::Rows(rows) if may_copy && rows.len() >= MANY_ROWS => {
+                target.batch_execute(&statements.copied.create).await?;
+                &statements.copied.write
+            }
+            Part::Rows(_) => &statements.write,
+        };
+        let columns = match part {
+            Part::Rows(rows) if std::ptr::eq(sql, &statements.write) => {
+                Some(columns_of(route, rows))
+            }
+            _ => None,
+        };
+        let statement = target.prepare_cached(sql).await?;
+        Ok(Some(Self { route, part, statement, columns, copy: &statements.copied.copy }))
+    }
+
+    /// Whether it takes a single message, so that others may be sent with it.
+    pub fn is_one_message(&self) -> bool {
+        !matches!((self.part, &self.columns), (Part::Rows(_), None))
+    }
+
+    /// Carries it out in the transaction that is open, and tells what became of each key that was not simply equal.
+    pub async fn run(
+        &self,
+        target: &Client,
+    ) -> Result<Vec<(String, Outcome)>, tokio_postgres::Error> {
+        let told = match (self.part, &self.columns) {
+            (Part::Absent(keys), _) => target.query(&self.statement, &[&keys]).await?,
+            (Part::Rows(_), Some(columns)) => {
+                target.query(&self.statement, &parameters(columns)).await?
+            }
+            (Part::Rows(rows), None) => {
+                copy_in(target, self.copy, self.route, rows).await?;
+                target.query(&self.statement, &[]).await?
+            }
+        };
+        let left = match self.route.object.on_delete {
+            OnDelete::Keep => Outcome::Kept,
+            OnDelete::Delete => Outcome::Deleted,
+        };
+        Ok(told
+            .iter()
+            .map(|row| match self.part {
+                Part::Absent(_) => (row.get(0), left.clone()),
+                Part::Rows(_) => outcome(self.route, row),
+            })
+            .collect())
+    }
+}
+
+/// What writing the rows would do, without doing it: the server itself sees to that.
 pub async fn compare_rows(
     target: &mut Direct,
     route: &Route,
@@ -82,22 +193,9 @@ pub async fn compare_rows(
     rows: &[Row],
 ) -> Result<Vec<(String, Outcome)>, Failure> {
     let transaction = target.client_mut().build_transaction().read_only(true).start().await?;
-    outcomes(&transaction, &statements.compare, route, rows).await
-}
-
-/// Hands the rows to a statement that tells what becomes of each that is not simply equal.
-async fn outcomes(
-    target: &deadpool_postgres::Transaction<'_>,
-    statement: &str,
-    route: &Route,
-    rows: &[Row],
-) -> Result<Vec<(String, Outcome)>, Failure> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statement = target.prepare_cached(statement).await?;
+    let statement = transaction.prepare_cached(&statements.compare).await?;
     let columns = columns_of(route, rows);
-    let told = target.query(&statement, &parameters(&columns)).await?;
+    let told = transaction.query(&statement, &parameters(&columns)).await?;
     Ok(told.iter().map(|row| outcome(route, row)).collect())
 }
 
@@ -152,19 +250,65 @@ fn outcome(route: &Route, row: &Row) -> (String, Outcome) {
     (row.get("key"), outcome)
 }
 
-/// The batch as rows, gated: what must wait, and for which parent. `$1`: keys, `$2`: external ids,
-/// then one array per column and per parent.
-fn gated(route: &Route) -> String {
-    let mut names = vec!["key".to_string(), "external_id".to_string()];
-    let mut arrays = vec!["$1::text[]".to_string(), format!("$2::{}[]", route.external_id_type)];
-    for (index, column) in route.columns.iter().enumerate() {
-        names.push(format!("f{index}"));
-        arrays.push(format!("${}::{}[]", arrays.len() + 1, column.type_name));
+/// Where a statement finds the batch.
+enum From {
+    /// `$1`: keys, `$2`: external ids, then one array per column and per parent.
+    Parameters,
+    /// The temporary table.
+    Table(String),
+}
+
+impl From {
+    fn sql(&self, route: &Route) -> String {
+        match self {
+            Self::Table(name) => format!("{name} as b"),
+            Self::Parameters => {
+                let places = (1..).zip(columns(route));
+                let (names, arrays): (Vec<String>, Vec<String>) = places
+                    .map(|(place, (name, type_name))| {
+                        (name, format!("pg_catalog.unnest(${place}::{type_name}[])"))
+                    })
+                    .unzip();
+                format!("rows from ({}) as b ({})", arrays.join(", "), names.join(", "))
+            }
+        }
     }
-    for (index, parent) in route.parents.iter().enumerate() {
-        names.push(format!("p{index}"));
-        arrays.push(format!("${}::{}[]", arrays.len() + 1, parent.type_name));
+}
+
+impl Copied {
+    fn new(route: &Route) -> Self {
+        // The name must be each object's own, and short whatever the object is called.
+        let mut hash = std::hash::DefaultHasher::new();
+        route.object.name.hash(&mut hash);
+        let table = format!("pg_temp.schoolbell_{:016x}", hash.finish());
+        let columns: Vec<String> = columns(route)
+            .into_iter()
+            .map(|(name, type_name)| format!("{name} {type_name}"))
+            .collect();
+        Self {
+            create: format!(
+                "create temporary table if not exists {table} (\n{}\n) on commit delete rows",
+                columns.join(",\n")
+            ),
+            copy: format!("copy {table} from stdin (format binary)"),
+            write: write(route, &From::Table(table)),
+        }
     }
+}
+
+/// Names and types of the batch's columns.
+fn columns(route: &Route) -> Vec<(String, &str)> {
+    let mut columns =
+        vec![("key".to_string(), "text"), ("external_id".to_string(), &*route.external_id_type)];
+    let fields = route.columns.iter().enumerate();
+    columns.extend(fields.map(|(index, column)| (format!("f{index}"), &*column.type_name)));
+    let parents = route.parents.iter().enumerate();
+    columns.extend(parents.map(|(index, parent)| (format!("p{index}"), &*parent.type_name)));
+    columns
+}
+
+/// The batch as rows, gated: what must wait, and for which parent.
+fn gated(route: &Route, from: &From) -> String {
     let waits: String = route
         .parents
         .iter()
@@ -182,14 +326,22 @@ fn gated(route: &Route) -> String {
         true => "null::int4".to_string(),
         false => format!("case{waits}\nend"),
     };
+    // A table can be read again as it is; what was computed should not be computed again.
+    let kept = match (from, waits.is_empty()) {
+        (From::Table(_), true) => "not materialized",
+        _ => "materialized",
+    };
+    format!("batch as {kept} (\nselect b.*, {gate} as parent\nfrom {}\n)", from.sql(route))
+}
+
+/// The rows that need a write, and whether the target lacks them. Rows that are right end here.
+fn needed(route: &Route) -> String {
+    let external_id = ident(&route.object.external_id);
     format!(
-        "batch as materialized (\nselect b.*, {gate} as parent\nfrom rows from ({}) as b ({})\n)",
-        arrays
-            .iter()
-            .map(|array| format!("pg_catalog.unnest({array})"))
-            .collect::<Vec<_>>()
-            .join(", "),
-        names.join(", ")
+        "needed as materialized (\nselect batch.*, t.{external_id} is null as missing\nfrom batch\nleft join {} as t \
+         on t.{external_id} = batch.external_id\nwhere batch.parent is null\nand (\nt.{external_id} is null or {}\n)\n)",
+        route.object.target,
+        differs(route)
     )
 }
 
@@ -208,23 +360,11 @@ fn waiting(route: &Route) -> String {
 }
 
 /// A row of an update-only object that Salesforce has not created yet.
-fn missing(route: &Route) -> String {
-    format!(
-        "select batch.key, 'waits' as outcome, null::int4 as parent, batch.key as parent_key\nfrom batch\n\
-         where batch.parent is null and not exists (\n{}\n)",
-        same_row(route)
-    )
-}
+const MISSING: &str =
+    "select needed.key, 'waits', null, needed.key\nfrom needed\nwhere needed.missing";
 
-fn same_row(route: &Route) -> String {
-    format!(
-        "select\nfrom {} as t\nwhere t.{} = batch.external_id",
-        route.object.target,
-        ident(&route.object.external_id)
-    )
-}
-
-/// Whether the target's row differs from the batch's in a compared column.
+/// Whether the target's row differs from the batch's in a compared column. Most are the same as they stand, which
+/// costs far less to find out than what Salesforce would make of them.
 fn differs(route: &Route) -> String {
     let compared: Vec<String> = route
         .columns
@@ -232,8 +372,17 @@ fn differs(route: &Route) -> String {
         .enumerate()
         .filter(|(_, column)| column.field.compared)
         .map(|(index, column)| {
-            let value = project::comparable(column, &format!("t.{}", ident(&column.field.column)));
-            format!("{value} is distinct from batch.f{index}")
+            let (t, b) = (format!("t.{}", ident(&column.field.column)), format!("batch.f{index}"));
+            let formed = project::comparable(column, &t);
+            match column.form {
+                Form::Plain => format!("{formed} is distinct from {b}"),
+                Form::Time => {
+                    format!("({t} is distinct from {b} and {formed} is distinct from {b})")
+                }
+                Form::Text(_) => format!(
+                    "({t}::text is distinct from {b}::text and {formed} is distinct from {b}::text)"
+                ),
+            }
         })
         .collect();
     match compared.is_empty() {
@@ -248,49 +397,47 @@ fn update(route: &Route) -> Option<String> {
         .iter()
         .enumerate()
         .filter(|(_, column)| !column.field.insert_only)
-        .map(|(index, column)| format!("{} = batch.f{index}", ident(&column.field.column)))
+        .map(|(index, column)| format!("{} = needed.f{index}", ident(&column.field.column)))
         .collect();
     if set.is_empty() {
         return None;
     }
     Some(format!(
-        "update {} as t\nset {}\nfrom batch\nwhere batch.parent is null\nand t.{} = batch.external_id\nand (\n{}\n)\n\
-         returning batch.key",
+        "update {} as t\nset {}\nfrom needed\nwhere not needed.missing and t.{} = needed.external_id\n\
+         returning needed.key",
         route.object.target,
         set.join(",\n"),
         ident(&route.object.external_id),
-        differs(route)
     ))
 }
 
 fn insert(route: &Route) -> String {
     let mut columns = vec![ident(&route.object.external_id)];
-    let mut values = vec!["batch.external_id".to_string()];
+    let mut values = vec!["needed.external_id".to_string()];
     for (index, column) in route.columns.iter().enumerate() {
         columns.push(ident(&column.field.column));
-        values.push(format!("batch.f{index}"));
+        values.push(format!("needed.f{index}"));
     }
     format!(
-        "insert into {} ({})\nselect {}\nfrom batch\nwhere batch.parent is null and not exists (\n{}\n)\norder by batch.key\n\
+        "insert into {} ({})\nselect {}\nfrom needed\nwhere needed.missing\norder by needed.key\n\
          returning {}::text as key",
         route.object.target,
         columns.join(", "),
         values.join(", "),
-        same_row(route),
         ident(&route.object.external_id)
     )
 }
 
-/// One statement: both parts see the target as it was, so no row is both updated and inserted.
-fn write(route: &Route) -> String {
-    let mut steps = vec![gated(route)];
+/// One statement: its parts see the target as it was, so no row is both updated and inserted.
+fn write(route: &Route, from: &From) -> String {
+    let mut steps = vec![gated(route, from), needed(route)];
     let mut results = vec![waiting(route)];
     if let Some(update) = update(route) {
         steps.push(format!("updated as (\n{update}\n)"));
         results.push(done("updated"));
     }
     match route.object.update_only {
-        true => results.push(missing(route)),
+        true => results.push(MISSING.to_string()),
         false => {
             steps.push(format!("inserted as (\n{}\n)", insert(route)));
             results.push(done("inserted"));
@@ -303,21 +450,25 @@ fn done(step: &str) -> String {
     format!("select {step}.key, '{step}', null, null\nfrom {step}")
 }
 
+/// The same without writing.
 fn compare(route: &Route) -> String {
-    let mut results = vec![waiting(route)];
-    results.push(format!(
-        "select batch.key, 'updated', null, null\nfrom batch\nwhere batch.parent is null and exists (\n{} and (\n{}\n)\n)",
-        same_row(route),
-        differs(route)
-    ));
-    results.push(match route.object.update_only {
-        true => missing(route),
-        false => format!(
-            "select batch.key, 'inserted', null, null\nfrom batch\nwhere batch.parent is null and not exists (\n{}\n)",
-            same_row(route)
-        ),
-    });
-    format!("with {}\n{}", gated(route), results.join("\nunion all\n"))
+    let would = |what: &str, which: &str| {
+        format!("select needed.key, '{what}', null, null\nfrom needed\nwhere {which}")
+    };
+    let results = [
+        waiting(route),
+        would("updated", "not needed.missing"),
+        match route.object.update_only {
+            true => MISSING.to_string(),
+            false => would("inserted", "needed.missing"),
+        },
+    ];
+    format!(
+        "with {},\n{}\n{}",
+        gated(route, &From::Parameters),
+        needed(route),
+        results.join("\nunion all\n")
+    )
 }
 
 fn lacking(route: &Route) -> String {
@@ -401,15 +552,50 @@ impl ToSql for Raw<'_> {
     tokio_postgres::types::to_sql_checked!();
 }
 
-/// The batch as one array per column: keys, external ids, columns, parents.
-fn columns_of<'a>(route: &Route, rows: &'a [Row]) -> Vec<Vec<Option<Raw<'a>>>> {
+/// Where the batch's columns are in a projected row.
+fn places(route: &Route) -> Vec<usize> {
     let width = project::EXTERNAL_ID + 1 + route.columns.len() + route.parents.len();
-    std::iter::once(0)
-        .chain(project::EXTERNAL_ID..width)
-        .map(|index| rows.iter().map(|row| row.get(index)).collect())
-        .collect()
+    std::iter::once(0).chain(project::EXTERNAL_ID..width).collect()
+}
+
+/// The batch as one array per column.
+fn columns_of<'a>(route: &Route, rows: &'a [Row]) -> Vec<Vec<Option<Raw<'a>>>> {
+    let column = |place: usize| rows.iter().map(|row| row.get(place)).collect();
+    places(route).into_iter().map(column).collect()
 }
 
 fn parameters<'a>(columns: &'a [Vec<Option<Raw<'_>>>]) -> Vec<&'a (dyn ToSql + Sync)> {
     columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect()
+}
+
+/// Sends rows in COPY's binary form: a header, then for each row its number of values and each value's length.
+async fn copy_in(
+    target: &Client,
+    copy: &str,
+    route: &Route,
+    rows: &[Row],
+) -> Result<(), tokio_postgres::Error> {
+    let mut sink = pin!(target.copy_in::<_, Bytes>(copy).await?);
+    let places = places(route);
+    let mut part = BytesMut::with_capacity(2 * COPY_BYTES);
+    part.put_slice(b"PGCOPY\n\xff\r\n\0");
+    part.put_bytes(0, 8);
+    for row in rows {
+        part.put_i16(places.len() as i16);
+        for &place in &places {
+            match row.get::<_, Option<Raw<'_>>>(place) {
+                Some(Raw(value)) => {
+                    part.put_i32(value.len() as i32);
+                    part.put_slice(value);
+                }
+                None => part.put_i32(-1),
+            }
+        }
+        if part.len() >= COPY_BYTES {
+            sink.send(part.split().freeze()).await?;
+        }
+    }
+    part.put_i16(-1);
+    sink.send(part.freeze()).await?;
+    sink.finish().await.map(|_| ())
 }

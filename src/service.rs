@@ -403,6 +403,7 @@ impl Service<'_> {
         if ground.pooled {
             self.tell_of_pooler();
         }
+        let may_copy = apply::may_copy(&session).await?;
         let session = Arc::new(Mutex::new(session));
         let (heard_sender, heard) = watch::channel(Heard::default());
         let (wish, wishes) = watch::channel(Wishes::default());
@@ -412,6 +413,7 @@ impl Service<'_> {
             source: source.clone(),
             target: target.clone(),
             session: session.clone(),
+            may_copy,
             heard,
             wish,
             rings,

@@ -125,6 +125,8 @@ pub struct Tools {
     pub target: Pool,
     /// The session that holds the writer's lock.
     pub session: Arc<Mutex<Direct>>,
+    /// Whether that session may have temporary tables.
+    pub may_copy: bool,
     /// What the bell hears.
     pub heard: watch::Receiver<Heard>,
     /// What the bell is asked for.
@@ -138,9 +140,10 @@ pub struct Tools {
 impl Worker {
     /// Nothing is read before [`Worker::work`].
     pub fn new(tools: Tools) -> Self {
-        let Tools { lanes, reader, source, target, session, heard, wish, rings, pace } = tools;
+        let Tools { lanes, reader, source, target, session, may_copy, heard, wish, rings, pace } =
+            tools;
         let reader = Reader::new(lanes.clone(), reader, target, pace.clone());
-        let writer = Writer::new(lanes.clone(), session);
+        let writer = Writer::new(lanes.clone(), session, may_copy);
         let acknowledger = Acknowledger::new(lanes, source);
         let rest = Rest::new(heard, wish, rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default() }

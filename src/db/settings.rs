@@ -6,14 +6,17 @@ use std::time::Duration;
 ///
 /// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
 /// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
+/// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each anew costs
+///   more than running it, and joins thousands of keys by sorting them.
 /// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
 ///
 /// The search path is left as the server gives it: Heroku Connect's triggers depend on it.
-const EVERYWHERE: [(&str, &str); 4] = [
+const EVERYWHERE: [(&str, &str); 5] = [
     ("timezone", "UTC"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "1min"),
     ("client_min_messages", "warning"),
+    ("plan_cache_mode", "force_generic_plan"),
 ];
 
 /// What a session of our own has besides: the server, too, must notice soon that we have vanished, because it

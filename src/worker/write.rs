@@ -4,27 +4,33 @@
 
 use std::sync::Arc;
 
+use futures_util::future::{join3, try_join_all};
 use tokio::sync::Mutex;
-use tokio_postgres::Row;
+use tokio_postgres::Client;
 
 use super::{Batch, Done, Lane, Verdict};
-use crate::apply;
+use crate::apply::{Call, Part};
 use crate::db::Direct;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::{self, Applied, Outcome};
 use crate::project;
 
+/// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
+const HURRY: &str = "set local lock_timeout = '100ms'";
+
 /// The step on the target side.
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
     /// Whoever keeps it from falling silent has it, too.
     session: Arc<Mutex<Direct>>,
+    /// The role may have temporary tables.
+    may_copy: bool,
 }
 
 impl Writer {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Arc<Mutex<Direct>>) -> Self {
-        Self { lanes, session }
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Arc<Mutex<Direct>>, may_copy: bool) -> Self {
+        Self { lanes, session, may_copy }
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
@@ -62,28 +68,41 @@ impl Writer {
 
     async fn together(&mut self, batch: &Batch) -> Result<Vec<Vec<(String, Outcome)>>, Failure> {
         let mut outcomes = vec![Vec::new(); self.lanes.len()];
-        if batch.projected.iter().all(|part| part.rows.is_empty() && part.absent.is_empty()) {
+        let session = &*self.session.lock().await;
+        let (mut calls, mut lanes) = (Vec::new(), Vec::new());
+        // Children leave before their parents, and come after them.
+        let leaving = self.lanes.iter().enumerate().rev();
+        let leaving =
+            leaving.map(|(index, _)| (index, Part::Absent(&batch.projected[index].absent)));
+        let coming =
+            (0..self.lanes.len()).map(|index| (index, Part::Rows(&batch.projected[index].rows)));
+        for (index, part) in leaving.chain(coming) {
+            if let Some(call) = self.call(session, &self.lanes[index], part).await? {
+                calls.push(call);
+                lanes.push(index);
+            }
+        }
+        if calls.is_empty() {
             return Ok(outcomes);
         }
-        let mut session = self.session.lock().await;
-        let transaction = session.client_mut().transaction().await?;
-        // Children leave before their parents, and come after them.
-        for (index, lane) in self.lanes.iter().enumerate().rev() {
-            let absent = &batch.projected[index].absent;
-            let left =
-                apply::leave_rows(&transaction, &lane.route, &lane.statements, absent).await?;
-            outcomes[index].extend(left);
-        }
-        for (index, lane) in self.lanes.iter().enumerate() {
-            let rows = &batch.projected[index].rows;
-            let written =
-                apply::write_rows(&transaction, &lane.route, &lane.statements, rows).await?;
-            outcomes[index].extend(written);
-        }
-        failpoint::reach(Failpoint::BeforeCommit).await;
-        transaction.commit().await?;
+        let told = match calls.iter().all(Call::is_one_message) {
+            true => at_once(session, &calls).await?,
+            false => in_turn(session, &calls).await?,
+        };
         failpoint::reach(Failpoint::AfterCommit).await;
+        for (lane, told) in lanes.into_iter().zip(told) {
+            outcomes[lane].extend(told);
+        }
         Ok(outcomes)
+    }
+
+    async fn call<'a>(
+        &self,
+        session: &Direct,
+        lane: &'a Lane,
+        part: Part<'a>,
+    ) -> Result<Option<Call<'a>>, Failure> {
+        Call::prepare(session.client(), &lane.route, &lane.statements, part, self.may_copy).await
     }
 
     async fn apart(&mut self, batch: &Batch) -> Result<Vec<Vec<(String, Outcome)>>, Failure> {
@@ -129,63 +148,66 @@ impl Writer {
         lane: &Lane,
         part: Part<'_>,
     ) -> Result<Vec<(String, Outcome)>, Failure> {
-        let mut session = self.session.lock().await;
-        let transaction = session.client_mut().transaction().await?;
-        apply::hurry(&transaction).await?;
-        let tried = part.apply(&transaction, lane).await;
-        match tried {
-            Ok(outcomes) => {
-                transaction.commit().await?;
-                Ok(outcomes)
-            }
-            Err(failure) => transaction.rollback().await.map_err(Failure::from).and(Err(failure)),
-        }
+        let session = &*self.session.lock().await;
+        let Some(call) = self.call(session, lane, part).await? else { return Ok(Vec::new()) };
+        let client = &**session.client();
+        let told = transaction(client, async {
+            client.batch_execute(HURRY).await?;
+            call.run(client).await
+        });
+        told.await
     }
 }
 
-/// Some keys of one object: rows to write, or keys whose row is gone.
-#[derive(Clone, Copy)]
-enum Part<'a> {
-    Rows(&'a [Row]),
-    Absent(&'a [String]),
+/// The outcomes of each call.
+type Told = Vec<Vec<(String, Outcome)>>;
+
+/// One transaction whose statements are sent without waiting for each other's answers: one round trip. Where one is
+/// refused, the server refuses those after it, and what was to be the commit ends the transaction.
+async fn at_once(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> {
+    let client = &**session.client();
+    let commit = async {
+        failpoint::reach(Failpoint::BeforeCommit).await;
+        client.batch_execute("commit").await
+    };
+    let statements = try_join_all(calls.iter().map(|call| call.run(client)));
+    // Polled in this order, and each sends when it is first polled.
+    let (begun, told, committed) = join3(client.batch_execute("begin"), statements, commit).await;
+    begun?;
+    let told = told?;
+    committed?;
+    Ok(told)
 }
 
-impl<'a> Part<'a> {
-    fn len(self) -> usize {
-        match self {
-            Self::Rows(rows) => rows.len(),
-            Self::Absent(keys) => keys.len(),
+/// One transaction with rows that are streamed.
+async fn in_turn(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> {
+    let client = &**session.client();
+    let told = transaction(client, async {
+        let mut told = Vec::new();
+        for call in calls {
+            told.push(call.run(client).await?);
         }
-    }
+        failpoint::reach(Failpoint::BeforeCommit).await;
+        Ok(told)
+    });
+    told.await
+}
 
-    /// The second half first: what is pushed last is tried first.
-    fn halves(self) -> [Self; 2] {
-        let middle = self.len() / 2;
-        match self {
-            Self::Rows(rows) => [Self::Rows(&rows[middle..]), Self::Rows(&rows[..middle])],
-            Self::Absent(keys) => [Self::Absent(&keys[middle..]), Self::Absent(&keys[..middle])],
+/// Commits what was done, or rolls it back. Broken off in the middle, the transaction ends with the session: who
+/// breaks off gives the session up.
+async fn transaction<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    client.batch_execute("begin").await?;
+    match work.await {
+        Ok(done) => {
+            client.batch_execute("commit").await?;
+            Ok(done)
         }
-    }
-
-    fn keys(self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
-        match self {
-            Self::Rows(rows) => Box::new(rows.iter().map(project::key)),
-            Self::Absent(keys) => Box::new(keys.iter().map(String::as_str)),
-        }
-    }
-
-    async fn apply(
-        self,
-        target: &deadpool_postgres::Transaction<'_>,
-        lane: &Lane,
-    ) -> Result<Vec<(String, Outcome)>, Failure> {
-        match self {
-            Self::Rows(rows) => {
-                apply::write_rows(target, &lane.route, &lane.statements, rows).await
-            }
-            Self::Absent(keys) => {
-                apply::leave_rows(target, &lane.route, &lane.statements, keys).await
-            }
+        Err(error) => {
+            client.batch_execute("rollback").await?;
+            Err(error.into())
         }
     }
 }
