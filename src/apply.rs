@@ -114,10 +114,16 @@ impl<'a> Part<'a> {
 pub struct Call<'a> {
     route: &'a Route,
     part: Part<'a>,
-    statement: Statement,
-    /// One array per column; none when the rows are copied.
-    columns: Option<Vec<Vec<Option<Raw<'a>>>>>,
-    copy: &'a str,
+    way: Way<'a>,
+}
+
+/// How a part gets to the target.
+enum Way<'a> {
+    /// As one array per column, or the keys.
+    Parameters(Statement, Vec<Vec<Option<Raw<'a>>>>),
+    /// By COPY. The statement is planned each time: then the planner sees how much was copied, and how far the
+    /// target's table has grown.
+    Copy(&'a Copied),
 }
 
 impl<'a> Call<'a> {
@@ -129,31 +135,27 @@ impl<'a> Call<'a> {
         part: Part<'a>,
         may_copy: bool,
     ) -> Result<Option<Self>, Failure> {
-        let sql = match part {
+        let way = match part {
             _ if part.is_empty() => return Ok(None),
             Part::Absent(_) => match &statements.leave {
-                Some(leave) => leave,
+                Some(leave) => Way::Parameters(target.prepare_cached(leave).await?, Vec::new()),
                 None => return Ok(None),
             },
             Part::Rows(rows) if may_copy && rows.len() >= MANY_ROWS => {
                 target.batch_execute(&statements.copied.create).await?;
-                &statements.copied.write
+                Way::Copy(&statements.copied)
             }
-            Part::Rows(_) => &statements.write,
+            Part::Rows(rows) => Way::Parameters(
+                target.prepare_cached(&statements.write).await?,
+                columns_of(route, rows),
+            ),
         };
-        let columns = match part {
-            Part::Rows(rows) if std::ptr::eq(sql, &statements.write) => {
-                Some(columns_of(route, rows))
-            }
-            _ => None,
-        };
-        let statement = target.prepare_cached(sql).await?;
-        Ok(Some(Self { route, part, statement, columns, copy: &statements.copied.copy }))
+        Ok(Some(Self { route, part, way }))
     }
 
     /// Whether it takes a single message, so that others may be sent with it.
     pub fn is_one_message(&self) -> bool {
-        !matches!((self.part, &self.columns), (Part::Rows(_), None))
+        matches!(self.way, Way::Parameters(..))
     }
 
     /// Carries it out in the transaction that is open, and tells what became of each key that was not simply equal.
@@ -161,15 +163,18 @@ impl<'a> Call<'a> {
         &self,
         target: &Client,
     ) -> Result<Vec<(String, Outcome)>, tokio_postgres::Error> {
-        let told = match (self.part, &self.columns) {
-            (Part::Absent(keys), _) => target.query(&self.statement, &[&keys]).await?,
-            (Part::Rows(_), Some(columns)) => {
-                target.query(&self.statement, &parameters(columns)).await?
+        let told = match (self.part, &self.way) {
+            (Part::Absent(keys), Way::Parameters(statement, _)) => {
+                target.query(statement, &[&keys]).await?
             }
-            (Part::Rows(rows), None) => {
-                copy_in(target, self.copy, self.route, rows).await?;
-                target.query(&self.statement, &[]).await?
+            (Part::Rows(_), Way::Parameters(statement, columns)) => {
+                target.query(statement, &parameters(columns)).await?
             }
+            (Part::Rows(rows), Way::Copy(copied)) => {
+                copy_in(target, &copied.copy, self.route, rows).await?;
+                target.query_typed(&copied.write, &[]).await?
+            }
+            (Part::Absent(_), Way::Copy(_)) => unreachable!("keys are never copied"),
         };
         let left = match self.route.object.on_delete {
             OnDelete::Keep => Outcome::Kept,

@@ -29,10 +29,16 @@ pub struct Pace {
     /// At most this many changes in one batch: large enough to make round trips cheap, small enough
     /// to keep a batch well under a second and its memory in the low megabytes.
     pub batch_changes: i64,
-    /// At most this many rows in one page of a replay: small, because live changes wait behind a page.
+    /// So many rows in the first page of a replay. Live changes wait behind a page, so later ones are larger, up to
+    /// five times, only while a page takes less than half of `page_time`, and smaller when it takes longer.
     pub page_rows: i64,
+    /// How long a page of a replay may keep live changes waiting.
+    pub page_time: Duration,
     /// Between two looks at the outbox while awake. Half of it is the latency added under steady load.
     pub poll: Duration,
+    /// How long a busy service lets changes gather before it claims again. A batch costs a dozen statements however
+    /// small it is, so without this thousands of writers' transactions a second would be met by as many batches.
+    pub gather: Duration,
     /// How long without work before the service goes to sleep: longer than the gaps of a busy application.
     pub awake: Duration,
     /// Between two looks while asleep, should a bell ever be lost; also the pace at which keys due by the
@@ -67,7 +73,9 @@ impl Default for Pace {
         Self {
             batch_changes: 5_000,
             page_rows: 2_000,
+            page_time: Duration::from_millis(150),
             poll: Duration::from_millis(2),
+            gather: Duration::from_millis(15),
             awake: Duration::from_millis(50),
             sweep: Duration::from_secs(2),
             wait_sweep: Duration::from_secs(5),

@@ -6,7 +6,8 @@ use clap::Parser;
 use schoolbell::cli::{self, Cli};
 use schoolbell::{commands, logging};
 
-#[tokio::main]
+/// One thread: the databases do the work, and a notice that is handed from thread to thread arrives later.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

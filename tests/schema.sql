@@ -9,8 +9,6 @@ table change
     concerns text
     operation text not null
     keys jsonb
-    CHECK (((keys IS NULL) = (operation = 'TRUNCATE'::text)))
-    CHECK ((operation = ANY (ARRAY['INSERT'::text, 'UPDATE'::text, 'DELETE'::text, 'TRUNCATE'::text])))
     PRIMARY KEY (xact, id)
     CREATE UNIQUE INDEX change_pkey ON schoolbell.change USING btree (xact, id)
     with autovacuum_vacuum_cost_delay=0

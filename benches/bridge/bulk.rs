@@ -16,9 +16,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     let plain = stage.pair("plain").await?;
     plain.insert_schools(SCHOOLS).await?;
     let bell = stage.pair("bell").await?;
-    bell.insert_schools(SCHOOLS).await?;
-    bridge::command(&bell, &["migrate"]).await?;
-    bridge::command(&bell, &["resync", "school"]).await?;
+    bell.synced_schools(SCHOOLS).await?;
     let service = Bridge::start(&bell).await?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..scale.rounds.max(3) {

@@ -28,10 +28,11 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
                 pair.settle_target().await?;
                 pair.settle_source().await?;
             }
-            base.source.batch_execute(&change(round)).await?;
+            let label = format!("Round {round} {told}");
+            base.source.batch_execute(&change(&label)).await?;
             floors
                 .push(f64::from(scale.live_schools) / floor(&stage, "floor").await?.as_secs_f64());
-            live.push(f64::from(scale.live_schools) / until_shown(&ours, round).await?);
+            live.push(f64::from(scale.live_schools) / until_shown(&ours, &label).await?);
             bridge::caught_up(&ours).await?;
         }
         report.memory("live", service.peak_memory());
@@ -52,16 +53,20 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn change(round: usize) -> String {
-    format!("update schools set name = 'Round {round} ' || id")
+fn change(label: &str) -> String {
+    format!(
+        "update schools set name = left('{}', 30) || id where id <> {}",
+        label.replace('\'', "''"),
+        school_id("'1'")
+    )
 }
 
-/// Seconds from the commit of the change until the target has all of it. A change after it, to one school, is
-/// watched: what is captured first is written first.
-async fn until_shown(pair: &Pair, round: usize) -> Result<f64> {
-    pair.source.batch_execute(&change(round)).await?;
+/// Seconds from the commit of the change until the target has all of it. A change after it, to a school that it
+/// left out, is watched: what is captured first is written first.
+async fn until_shown(pair: &Pair, label: &str) -> Result<f64> {
+    pair.source.batch_execute(&change(label)).await?;
     let committed = Instant::now();
-    let last = format!("Last of round {round}");
+    let last = format!("Last of {}", label.replace('\'', ""));
     pair.source
         .batch_execute(&format!(
             "update schools set name = '{last}' where id = {}",

@@ -77,9 +77,20 @@ impl Pair {
     /// Both sides hold the same schools, nothing is pending.
     pub async fn synced_schools(&self, count: u32) -> Result<()> {
         self.insert_schools(count).await?;
+        self.insert_contacts().await?;
         bridge::command(self, &["migrate"]).await?;
-        bridge::command(self, &["resync", "school"]).await?;
+        bridge::command(self, &["resync"]).await?;
         self.settle_target().await
+    }
+
+    /// Salesforce has a contact of each creator.
+    async fn insert_contacts(&self) -> Result<()> {
+        let sql = "select creator_id::text from schools where creator_id is not null";
+        let keys: Vec<String> =
+            self.source.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+        stand_in::create_contacts(&self.target, &keys).await?;
+        self.target.batch_execute("vacuum (analyze) salesforce.contact").await?;
+        Ok(())
     }
 
     /// The same without anything of ours in the source.

@@ -36,9 +36,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     let listener = stage.source.connect("notify").await?;
     listener.batch_execute("listen school_changed").await?;
     let bell = stage.pair("bell").await?;
-    bell.insert_schools(SCHOOLS).await?;
-    bridge::command(&bell, &["migrate"]).await?;
-    bridge::command(&bell, &["resync", "school"]).await?;
+    bell.synced_schools(SCHOOLS).await?;
 
     for clients in CLIENTS {
         let mut tps: [Vec<f64>; 4] = Default::default();

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -21,6 +22,11 @@ use crate::parked;
 use crate::project::{self, Projected, Wanted};
 use crate::resync::{self, Page};
 
+/// So many changes in a second, and more come together soon. Fewer are not kept waiting.
+const BUSY: f64 = 800.0;
+/// Fewer than this in one look tell nothing about how many there are in a second.
+const A_FEW: usize = 3;
+
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
@@ -30,6 +36,11 @@ pub(super) struct Reader {
     pace: Pace,
     position: Position,
     strange_tables: HashSet<String>,
+    page_size: PageSize,
+    looked_at: Instant,
+    was_busy: bool,
+    /// Not before this moment is the next look: changes gather.
+    look_at: Instant,
     /// The last look was cut short: there may be more, whatever it found.
     pub(super) more: bool,
     /// Not before this moment does the next page of a replay with a rate begin.
@@ -42,16 +53,21 @@ impl Reader {
             lanes,
             source,
             target,
-            pace,
             position: Position::default(),
             strange_tables: HashSet::new(),
+            page_size: PageSize::new(pace.page_rows),
+            looked_at: Instant::now(),
+            was_busy: false,
+            look_at: Instant::now(),
             more: false,
             next_page_at: Instant::now(),
+            pace,
         }
     }
 
     /// Claims what is due and projects it; none when nothing is.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
+        tokio::time::sleep_until(self.look_at).await;
         let limit = self.pace.batch_changes;
         let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
         let (changes, due) = tokio::try_join!(
@@ -61,6 +77,9 @@ impl Reader {
         failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
         self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
+        if self.is_busy(changes.len()) && !self.more {
+            self.look_at = Instant::now() + self.pace.gather;
+        }
         let mut batch = Batch::default();
         let mut wanted: Vec<Wanted> =
             self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect();
@@ -83,6 +102,9 @@ impl Reader {
                 wanted[index].keys.extend(page.keys.iter().cloned());
             }
         }
+        if batch.page.is_none() {
+            self.page_size.pause();
+        }
         if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
             return Ok(None);
         }
@@ -101,6 +123,14 @@ impl Reader {
         }
         failpoint::reach(Failpoint::AfterProject).await;
         Ok(Some(batch))
+    }
+
+    /// Whether two looks in a row have found many changes for the time since the one before.
+    fn is_busy(&mut self, changes: usize) -> bool {
+        let now = Instant::now();
+        let since = (now - std::mem::replace(&mut self.looked_at, now)).as_secs_f64();
+        let busy = changes >= A_FEW && changes as f64 > BUSY * since;
+        std::mem::replace(&mut self.was_busy, busy) && busy
     }
 
     fn lane(&self, object: &str) -> Option<usize> {
@@ -153,7 +183,7 @@ impl Reader {
 
     /// The next page of the replay whose turn it is. A replay that cannot go on is ended with the reason:
     /// live changes must not wait for it.
-    async fn next_page(&self, in_hand: Option<Page>) -> Result<Option<Page>, Failure> {
+    async fn next_page(&mut self, in_hand: Option<Page>) -> Result<Option<Page>, Failure> {
         if Instant::now() < self.next_page_at {
             return Ok(None);
         }
@@ -171,7 +201,8 @@ impl Reader {
             Some(index) => {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
-                match resync::page(&self.source, &target, route, job, self.pace.page_rows).await {
+                let rows = self.page_size.next(self.pace.page_time);
+                match resync::page(&self.source, &target, route, job, rows).await {
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
                     read => read.map_err(|failure| failure.to_string()),
                 }
@@ -190,6 +221,37 @@ impl Reader {
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
     pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
         Ok(resync::next(&self.source).await?.is_some())
+    }
+}
+
+/// How many rows the next page of a replay has, by how long the one before took.
+struct PageSize {
+    least: i64,
+    rows: i64,
+    /// When the page before was begun, if nothing has come between.
+    began: Option<Instant>,
+}
+
+impl PageSize {
+    fn new(rows: i64) -> Self {
+        Self { least: (rows / 4).max(1), rows, began: None }
+    }
+
+    fn pause(&mut self) {
+        self.began = None;
+    }
+
+    fn next(&mut self, page_time: Duration) -> i64 {
+        let now = Instant::now();
+        if let Some(began) = self.began.replace(now) {
+            let took = now - began;
+            if took < page_time / 2 {
+                self.rows = (self.rows * 2).min(self.least * 20);
+            } else if took > page_time {
+                self.rows = (self.rows / 2).max(self.least);
+            }
+        }
+        self.rows
     }
 }
 

@@ -607,7 +607,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
     assert_eq!(
         printed.stdout,
         "pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 3\n"
+         capture    installed, notify mode doorbell, schema version 4\n"
     );
     let report = json(&report.stdout);
     let wanted = BTreeSet::from([

@@ -389,3 +389,24 @@ async fn no_log_line_holds_a_row_s_content_however_much_is_logged() {
         }
     }
 }
+
+/// Many rows go by way of a temporary table where the role may have one, and arrive either way.
+#[tokio::test]
+async fn a_role_that_may_have_no_temporary_table_writes_many_rows_all_the_same() {
+    let many = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+                select 'School ' || n, '1 Road', 'Town', 'GB', 'w', now(), now() from generate_series(1, 1500) n";
+    let (bell, roles) = granted().await;
+    for allowed in [true, false] {
+        if !allowed {
+            let revoke = format!("revoke temporary on database {} from public", bell.target_name);
+            bell.target_sql(&revoke).await;
+        }
+        roles.application(&bell, many).await;
+
+        let drained = roles.run(&bell, &["run", "--drain"]).await;
+
+        assert_eq!(drained.code, 0, "{drained}");
+        bell.every_row_is_right().await;
+    }
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 3_000);
+}
