@@ -188,19 +188,7 @@ async fn update_of_all(pair: &Pair) -> Result<(Duration, Duration)> {
         ))
         .await?;
     let update = began.elapsed();
-    pair.source
-        .batch_execute(&format!(
-            "update schools set name = 'The last' where id = {}",
-            school_id("'1'")
-        ))
-        .await?;
-    let shown = format!(
-        "select count(*) from salesforce.editor__c where editoruuid__c = {}::text and name = 'The last'",
-        school_id("'1'")
-    );
-    while number(&pair.target, &shown).await? == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    pair.until_a_last_change_is_shown("The last").await?;
     Ok((update, began.elapsed()))
 }
 

@@ -1,5 +1,7 @@
 //! Two clusters with default durability, and pairs of databases in them.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use schoolbell::demo::cluster::{Cluster, Options};
 use schoolbell::demo::stand_in;
@@ -117,6 +119,21 @@ impl Pair {
         self.target.batch_execute("truncate salesforce._trigger_log").await?;
         self.target.batch_execute("vacuum (analyze) salesforce.editor__c").await?;
         self.target.batch_execute("checkpoint").await?;
+        Ok(())
+    }
+
+    /// Changes the first school, and waits until the target shows it. Where what is captured first is written first,
+    /// all that was committed before is there by then.
+    pub async fn until_a_last_change_is_shown(&self, name: &str) -> Result<()> {
+        let school = school_id("'1'");
+        let change = format!("update schools set name = '{name}' where id = {school}");
+        self.source.batch_execute(&change).await?;
+        let shown = format!(
+            "select count(*) from salesforce.editor__c where editoruuid__c = {school}::text and name = '{name}'"
+        );
+        while number(&self.target, &shown).await? == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok(())
     }
 
