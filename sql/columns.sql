@@ -9,6 +9,21 @@ select
         when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
             then a.atttypmod - 4
     end as max_chars,
+    -- Values that are equal are written alike. Not so for numeric (1.0 and 1.00), citext, intervals, arrays of these…
+    a.atttypid in (
+        'pg_catalog.bool'::regtype,
+        'pg_catalog.int2'::regtype,
+        'pg_catalog.int4'::regtype,
+        'pg_catalog.int8'::regtype,
+        'pg_catalog.uuid'::regtype,
+        'pg_catalog.text'::regtype,
+        'pg_catalog.varchar'::regtype,
+        'pg_catalog.bytea'::regtype,
+        'pg_catalog.date'::regtype,
+        'pg_catalog.timestamp'::regtype,
+        'pg_catalog.timestamptz'::regtype
+    )
+        and coalesce(l.collisdeterministic, true) as exact,
     exists (
         select
         from pg_catalog.pg_index i
@@ -38,6 +53,7 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid
 join pg_catalog.pg_type t on t.oid = a.atttypid
+left join pg_catalog.pg_collation l on l.oid = a.attcollation
 where n.nspname = $1
     and c.relname = $2
     and c.relkind in ('r', 'p')

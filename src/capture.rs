@@ -13,7 +13,8 @@ use crate::bell::{BELL_LOCK, CHANNEL};
 use crate::db::{Direct, Session};
 use crate::name::{TableName, ident, literal};
 use crate::notice;
-use crate::plan::Capture;
+use crate::plan::{Capture, Watched};
+use crate::schema;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
 const SEAL: &str = include_str!("../triggers/seal.sql");
@@ -234,17 +235,17 @@ fn short(name: &str) -> String {
 }
 
 fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
-    let (keys, other): (Vec<&String>, Vec<&String>) =
-        capture.watched.iter().partition(|column| capture.keys.contains(column));
+    let (keys, other): (Vec<&Watched>, Vec<&Watched>) =
+        capture.watched.iter().partition(|column| capture.keys.contains(&column.name));
     let moved = differ(&keys);
     let mut events = vec![
         ("insert", "insert", "row", String::new(), ""),
-        ("move", "update", "row", format!(" when ({moved})"), "'moved'"),
+        ("move", "update", "row", format!(" when {moved}"), "'moved'"),
         ("delete", "delete", "row", String::new(), ""),
         ("truncate", "truncate", "statement", String::new(), ""),
     ];
     if !other.is_empty() {
-        let changed = format!(" when (not ({moved}) and {})", differ(&other));
+        let changed = format!(" when (not {moved} and {})", differ(&other));
         events.push(("update", "update", "row", changed, ""));
     }
     events
@@ -265,15 +266,23 @@ fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
         .collect()
 }
 
-/// A condition: any of the columns differs between the old row and the new one. Their images are compared,
-/// not their values: a type's own equality may be coarser than its text (citext, numeric), or missing (json).
-fn differ(columns: &[&String]) -> String {
+/// A condition: any of the columns differs between the old row and the new one. Where a type's own equality is
+/// coarser than its text (citext, numeric) or missing (json), the images are compared, which costs more.
+fn differ(columns: &[&Watched]) -> String {
+    let (exact, other): (Vec<&Watched>, Vec<&Watched>) =
+        columns.iter().partition(|column| column.exact);
     let side = |row: &str| {
         let values: Vec<String> =
-            columns.iter().map(|column| format!("{row}.{}", ident(column))).collect();
+            other.iter().map(|column| format!("{row}.{}", ident(&column.name))).collect();
         values.join(", ")
     };
-    format!("pg_catalog.record_image_ne(row({}), row({}))", side("old"), side("new"))
+    let images = (!other.is_empty())
+        .then(|| format!("pg_catalog.record_image_ne(row({}), row({}))", side("old"), side("new")));
+    let values = exact.iter().map(|column| {
+        let name = ident(&column.name);
+        format!("old.{name} is distinct from new.{name}")
+    });
+    format!("({})", values.chain(images).collect::<Vec<_>>().join(" or "))
 }
 
 /// FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
@@ -332,13 +341,13 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
     tables
         .into_iter()
         .map(|table| {
-            let mut sql: Vec<String> = deviations
+            let mut sql = vec![format!("set local {}", schema::OWN_PATH)];
+            let not_needed = deviations
                 .iter()
-                .filter(|deviation| deviation.table == *table && deviation.what == "not needed")
-                .map(|deviation| {
-                    format!("drop trigger if exists {} on {table}", ident(&deviation.trigger))
-                })
-                .collect();
+                .filter(|deviation| deviation.table == *table && deviation.what == "not needed");
+            sql.extend(not_needed.map(|deviation| {
+                format!("drop trigger if exists {} on {table}", ident(&deviation.trigger))
+            }));
             if let Some(rendered) = wanted.iter().find(|rendered| rendered.table == *table) {
                 sql.extend(
                     rendered.functions.iter().map(|function| function.trim_end().to_string()),

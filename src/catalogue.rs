@@ -29,6 +29,8 @@ pub struct Column {
     pub category: char,
     /// The length of `varchar(n)`, in characters.
     pub max_chars: Option<i32>,
+    /// Its values are equal only if they are the same to the last character.
+    pub exact: bool,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
     /// No two rows have the same value.
@@ -55,6 +57,7 @@ impl Table {
                 type_name: row.get("type_name"),
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
+                exact: row.get("exact"),
                 indexed: row.get("indexed"),
                 unique: row.get("unique_index"),
                 primary_key_position: row.get("primary_key_position"),

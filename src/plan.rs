@@ -130,7 +130,16 @@ pub struct Capture {
     /// The columns that are recorded: by these the objects find their rows.
     pub keys: Vec<String>,
     /// An update that leaves all of these alone is not recorded. Includes the keys.
-    pub watched: Vec<String>,
+    pub watched: Vec<Watched>,
+}
+
+/// A column whose changes are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Unquoted.
+    pub name: String,
+    /// Its values are equal only if they are the same to the last character.
+    pub exact: bool,
 }
 
 /// What the source has, with the captures that follow from it.
@@ -503,7 +512,7 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
         if !readers.is_empty() {
             let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
             let watched =
-                in_table(table, |column| readers.iter().any(|object| uses(object, column)));
+                watched_in(table, |column| readers.iter().any(|object| uses(object, column)));
             captures.push(Capture { table: name.clone(), concerns: None, keys, watched });
         }
     }
@@ -511,7 +520,7 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
         for touch in &object.touched_by {
             let table = &tables[&touch.table];
             let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
-            let watched = in_table(table, |column| {
+            let watched = watched_in(table, |column| {
                 changed_mentions(&touch.keys, column)
                     || touch.columns.iter().any(|name| name == column)
             });
@@ -523,8 +532,12 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
 }
 
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let names = table.columns.iter().map(|column| column.name.as_str());
-    names.filter(|name| wanted(name)).map(str::to_string).collect()
+    watched_in(table, wanted).into_iter().map(|column| column.name).collect()
+}
+
+fn watched_in(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
+    let columns = table.columns.iter().filter(|column| wanted(&column.name));
+    columns.map(|column| Watched { name: column.name.clone(), exact: column.exact }).collect()
 }
 
 /// Whether a change of the column can change what is published for the object.

@@ -96,6 +96,9 @@ pub async fn version(source: &Session) -> Result<Version, tokio_postgres::Error>
     })
 }
 
+/// Expressions of indexes and triggers keep the operators that were found when they were made: never somebody else's.
+pub const OWN_PATH: &str = "search_path = pg_catalog";
+
 /// Takes the lock that keeps two migrations apart. It goes with the session.
 pub async fn lock(source: &Direct) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
@@ -158,10 +161,19 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
             NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
         })?;
     }
+    // The session is `migrate`'s own, and from here on reads no table but ours.
+    source.client().batch_execute(&format!("set {OWN_PATH}")).await?;
     // The pool's wrapper hides the client that refinery wants.
     let client: &mut tokio_postgres::Client = source.client_mut();
     match runner().run_async(client).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(NotMigrated(format!("{error:#}"))),
+        Err(error) => Err(NotMigrated(reason(&error))),
     }
+}
+
+/// What the server said, if it did; refinery only says that it said something.
+fn reason(error: &refinery::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    causes.next().map_or_else(|| error.to_string(), crate::failure::chain)
 }

@@ -42,7 +42,10 @@ pub async fn run(
 
     if dry_run {
         if !migrations.is_empty() {
-            say!("begin;\ncreate schema if not exists schoolbell;\n")?;
+            say!(
+                "begin;\nset local {};\ncreate schema if not exists schoolbell;\n",
+                schema::OWN_PATH
+            )?;
             for (name, sql) in &migrations {
                 say!("-- migration {name}\n{}\n", sql.trim_end())?;
             }

@@ -64,17 +64,36 @@ async fn an_update_that_changes_nothing_is_not_captured() {
     assert!(changes(&bell).await.is_empty());
 }
 
+/// A column's type, and two values that are equal and not the same.
+const EQUAL_AND_NOT_THE_SAME: [(&str, &str, &str); 6] = [
+    ("numeric", "1.0", "1.00"),
+    ("double precision", "0", "'-0'"),
+    ("interval", "'1 day'", "'24 hours'"),
+    ("text collate without_capitals", "'Acme'", "'ACME'"),
+    ("numeric[]", "'{1.0}'", "'{1.00}'"),
+    // It has no equality of its own.
+    ("json", "'{}'", "'[]'"),
+];
+
 #[tokio::test]
 async fn a_change_that_the_type_itself_calls_equal_is_captured() {
-    let bell = TestBell::bare().await;
-    bell.source_sql("alter table schools alter column reference type numeric using null").await;
-    bell.run_ok(&["migrate"]).await;
-    bell.insert_school("Acme").await;
-    bell.source_sql("update schools set reference = 1.0; delete from schoolbell.change").await;
+    for (type_name, before, after) in EQUAL_AND_NOT_THE_SAME {
+        let bell = TestBell::bare().await;
+        bell.source_sql(&format!(
+            "create collation without_capitals (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+             drop index index_schools_on_reference; \
+             alter table schools alter column reference type {type_name} using null"
+        ))
+        .await;
+        bell.run_ok(&["migrate"]).await;
+        bell.insert_school("Acme").await;
+        let set = |value| format!("update schools set reference = {value}");
+        bell.source_sql(&format!("{}; delete from schoolbell.change", set(before))).await;
 
-    bell.source_sql("update schools set reference = 1.00").await;
+        bell.source_sql(&set(after)).await;
 
-    assert_eq!(changes(&bell).await.len(), 1);
+        assert_eq!(changes(&bell).await.len(), 1, "{type_name}");
+    }
 }
 
 #[tokio::test]
@@ -171,6 +190,26 @@ async fn a_hostile_search_path_does_not_change_what_capture_does() {
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert!(changes.iter().all(|change| change.contains(&school)), "{changes:?}");
     assert_eq!(bell.source_count("select count(*) from evil.change").await, 0);
+}
+
+/// The conditions' operators are looked up when the trigger is made.
+#[tokio::test]
+async fn a_hostile_search_path_of_whoever_migrates_does_not_change_what_is_captured() {
+    let bell = TestBell::bare().await;
+    bell.source_sql(&format!(
+        "create schema evil; \
+         create function evil.always(text, text) returns boolean language sql as 'select true'; \
+         create operator evil.= (leftarg = text, rightarg = text, function = evil.always); \
+         alter database {} set search_path = evil, pg_catalog, public",
+        bell.source_name
+    ))
+    .await;
+    bell.run_ok(&["migrate"]).await;
+    bell.insert_school("Acme").await;
+
+    bell.source_sql("delete from schoolbell.change; update public.schools set name = 'Beta'").await;
+
+    assert_eq!(changes(&bell).await.len(), 1);
 }
 
 #[tokio::test]
