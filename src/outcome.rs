@@ -28,31 +28,16 @@ pub enum Outcome {
     Dead(Refusal),
 }
 
-/// What became of the keys of one object in one batch.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// Every key that was handed in.
-    pub keys: Vec<String>,
-    /// The keys that were not simply equal or absent on both sides.
-    pub outcomes: Vec<(String, Outcome)>,
-}
+/// What became of the keys of one object in one batch: of those that were not simply equal, or absent on both sides.
+pub type Outcomes = Vec<(String, Outcome)>;
 
-impl Applied {
-    /// How many keys had this outcome.
-    pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> u64 {
-        self.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64
-    }
-
-    /// How many target rows were written.
-    pub fn written(&self) -> u64 {
-        self.count(|outcome| {
-            matches!(outcome, Outcome::Updated | Outcome::Inserted | Outcome::Deleted)
-        })
-    }
+/// How many keys had an outcome.
+pub fn count(outcomes: &Outcomes, wanted: impl Fn(&Outcome) -> bool) -> u64 {
+    outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count() as u64
 }
 
 /// Tallies outcomes by key; a key with several target rows (no unique index) counts once.
-pub fn by_key(outcomes: Vec<(String, Outcome)>) -> Vec<(String, Outcome)> {
+pub fn by_key(outcomes: Outcomes) -> Outcomes {
     let unique: HashMap<String, Outcome> = outcomes.into_iter().collect();
     unique.into_iter().collect()
 }

@@ -3,7 +3,7 @@
 //! Promise: nothing that is parked is given up or hidden; what waits costs one look per interval, however
 //! many wait. Sole owner of `schoolbell.parked` (the writing of it is part of [`crate::change::acknowledge`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use crate::db::{Session, Transaction};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 
+const ANY: &str = include_str!("../sql/parked_any.sql");
 const DUE: &str = include_str!("../sql/parked_due.sql");
 const AWAITED: &str = include_str!("../sql/parked_awaited.sql");
 const WAKE: &str = include_str!("../sql/parked_wake.sql");
@@ -66,6 +67,14 @@ impl Parking {
         self.remedies.push(refusal.map(|refusal| refusal.remedy));
         true
     }
+}
+
+/// Of these objects, those that have parked keys.
+pub async fn objects(
+    source: &Transaction<'_>,
+    among: &[&str],
+) -> Result<HashSet<String>, tokio_postgres::Error> {
+    Ok(source.rows(ANY, &[&among]).await?.iter().map(|row| row.get("object")).collect())
 }
 
 /// The parked keys of these objects that are due, as (object, key).

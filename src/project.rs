@@ -12,6 +12,8 @@ use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
 
+/// The key that is asked for.
+const WANTED: &str = "wanted.key";
 /// What Salesforce trims: white space of ASCII.
 const WHITE_SPACE: &str = "E' \\t\\n\\r\\f\\x0b'";
 
@@ -80,15 +82,14 @@ pub struct Projected {
 }
 
 impl Projected {
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(key).chain(self.absent.iter().map(String::as_str))
+    }
+
     /// Adds another part; a key that is in both (written in two ways) stays once.
     pub fn add(&mut self, other: Self) {
-        let seen: HashSet<String> = self
-            .rows
-            .iter()
-            .map(key)
-            .chain(self.absent.iter().map(String::as_str))
-            .map(str::to_string)
-            .collect();
+        let seen: HashSet<String> = self.keys().map(str::to_string).collect();
         self.rows.extend(other.rows.into_iter().filter(|row| !seen.contains(key(row))));
         self.absent.extend(other.absent.into_iter().filter(|key| !seen.contains(key)));
     }
@@ -146,7 +147,7 @@ pub fn statement(route: &Route) -> String {
             let row = row(route, "") + "\noffset 0";
             sql.push_str(&format!(
                 "\nselect {}\nfrom wanted\nleft join lateral (\n{row}\n) as r on true\norder by wanted.key",
-                outer(route)
+                outer(route, WANTED)
             ));
         }
         Some(winner) => {
@@ -183,11 +184,57 @@ pub fn statement(route: &Route) -> String {
             sql.push_str(&format!(
                 ",\nrest as materialized (\n{rest}\n)\nselect {}\nfrom wanted\nleft join ({either}) as r on r.key = wanted.key\n\
                  order by wanted.key",
-                outer(route)
+                outer(route, WANTED)
             ));
         }
     }
     sql
+}
+
+/// A stretch of source rows in some order, as SQL over `source`.
+#[derive(Debug)]
+pub struct Walk {
+    /// Which rows.
+    pub condition: String,
+    /// In which order.
+    pub order: String,
+    /// What tells a row's place in that order.
+    pub position: String,
+    /// How many rows.
+    pub limit: &'static str,
+}
+
+/// The column of a stretch that tells each row's place.
+pub const POSITION: &str = "position";
+
+/// The statement for a stretch of rows that are projected as they are read. None for an object with a winner: of those
+/// a row does not tell by itself whether it speaks for its key.
+pub fn stretch(route: &Route, walk: &Walk) -> Option<String> {
+    if route.object.winner.is_some() {
+        return None;
+    }
+    let values = format!("{},\n{}", inner(route), walk.position);
+    Some(format!(
+        "select {},\nr.{POSITION}\nfrom (\n{}\n) as r",
+        outer(route, "r.key"),
+        walked(route, walk, &values)
+    ))
+}
+
+/// The statement for the keys of a stretch.
+pub fn stretch_keys(route: &Route, walk: &Walk) -> String {
+    let rows = walked(route, walk, &walk.position);
+    format!("select r.key::text as key, r.{POSITION}\nfrom (\n{rows}\n) as r")
+}
+
+fn walked(route: &Route, walk: &Walk, values: &str) -> String {
+    let Walk { condition, order, limit, .. } = walk;
+    format!(
+        "select source.{} as key, {values} as {POSITION}\nfrom {} as source\nwhere {condition}\norder by {order}\n\
+         limit {limit}",
+        ident(&route.object.key),
+        route.object.source
+    )
 }
 
 /// The keys: those that are named, and those that changes of other tables touch.
@@ -245,11 +292,11 @@ fn inner(route: &Route) -> String {
 }
 
 /// The result, typed like the target's columns, so that values pass through in their binary form.
-fn outer(route: &Route) -> String {
+fn outer(route: &Route, key: &str) -> String {
     let mut list = vec![
-        "wanted.key::text as key".to_string(),
+        format!("{key}::text as key"),
         "r.present".to_string(),
-        format!("wanted.key::text::{} as external_id", route.external_id_type),
+        format!("{key}::text::{} as external_id", route.external_id_type),
     ];
     for (index, column) in route.columns.iter().enumerate() {
         list.push(format!(

@@ -5,11 +5,13 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio_postgres::Row;
 
 use crate::db::{Direct, Session, Transaction};
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::Route;
+use crate::project::{self, Walk};
 
 const NEXT: &str = include_str!("../sql/resync_next.sql");
 const CREATE: &str = include_str!("../sql/resync_create.sql");
@@ -49,17 +51,35 @@ pub struct Job {
     pub written: i64,
 }
 
-/// The keys of one page, and where the next one begins.
+/// One page of a job, and where the next one begins.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The job.
     pub job: Job,
-    /// What is to be looked at.
-    pub keys: Vec<String>,
+    /// How many rows it has.
+    pub rows: i64,
     /// The last key, in the terms of the walk.
     pub position: Option<Vec<String>>,
     /// Nothing follows.
     pub last: bool,
+}
+
+/// What a page is about.
+#[derive(Debug)]
+pub enum Content {
+    /// Keys whose rows are to be looked at.
+    Keys(Vec<String>),
+    /// Rows that are projected already.
+    Rows(Vec<Row>),
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Self::Keys(keys) => keys.len(),
+            Self::Rows(rows) => rows.len(),
+        }
+    }
 }
 
 /// What came of a page, or of all pages so far.
@@ -170,63 +190,86 @@ pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
     }))
 }
 
-/// The next page of a job: at most `rows` keys after its position, and never more than it may still write.
+/// The next page of a job: at most `rows` rows after its position, and never more than it may still write.
 pub async fn page(
     source: &Session,
     target: &Direct,
     route: &Route,
     job: Job,
     rows: i64,
-) -> Result<Page, Failure> {
+) -> Result<(Page, Content), Failure> {
     let left = job.request.limit.map_or(i64::MAX, |limit| limit - job.written);
     let rows = rows.min(left).min(job.request.rate.unwrap_or(i64::MAX)).max(0);
-    if let Some(keys) = &job.request.keys {
-        let from = job.position.as_ref().and_then(|position| position[0].parse().ok()).unwrap_or(0);
-        let until = keys.len().min(from + usize::try_from(rows).unwrap_or(0));
-        let keys = keys[from.min(until)..until].to_vec();
-        let last = rows == 0 || until == job.request.keys.as_ref().map_or(0, Vec::len);
-        return Ok(Page { job, keys, position: Some(vec![until.to_string()]), last });
-    }
-    let found = match job.walks_target {
-        true => target_page(target, route, &job, rows).await?,
-        false => source_page(source, route, &job, rows).await?,
+    let (content, position) = match (&job.request.keys, job.walks_target) {
+        (Some(keys), _) => named_page(keys, &job, rows),
+        (None, true) => target_page(target, route, &job, rows).await?,
+        (None, false) => source_page(source, route, &job, rows).await?,
     };
-    let last = rows == 0 || (found.len() as i64) < rows;
-    let position = found.last().map(|(_, position)| position.clone());
-    Ok(Page { job, keys: found.into_iter().map(|(key, _)| key).collect(), position, last })
+    let found = content.len() as i64;
+    Ok((Page { job, rows: found, position, last: rows == 0 || found < rows }, content))
 }
 
-/// Keys of source rows, in the order of the primary key: it has an index, the object's key may not.
+/// A page's content, and the position of its last row; none when it is empty.
+type Found = (Content, Option<Vec<String>>);
+
+/// Keys that were asked for by name. The position is how many of them are done.
+fn named_page(keys: &[String], job: &Job, rows: i64) -> Found {
+    let from = job.position.as_ref().and_then(|position| position[0].parse().ok()).unwrap_or(0);
+    let rest = keys.get(from..).unwrap_or_default();
+    let page = &rest[..rest.len().min(usize::try_from(rows).unwrap_or(0))];
+    (Content::Keys(page.to_vec()), Some(vec![(from + page.len()).to_string()]))
+}
+
+/// Source rows in the order of the primary key: it has an index, the object's key may not. Where the source refuses
+/// a row's values, only the keys, so that this row can be looked for.
 async fn source_page(
     source: &Session,
     route: &Route,
     job: &Job,
     rows: i64,
-) -> Result<Vec<(String, Vec<String>)>, Failure> {
+) -> Result<Found, Failure> {
+    let (walk, parameters) = (walk(route, job), (&job.position, &job.request.since, &rows));
+    if let Some(sql) = project::stretch(route, &walk) {
+        match source.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
+            Ok(found) => {
+                let position = found.last().map(|row| row.get(project::POSITION));
+                return Ok((Content::Rows(found), position));
+            }
+            Err(error) => match Failure::from(error) {
+                failure @ Failure::Reconnect(_) => return Err(failure),
+                refused => {
+                    tracing::debug!(sqlstate = refused.sqlstate(), "a page is refused as a whole");
+                }
+            },
+        }
+    }
+    let sql = project::stretch_keys(route, &walk);
+    let found = source.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await?;
+    let position = found.last().map(|row| row.get(project::POSITION));
+    Ok((Content::Keys(found.iter().map(|row| row.get("key")).collect()), position))
+}
+
+/// Which rows a page has. `$1`: the position, `$2`: since when, `$3`: how many.
+fn walk(route: &Route, job: &Job) -> Walk {
     let columns: Vec<String> =
         route.primary_key.iter().map(|(name, _)| format!("source.{}", ident(name))).collect();
     let casts = (1..).zip(&route.primary_key);
     let values: Vec<String> = casts
         .map(|(place, (_, type_name))| format!("($1::text[])[{place}]::{type_name}"))
         .collect();
-    let (columns, values) = (columns.join(", "), values.join(", "));
+    let texts: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
+    let (order, values) = (columns.join(", "), values.join(", "));
     let after = match &job.position {
-        Some(_) => format!("({columns}) > ({values})"),
+        Some(_) => format!("({order}) > ({values})"),
         // The parameter must be there in either statement.
         None => "$1::text[] is null".to_string(),
     };
-    let texts: Vec<String> =
-        route.primary_key.iter().map(|(name, _)| format!("source.{}::text", ident(name))).collect();
-    let sql = format!(
-        "select source.{}::text as key, array[{}] as position\nfrom {} as source\nwhere {after} and {}\n\
-         order by {columns}\nlimit $3",
-        ident(&route.object.key),
-        texts.join(", "),
-        route.object.source,
-        wanted(route, 2)
-    );
-    let found = source.rows(&sql, &[&job.position, &job.request.since, &rows]).await?;
-    Ok(found.iter().map(|row| (row.get("key"), row.get("position"))).collect())
+    Walk {
+        condition: format!("{after} and {}", wanted(route, 2)),
+        order,
+        position: format!("array[{}]", texts.join(", ")),
+        limit: "$3",
+    }
 }
 
 /// Keys of target rows, in their order.
@@ -235,7 +278,7 @@ async fn target_page(
     route: &Route,
     job: &Job,
     rows: i64,
-) -> Result<Vec<(String, Vec<String>)>, Failure> {
+) -> Result<Found, Failure> {
     let external_id = ident(&route.object.external_id);
     let sql = format!(
         "select t.{external_id}::text as key\nfrom {} as t\nwhere t.{external_id} is not null\n\
@@ -246,11 +289,9 @@ async fn target_page(
     let statement = target.prepare_cached(&sql).await?;
     let after = job.position.as_ref().and_then(|position| position.first());
     let found = target.query(&statement, &[&after, &rows]).await?;
-    Ok(found
-        .iter()
-        .map(|row| row.get::<_, String>("key"))
-        .map(|key| (key.clone(), vec![key]))
-        .collect())
+    let keys: Vec<String> = found.iter().map(|row| row.get("key")).collect();
+    let position = keys.last().map(|key| vec![key.clone()]);
+    Ok((Content::Keys(keys), position))
 }
 
 /// The condition for rows that a replay looks at; `since` is the number of its parameter.

@@ -18,7 +18,7 @@ use crate::config::Pace;
 use crate::db::{Direct, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
-use crate::outcome::{Applied, Outcome};
+use crate::outcome::{Outcome, Outcomes};
 use crate::plan::Route;
 use crate::project::{self, Projected};
 use crate::resync::Page;
@@ -100,7 +100,16 @@ struct Batch {
 struct Done {
     batch: Batch,
     /// One per lane.
-    applied: Vec<Applied>,
+    outcomes: Vec<Outcomes>,
+}
+
+impl Batch {
+    /// The keys of a lane: all that were looked at, and no key twice but in another spelling.
+    fn keys(&self, lane: usize) -> impl Iterator<Item = &str> {
+        let projected = &self.projected[lane];
+        let refused = self.refused.iter().filter(move |(index, ..)| *index == lane);
+        projected.keys().chain(refused.map(|(_, key, _)| key.as_str()))
+    }
 }
 
 /// The loop.

@@ -14,8 +14,8 @@ use crate::config::{Config, Pace};
 use crate::db::Session;
 use crate::mapping::Mapping;
 use crate::outcome::{self, Outcome as KeyOutcome};
-use crate::project::{self, Wanted};
-use crate::resync::{self, Job, Report, Request};
+use crate::project::{self, Projected, Wanted};
+use crate::resync::{self, Content, Job, Report, Request};
 use crate::service::{self, Ground};
 use crate::worker::Lane;
 
@@ -285,12 +285,16 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             position: position.take(),
             written,
         };
-        let page = resync::page(&source, &target, &lane.route, job, pace.page_rows).await?;
-        let mut keys = page.keys;
-        keys.sort();
-        keys.dedup();
-        let wanted = Wanted { keys, touches: vec![Vec::new(); lane.route.touches.len()] };
-        let mut projected = project::project(&source, &lane.project, &wanted).await?;
+        let (page, content) =
+            resync::page(&source, &target, &lane.route, job, pace.page_rows).await?;
+        let mut projected = match content {
+            Content::Rows(rows) => Projected { rows, absent: Vec::new() },
+            Content::Keys(keys) => {
+                let mut wanted = Wanted::of(keys, lane.route.touches.len());
+                wanted.leave_each_once();
+                project::project(&source, &lane.project, &wanted).await?
+            }
+        };
         if request.missing {
             apply::retain_lacking(&target, &lane.statements, &mut projected).await?;
         }

@@ -9,9 +9,12 @@ use crate::change;
 use crate::db::Pool;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
-use crate::outcome::{Applied, Outcome};
+use crate::outcome::{self, Outcome, Outcomes};
 use crate::parked::{self, Parking};
 use crate::resync::{self, Progress};
+
+/// For so many keys it is worth asking first whether anything is parked at all.
+const MANY_KEYS: usize = 500;
 
 /// The last step, on the source side again.
 pub(super) struct Acknowledger {
@@ -29,29 +32,35 @@ impl Acknowledger {
         &self,
         done: Done,
     ) -> Result<(Tally, Option<Duration>), Failure> {
-        let Done { batch, applied } = done;
+        let Done { batch, outcomes } = done;
         let mut parking = Parking::default();
         let mut freed: Vec<(&str, &str)> = Vec::new();
-        for (index, (lane, applied)) in self.lanes.iter().zip(&applied).enumerate() {
+        for (index, (lane, outcomes)) in self.lanes.iter().zip(&outcomes).enumerate() {
             let mut parked = HashSet::new();
-            for (key, outcome) in &applied.outcomes {
+            for (key, outcome) in outcomes {
                 if parking.add(lane.name(), key, outcome) {
                     parked.insert(key.as_str());
                 }
             }
             // A key that was due is freed as it was parked, which may be another spelling of the same key.
-            let due = batch.due.iter().filter(|(lane, _)| *lane == index).map(|(_, key)| key);
-            let keys = applied.keys.iter().chain(due).map(String::as_str);
+            let due = batch.due.iter().filter(|(lane, _)| *lane == index);
+            let keys = batch.keys(index).chain(due.map(|(_, key)| key.as_str()));
             let keys = keys.filter(|key| !parked.contains(key));
             freed.extend(keys.map(|key| (lane.name(), key)));
-            report(lane, applied);
+            report(lane, outcomes);
         }
-        let tally = tally(&batch, &applied);
+        let tally = tally(&batch, &outcomes);
         failpoint::reach(Failpoint::BeforeAcknowledge).await;
         let mut client = self.source.get().await?;
         let transaction = client.begin().await?;
         if !batch.truncated.is_empty() {
             parked::lock(&transaction).await?;
+        }
+        if freed.len() >= MANY_KEYS {
+            let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
+            // Only acknowledgements park, one after the other.
+            let parked = parked::objects(&transaction, &objects).await?;
+            freed.retain(|(object, _)| parked.contains(*object));
         }
         change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
         if tally.waiting + tally.retrying + tally.dead > 0 {
@@ -80,7 +89,7 @@ impl Acknowledger {
         let mut pause = None;
         if let Some(page) = &batch.page {
             let progress = Progress {
-                done: page.keys.len() as i64,
+                done: page.rows,
                 written: tally.written as i64,
                 equal: tally.equal as i64,
                 // Both go on by themselves.
@@ -104,11 +113,12 @@ impl Acknowledger {
     }
 }
 
-fn tally(batch: &Batch, applied: &[Applied]) -> Tally {
-    let count =
-        |wanted: fn(&Outcome) -> bool| applied.iter().map(|lane| lane.count(wanted)).sum::<u64>();
-    let keys: u64 = applied.iter().map(|lane| lane.keys.len() as u64).sum();
-    let other: u64 = applied.iter().map(|lane| lane.outcomes.len() as u64).sum();
+fn tally(batch: &Batch, outcomes: &[Outcomes]) -> Tally {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        outcomes.iter().map(|lane| outcome::count(lane, wanted)).sum::<u64>()
+    };
+    let keys: u64 = (0..outcomes.len()).map(|lane| batch.keys(lane).count() as u64).sum();
+    let other: u64 = outcomes.iter().map(|lane| lane.len() as u64).sum();
     let absent: u64 = batch.projected.iter().map(|part| part.absent.len() as u64).sum();
     let deleted = count(|outcome| matches!(outcome, Outcome::Deleted));
     let kept = count(|outcome| matches!(outcome, Outcome::Kept));
@@ -126,9 +136,9 @@ fn tally(batch: &Batch, applied: &[Applied]) -> Tally {
 }
 
 /// Logs what came of an object's keys: counts, and codes for what was refused, never contents.
-fn report(lane: &Lane, applied: &Applied) {
+fn report(lane: &Lane, outcomes: &Outcomes) {
     let object = lane.name();
-    let kept = applied.count(|outcome| *outcome == Outcome::Kept);
+    let kept = outcome::count(outcomes, |outcome| *outcome == Outcome::Kept);
     if kept > 0 {
         tracing::info!(
             object,
@@ -137,7 +147,7 @@ fn report(lane: &Lane, applied: &Applied) {
         );
     }
     let mut refused: HashMap<(&str, &str), u64> = HashMap::new();
-    for (_, outcome) in &applied.outcomes {
+    for (_, outcome) in outcomes {
         if let Outcome::Dead(Refusal { sqlstate, remedy, .. })
         | Outcome::Retries(Refusal { sqlstate, remedy, .. }) = outcome
         {
@@ -153,8 +163,10 @@ fn report(lane: &Lane, applied: &Applied) {
             "rows are refused and parked: see `schoolbell parked list`"
         );
     }
-    let written = applied.written();
+    let written = outcome::count(outcomes, |outcome| {
+        matches!(outcome, Outcome::Updated | Outcome::Inserted | Outcome::Deleted)
+    });
     if written > 0 {
-        tracing::debug!(object, keys = applied.keys.len(), written, "applied");
+        tracing::debug!(object, written, "applied");
     }
 }

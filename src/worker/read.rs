@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::parked;
 use crate::project::{self, Projected, Wanted};
-use crate::resync::{self, Page};
+use crate::resync::{self, Content, Page};
 
 /// So many changes in a second, and more come together soon. Fewer are not kept waiting.
 const BUSY: f64 = 800.0;
@@ -81,6 +81,7 @@ impl Reader {
             self.look_at = Instant::now() + self.pace.gather;
         }
         let mut batch = Batch::default();
+        let mut read = None;
         let mut wanted: Vec<Wanted> =
             self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect();
         for change in changes {
@@ -93,13 +94,15 @@ impl Reader {
             }
         }
         // Replays stand behind: a page is read only when nothing else is due.
-        if batch.changes.is_empty() && batch.due.is_empty() {
-            batch.page = self.next_page(in_hand.page).await?;
-            if let Some(page) = &batch.page
-                && let Some(index) = self.lane(&page.job.object)
-            {
-                failpoint::reach(Failpoint::ResyncPage).await;
-                wanted[index].keys.extend(page.keys.iter().cloned());
+        if batch.changes.is_empty()
+            && batch.due.is_empty()
+            && let Some((index, page, content)) = self.next_page(in_hand.page).await?
+        {
+            failpoint::reach(Failpoint::ResyncPage).await;
+            batch.page = Some(page);
+            match content {
+                Content::Keys(keys) => wanted[index].keys = keys,
+                Content::Rows(rows) => read = Some((index, rows)),
             }
         }
         if batch.page.is_none() {
@@ -114,6 +117,9 @@ impl Reader {
         for (index, (projected, refused)) in try_join_all(reads).await?.into_iter().enumerate() {
             batch.projected.push(projected);
             batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
+        }
+        if let Some((index, rows)) = read {
+            batch.projected[index].rows = rows;
         }
         if batch.page.as_ref().is_some_and(|page| page.job.request.missing) {
             let target = self.target.direct().await?;
@@ -181,9 +187,12 @@ impl Reader {
         }
     }
 
-    /// The next page of the replay whose turn it is. A replay that cannot go on is ended with the reason:
-    /// live changes must not wait for it.
-    async fn next_page(&mut self, in_hand: Option<Page>) -> Result<Option<Page>, Failure> {
+    /// The next page of the replay whose turn it is, and whose lane it is. A replay that cannot go on is ended with
+    /// the reason: live changes must not wait for it.
+    async fn next_page(
+        &mut self,
+        in_hand: Option<Page>,
+    ) -> Result<Option<(usize, Page, Content)>, Failure> {
         if Instant::now() < self.next_page_at {
             return Ok(None);
         }
@@ -196,26 +205,22 @@ impl Reader {
             job.position = page.position.or(job.position);
         }
         let id = job.id;
-        let read = match self.lane(&job.object) {
-            None => Err(format!("the mapping has no object {}", job.object)),
+        let reason = match self.lane(&job.object) {
+            None => format!("the mapping has no object {}", job.object),
             Some(index) => {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
                 let rows = self.page_size.next(self.pace.page_time);
                 match resync::page(&self.source, &target, route, job, rows).await {
+                    Ok((page, content)) => return Ok(Some((index, page, content))),
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-                    read => read.map_err(|failure| failure.to_string()),
+                    Err(failure) => failure.to_string(),
                 }
             }
         };
-        match read {
-            Ok(page) => Ok(Some(page)),
-            Err(reason) => {
-                tracing::warn!(resync = id, reason, "a replay cannot go on");
-                resync::fail(&self.source, id, &reason).await?;
-                Ok(None)
-            }
-        }
+        tracing::warn!(resync = id, reason, "a replay cannot go on");
+        resync::fail(&self.source, id, &reason).await?;
+        Ok(None)
     }
 
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).

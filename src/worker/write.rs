@@ -13,8 +13,7 @@ use crate::apply::{Call, Part};
 use crate::db::Direct;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
-use crate::outcome::{self, Applied, Outcome};
-use crate::project;
+use crate::outcome::{self, Outcomes};
 
 /// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
 const HURRY: &str = "set local lock_timeout = '100ms'";
@@ -35,7 +34,7 @@ impl Writer {
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
     pub(super) async fn apply(&mut self, batch: Batch) -> Result<Done, Failure> {
-        let outcomes = match self.together(&batch).await {
+        let mut outcomes = match self.together(&batch).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
             Err(refused) => {
@@ -45,28 +44,14 @@ impl Writer {
                 self.apart(&batch).await?
             }
         };
-        let mut outcomes = outcomes;
         for (lane, key, outcome) in &batch.refused {
             outcomes[*lane].push((key.clone(), outcome.clone()));
         }
-        let applied = outcomes.into_iter().zip(&batch.projected).enumerate();
-        let applied = applied.map(|(index, (outcomes, projected))| {
-            let rows = projected.rows.iter().map(|row| project::key(row).to_string());
-            let refused = batch
-                .refused
-                .iter()
-                .filter(|(lane, ..)| *lane == index)
-                .map(|(_, key, _)| key.clone());
-            Applied {
-                keys: rows.chain(projected.absent.iter().cloned()).chain(refused).collect(),
-                outcomes: outcome::by_key(outcomes),
-            }
-        });
-        let applied = applied.collect();
-        Ok(Done { batch, applied })
+        let outcomes = outcomes.into_iter().map(outcome::by_key).collect();
+        Ok(Done { batch, outcomes })
     }
 
-    async fn together(&mut self, batch: &Batch) -> Result<Vec<Vec<(String, Outcome)>>, Failure> {
+    async fn together(&mut self, batch: &Batch) -> Result<Vec<Outcomes>, Failure> {
         let mut outcomes = vec![Vec::new(); self.lanes.len()];
         let session = &*self.session.lock().await;
         let (mut calls, mut lanes) = (Vec::new(), Vec::new());
@@ -105,7 +90,7 @@ impl Writer {
         Call::prepare(session.client(), &lane.route, &lane.statements, part, self.may_copy).await
     }
 
-    async fn apart(&mut self, batch: &Batch) -> Result<Vec<Vec<(String, Outcome)>>, Failure> {
+    async fn apart(&mut self, batch: &Batch) -> Result<Vec<Outcomes>, Failure> {
         let lanes = self.lanes.clone();
         let mut outcomes = vec![Vec::new(); lanes.len()];
         for (index, lane) in lanes.iter().enumerate().rev() {
@@ -121,11 +106,7 @@ impl Writer {
 
     /// Halves what is refused until the rows at fault stand alone: a few bad rows among thousands cost a
     /// few statements each, not one for every row.
-    async fn halve(
-        &mut self,
-        lane: &Lane,
-        whole: Part<'_>,
-    ) -> Result<Vec<(String, Outcome)>, Failure> {
+    async fn halve(&mut self, lane: &Lane, whole: Part<'_>) -> Result<Outcomes, Failure> {
         let mut outcomes = Vec::new();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
@@ -143,11 +124,7 @@ impl Writer {
     }
 
     /// Applies a part in a transaction of its own.
-    async fn alone(
-        &mut self,
-        lane: &Lane,
-        part: Part<'_>,
-    ) -> Result<Vec<(String, Outcome)>, Failure> {
+    async fn alone(&mut self, lane: &Lane, part: Part<'_>) -> Result<Outcomes, Failure> {
         let session = &*self.session.lock().await;
         let Some(call) = self.call(session, lane, part).await? else { return Ok(Vec::new()) };
         let client = &**session.client();
@@ -160,7 +137,7 @@ impl Writer {
 }
 
 /// The outcomes of each call.
-type Told = Vec<Vec<(String, Outcome)>>;
+type Told = Vec<Outcomes>;
 
 /// One transaction whose statements are sent without waiting for each other's answers: one round trip. Where one is
 /// refused, the server refuses those after it, and what was to be the commit ends the transaction.

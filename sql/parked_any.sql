@@ -1,0 +1,8 @@
+-- Of these objects, those that have parked keys. $1: objects.
+select k.object
+from unnest($1::text[]) as k (object)
+where exists (
+    select
+    from schoolbell.parked as p
+    where p.object = k.object
+)
