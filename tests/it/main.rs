@@ -7,6 +7,7 @@ mod capture;
 mod clients;
 mod commands;
 mod contact;
+mod counts;
 mod deaf;
 mod documents;
 mod doorbell;

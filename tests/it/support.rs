@@ -18,10 +18,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
+pub mod books;
 pub mod expectation;
 pub mod log;
 pub mod program;
 pub mod proxy;
+pub mod wire;
 pub mod writers;
 
 /// A state that is not reached by then never will be; the longest honest wait is a few seconds.
@@ -97,8 +99,8 @@ pub struct TestBell {
     pub mapping: Mapping,
     pub pace: Pace,
     service: Option<Service>,
-    /// How the service reaches the source, where it is not the plain way.
-    detour: Option<String>,
+    /// How the service reaches the source and the target, where it is not the plain way.
+    detours: [Option<String>; 2],
     /// None: the shared one.
     own_cluster: Option<Cluster>,
 }
@@ -160,7 +162,7 @@ impl TestBell {
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
             service: None,
-            detour: None,
+            detours: [None, None],
             own_cluster: None,
         }
     }
@@ -185,7 +187,7 @@ impl TestBell {
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
             service: None,
-            detour: None,
+            detours: [None, None],
             own_cluster: Some(cluster),
         };
         bell.run_ok(&["migrate"]).await;
@@ -223,7 +225,12 @@ impl TestBell {
 
     /// Lets the service reach the source through something that stands in front of it.
     pub fn source_through(&mut self, url: &str) {
-        self.detour = Some(url.to_string());
+        self.detours[0] = Some(url.to_string());
+    }
+
+    /// Lets the service reach the target through something that stands in front of it.
+    pub fn target_through(&mut self, url: &str) {
+        self.detours[1] = Some(url.to_string());
     }
 
     pub fn source_url(&self) -> String {
@@ -236,8 +243,10 @@ impl TestBell {
 
     pub fn config(&self) -> Config {
         let url = |url: &str| DatabaseUrl::parse("test", url, &|_| None).unwrap();
-        let source = self.detour.clone().unwrap_or_else(|| self.source_url());
-        Config { source: url(&source), target: url(&self.target_url()), enabled: true }
+        let [source, target] = self.detours.clone();
+        let source = source.unwrap_or_else(|| self.source_url());
+        let target = target.unwrap_or_else(|| self.target_url());
+        Config { source: url(&source), target: url(&target), enabled: true }
     }
 
     /// One more connection to the source.

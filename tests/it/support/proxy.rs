@@ -1,12 +1,16 @@
-//! A TCP proxy between the program and a server, for what a network does: it passes, stalls, cuts, refuses.
+//! A TCP proxy between the program and a server, for what a network does: it passes, stalls, cuts, refuses, and it
+//! can count.
 
 use std::io;
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::wire::{Conversation, Counter, Traffic};
 
 /// How connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,7 @@ impl State {
 pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
+    counter: Counter,
     task: JoinHandle<()>,
 }
 
@@ -59,18 +64,25 @@ impl Proxy {
             how: Cut::Close,
             strands: 0,
         });
+        let counter = Counter::default();
+        let all = counter.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if !states.borrow().refuses {
-                    tokio::spawn(carry(client, server_port, states.clone()));
+                    tokio::spawn(carry(client, server_port, states.clone(), all.clone()));
                 }
             }
         });
-        Self { port, state, task }
+        Self { port, state, counter, task }
     }
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// What was asked through it so far, by clients that use no TLS.
+    pub fn traffic(&self) -> Traffic {
+        self.counter.traffic()
     }
 
     /// Ends the connections that exist; new ones are passed on.
@@ -106,15 +118,23 @@ impl Drop for Proxy {
 }
 
 /// One connection, until either side or a cut ends it.
-async fn carry(mut client: TcpStream, server_port: u16, mut states: watch::Receiver<State>) {
+async fn carry(
+    mut client: TcpStream,
+    server_port: u16,
+    mut states: watch::Receiver<State>,
+    counter: Counter,
+) {
     let State { cuts: before, strands, .. } = *states.borrow();
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", server_port)).await else { return };
     _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let conversation = Mutex::new(Conversation::new(counter));
+    let asks = |bytes: &[u8]| conversation.lock().unwrap().client_sends(bytes);
+    let answers = |bytes: &[u8]| conversation.lock().unwrap().server_sends(bytes);
     let how = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(from_client, to_server, states.clone(), strands);
-        let down = pump(from_server, to_client, states.clone(), strands);
+        let up = pump(from_client, to_server, states.clone(), strands, asks);
+        let down = pump(from_server, to_client, states.clone(), strands, answers);
         tokio::select! {
             _ = async { tokio::join!(up, down) } => return,
             cut = states.wait_for(|state| state.cuts > before) => match cut {
@@ -129,12 +149,12 @@ async fn carry(mut client: TcpStream, server_port: u16, mut states: watch::Recei
         Cut::HalfToServer => {
             _ = server.shutdown().await;
             let (from_server, to_client) = (server.split().0, client.split().1);
-            _ = pump(from_server, to_client, states, strands).await;
+            _ = pump(from_server, to_client, states, strands, answers).await;
         }
         Cut::HalfToClient => {
             _ = client.shutdown().await;
             let (from_client, to_server) = (client.split().0, server.split().1);
-            _ = pump(from_client, to_server, states, strands).await;
+            _ = pump(from_client, to_server, states, strands, asks).await;
         }
         Cut::BehindTheClientsBack => {
             drop(server);
@@ -149,6 +169,7 @@ async fn pump(
     mut to: WriteHalf<'_>,
     mut states: watch::Receiver<State>,
     strands: u64,
+    seen: impl Fn(&[u8]),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -156,6 +177,8 @@ async fn pump(
         if states.wait_for(|state| state.passes(strands)).await.is_err() || read == 0 {
             return to.shutdown().await;
         }
+        // First: whoever gets it may answer before this goes on.
+        seen(&buffer[..read]);
         to.write_all(&buffer[..read]).await?;
     }
 }
