@@ -152,16 +152,87 @@ pub fn render(captures: &[Capture], mode: NotifyMode) -> Vec<Rendered> {
             functions: Vec::new(),
             triggers: Vec::new(),
         });
-        let function = function(capture, mode);
-        rendered.triggers.extend(triggers(capture, &function));
-        rendered.functions.push(function);
+        for recorder in recorders(capture) {
+            let function = function(&recorder, mode);
+            let trigger = |event| trigger(&recorder, event, &function);
+            rendered.triggers.extend(recorder.events.iter().map(trigger));
+            rendered.functions.push(function);
+        }
     }
     tables.into_values().collect()
 }
 
-fn function(capture: &Capture, mode: NotifyMode) -> String {
+/// One function, and what fires it.
+struct Recorder<'a> {
+    table: &'a TableName,
+    keys: &'a [String],
+    /// The object that the changes are for; none: all that are read from the table.
+    concerns: Option<&'a str>,
+    /// What follows in the names of the function and the triggers.
+    suffix: String,
+    events: Vec<Event>,
+}
+
+/// What fires a trigger.
+struct Event {
+    /// As it stands in the trigger's name.
+    name: &'static str,
+    /// As it stands in SQL.
+    operation: &'static str,
+    level: &'static str,
+    when: String,
+    argument: &'static str,
+}
+
+impl Event {
+    fn every(operation: &'static str, level: &'static str) -> Self {
+        Self { name: operation, operation, level, when: String::new(), argument: "" }
+    }
+
+    fn update(name: &'static str, condition: &str, argument: &'static str) -> Self {
+        let when = format!(" when ({condition})");
+        Self { name, operation: "update", level: "row", when, argument }
+    }
+}
+
+/// One for the capture, and one for each object that some columns matter to alone.
+fn recorders(capture: &Capture) -> Vec<Recorder<'_>> {
+    let Capture { table, concerns, keys, watched, narrow } = capture;
+    let is_narrow = |column: &Watched| narrow.iter().any(|(_, columns)| columns.contains(column));
+    let moved =
+        differ(&watched.iter().filter(|column| keys.contains(&column.name)).collect::<Vec<_>>());
+    let shared: Vec<&Watched> = watched
+        .iter()
+        .filter(|column| !keys.contains(&column.name) && !is_narrow(column))
+        .collect();
+    let mut events = vec![
+        Event::every("insert", "row"),
+        Event::update("move", &moved, "'moved'"),
+        Event::every("delete", "row"),
+        Event::every("truncate", "statement"),
+    ];
+    let mut before = vec![moved];
+    if !shared.is_empty() {
+        let changed = differ(&shared);
+        events.push(Event::update("update", &format!("not {} and {changed}", before[0]), ""));
+        before.push(changed);
+    }
+    let for_one = concerns.as_deref();
+    let suffix = for_one.map_or(String::new(), |object| format!("_for_{object}"));
+    let general = Recorder { table, keys, concerns: for_one, suffix, events };
+    let narrow = narrow.iter().map(|(object, columns)| {
+        let changed = differ(&columns.iter().collect::<Vec<_>>());
+        // What is recorded for all is recorded for this one.
+        let condition = format!("not ({}) and {changed}", before.join(" or "));
+        let events = vec![Event::update("update", &condition, "")];
+        Recorder { table, keys, concerns: Some(object), suffix: format!("_only_{object}"), events }
+    });
+    std::iter::once(general).chain(narrow).collect()
+}
+
+fn function(recorder: &Recorder<'_>, mode: NotifyMode) -> String {
     let keys = |row: &str| {
-        let pairs: Vec<String> = capture
+        let pairs: Vec<String> = recorder
             .keys
             .iter()
             .map(|column| format!("{}, {row}.{}", literal(column), ident(column)))
@@ -176,18 +247,18 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
     let ring = ring
         .replace("{bell}", &BELL_LOCK.to_string())
         .replace("{channel}", CHANNEL)
-        .replace("{payload}", &notice::payload_sql(&capture.table));
+        .replace("{payload}", &notice::payload_sql(recorder.table));
     // Names last: what comes from the mapping must not be taken for a placeholder.
     fill(
         FUNCTION,
         &[
             ("{ring}", &ring),
-            ("{function}", &ident(&function_name(capture))),
-            ("{table_literal}", &literal(&capture.table.plain())),
-            ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
+            ("{function}", &ident(&function_name(recorder))),
+            ("{table_literal}", &literal(&recorder.table.plain())),
+            ("{concerns}", &recorder.concerns.map_or("null".into(), literal)),
             ("{old_keys}", &keys("old")),
             ("{new_keys}", &keys("new")),
-            ("{table}", &capture.table.plain().replace('\n', " ")),
+            ("{table}", &recorder.table.plain().replace('\n', " ")),
         ],
     )
 }
@@ -214,11 +285,9 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     filled
 }
 
-fn function_name(capture: &Capture) -> String {
-    let TableName { schema, table } = &capture.table;
-    let concerns =
-        capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
-    short(&format!("capture_{schema}_{table}{concerns}"))
+fn function_name(recorder: &Recorder<'_>) -> String {
+    let TableName { schema, table } = recorder.table;
+    short(&format!("capture_{schema}_{table}{}", recorder.suffix))
 }
 
 /// A name that Postgres keeps whole; a long one ends in a fingerprint, so that two stay two.
@@ -234,36 +303,18 @@ fn short(name: &str) -> String {
     format!("{}_{mark}", &name[..end])
 }
 
-fn triggers(capture: &Capture, function: &str) -> Vec<Trigger> {
-    let (keys, other): (Vec<&Watched>, Vec<&Watched>) =
-        capture.watched.iter().partition(|column| capture.keys.contains(&column.name));
-    let moved = differ(&keys);
-    let mut events = vec![
-        ("insert", "insert", "row", String::new(), ""),
-        ("move", "update", "row", format!(" when {moved}"), "'moved'"),
-        ("delete", "delete", "row", String::new(), ""),
-        ("truncate", "truncate", "statement", String::new(), ""),
-    ];
-    if !other.is_empty() {
-        let changed = format!(" when (not {moved} and {})", differ(&other));
-        events.push(("update", "update", "row", changed, ""));
-    }
-    events
-        .into_iter()
-        .map(|(name, event, level, when, argument)| {
-            let concerns = capture.concerns.iter().map(|object| format!("_for_{object}")).collect::<String>();
-            let name = short(&format!("schoolbell_{name}{concerns}"));
-            let sql = format!(
-                "create or replace trigger {}\n    after {event} on {}\n    for each {level}{when}\n    \
-                 execute function schoolbell.{}({argument})",
-                ident(&name),
-                capture.table,
-                ident(&function_name(capture))
-            );
-            let fingerprint = fingerprint(&format!("{function}{sql}"));
-            Trigger { name, sql, fingerprint }
-        })
-        .collect()
+fn trigger(recorder: &Recorder<'_>, event: &Event, function: &str) -> Trigger {
+    let Event { operation, level, when, argument, .. } = event;
+    let name = short(&format!("schoolbell_{}{}", event.name, recorder.suffix));
+    let sql = format!(
+        "create or replace trigger {}\n    after {operation} on {}\n    for each {level}{when}\n    execute function \
+         schoolbell.{}({argument})",
+        ident(&name),
+        recorder.table,
+        ident(&function_name(recorder))
+    );
+    let fingerprint = fingerprint(&format!("{function}{sql}"));
+    Trigger { name, sql, fingerprint }
 }
 
 /// A condition: any of the columns differs between the old row and the new one. Where a type's own equality is

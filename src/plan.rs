@@ -131,6 +131,9 @@ pub struct Capture {
     pub keys: Vec<String>,
     /// An update that leaves all of these alone is not recorded. Includes the keys.
     pub watched: Vec<Watched>,
+    /// Objects for which alone some of the watched columns matter, with those columns: an update of nothing else is
+    /// recorded for that object only. None where a single object is meant anyhow.
+    pub narrow: Vec<(String, Vec<Watched>)>,
 }
 
 /// A column whose changes are captured.
@@ -513,7 +516,8 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
             let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
             let watched =
                 watched_in(table, |column| readers.iter().any(|object| uses(object, column)));
-            captures.push(Capture { table: name.clone(), concerns: None, keys, watched });
+            let narrow = narrow(&watched, &keys, &readers);
+            captures.push(Capture { table: name.clone(), concerns: None, keys, watched, narrow });
         }
     }
     for object in &mapping.objects {
@@ -525,10 +529,31 @@ fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Captu
                     || touch.columns.iter().any(|name| name == column)
             });
             let concerns = Some(object.name.clone());
-            captures.push(Capture { table: touch.table.clone(), concerns, keys, watched });
+            let (table, narrow) = (touch.table.clone(), Vec::new());
+            captures.push(Capture { table, concerns, keys, watched, narrow });
         }
     }
     captures
+}
+
+/// The columns that matter to a single one of several objects, by object.
+fn narrow(
+    watched: &[Watched],
+    keys: &[String],
+    readers: &[&Object],
+) -> Vec<(String, Vec<Watched>)> {
+    if readers.len() < 2 {
+        return Vec::new();
+    }
+    let only_for = |reader: &Object| {
+        let only = watched.iter().filter(|column| {
+            let users = readers.iter().filter(|object| uses(object, &column.name));
+            !keys.contains(&column.name) && users.map(|object| &object.name).eq([&reader.name])
+        });
+        (reader.name.clone(), only.cloned().collect::<Vec<_>>())
+    };
+    let narrow = readers.iter().map(|reader| only_for(reader));
+    narrow.filter(|(_, columns)| !columns.is_empty()).collect()
 }
 
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {

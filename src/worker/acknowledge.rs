@@ -14,7 +14,7 @@ use crate::parked::{self, Parking};
 use crate::resync::{self, Progress};
 
 /// For so many keys it is worth asking first whether anything is parked at all.
-const MANY_KEYS: usize = 500;
+const MANY_KEYS: usize = 2_000;
 
 /// The last step, on the source side again.
 pub(super) struct Acknowledger {

@@ -150,30 +150,28 @@ impl Reader {
             change.keys.as_ref().map(|keys| serde_json::from_str(keys).unwrap_or_default());
         for (index, lane) in self.lanes.iter().enumerate() {
             let object = &lane.route.object;
-            match &change.concerns {
-                None if object.source.plain() == change.table => {
+            if change.concerns.as_ref().is_some_and(|concerns| *concerns != object.name) {
+                continue;
+            }
+            if object.source.plain() == change.table {
+                known = true;
+                match &keys {
+                    Some(keys) => wanted[index].keys.extend(keys.get(&object.key).and_then(text)),
+                    None => _ = batch.truncated.insert((index, true)),
+                }
+            }
+            // Only these are captured for an object by name, whatever else is read from the table.
+            if change.concerns.is_none() {
+                continue;
+            }
+            for (touch, recorded) in lane.route.touches.iter().zip(&mut wanted[index].touches) {
+                if touch.table == change.table {
                     known = true;
-                    match &keys {
-                        Some(keys) => {
-                            wanted[index].keys.extend(keys.get(&object.key).and_then(text));
-                        }
-                        None => _ = batch.truncated.insert((index, true)),
+                    match &change.keys {
+                        Some(keys) => recorded.push(keys.clone()),
+                        None => _ = batch.truncated.insert((index, false)),
                     }
                 }
-                Some(concerns) if *concerns == object.name => {
-                    for (touch, recorded) in
-                        lane.route.touches.iter().zip(&mut wanted[index].touches)
-                    {
-                        if touch.table == change.table {
-                            known = true;
-                            match &change.keys {
-                                Some(keys) => recorded.push(keys.clone()),
-                                None => _ = batch.truncated.insert((index, false)),
-                            }
-                        }
-                    }
-                }
-                _ => {}
             }
         }
         if known {

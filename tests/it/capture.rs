@@ -51,6 +51,28 @@ async fn an_update_of_columns_that_no_mapping_names_is_not_captured() {
 }
 
 #[tokio::test]
+async fn an_update_is_captured_for_all_objects_that_it_matters_to_and_no_other() {
+    let bell = TestBell::installed().await;
+    bell.insert_school("Acme").await;
+    let mut captured = Vec::new();
+    for (column, value) in [
+        ("name", "'Beta'"),
+        ("creator_agree_to_ux_contact", "true"),
+        // The contact's winner depends on it, too.
+        ("updated_at", "now()"),
+        ("name, creator_agree_to_ux_contact", "'Gamma', false"),
+        ("name, updated_at", "'Delta', '2026-01-01'"),
+    ] {
+        bell.source_sql("delete from schoolbell.change").await;
+        bell.source_sql(&format!("update schools set ({column}) = row({value})")).await;
+        let concerns = "select coalesce(concerns, 'all') from schoolbell.change order by 1";
+        captured.push(bell.source_texts(concerns).await.join(" and "));
+    }
+
+    assert_eq!(captured, ["school", "contact", "all", "contact and school", "all"]);
+}
+
+#[tokio::test]
 async fn an_update_that_changes_nothing_is_not_captured() {
     let bell = TestBell::installed().await;
     bell.insert_school("Acme").await;
