@@ -244,17 +244,24 @@ fn function(recorder: &Recorder<'_>, mode: NotifyMode) -> String {
         NotifyMode::Doorbell => RING_DOORBELL,
         NotifyMode::Never => "",
     };
-    let ring = ring
-        .replace("{bell}", &BELL_LOCK.to_string())
-        .replace("{channel}", CHANNEL)
-        .replace("{payload}", &notice::payload_sql(recorder.table));
-    // Names last: what comes from the mapping must not be taken for a placeholder.
+    let table = literal(&recorder.table.plain());
+    let bell = BELL_LOCK.to_string();
+    let payload = notice::payload_sql(recorder.table);
+    let ring = fill(
+        ring,
+        &[
+            ("{bell}", &bell),
+            ("{channel}", CHANNEL),
+            ("{payload}", &payload),
+            ("{table_literal}", &table),
+        ],
+    );
     fill(
         FUNCTION,
         &[
             ("{ring}", &ring),
             ("{function}", &ident(&function_name(recorder))),
-            ("{table_literal}", &literal(&recorder.table.plain())),
+            ("{table_literal}", &table),
             ("{concerns}", &recorder.concerns.map_or("null".into(), literal)),
             ("{old_keys}", &keys("old")),
             ("{new_keys}", &keys("new")),

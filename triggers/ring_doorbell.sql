@@ -1,5 +1,8 @@
-    -- Whoever sleeps holds this lock exclusively. Getting it shared means: nobody to wake.
-    if not pg_catalog.pg_try_advisory_xact_lock_shared({bell}) then
-        -- The same payload for every row of the statement: Postgres folds the duplicates.
+    -- Whoever sleeps holds this lock exclusively. Getting it shared means: nobody to wake. One ring for a transaction
+    -- is enough; a savepoint that is rolled back takes both back, the ring and the note of it.
+    if not pg_catalog.pg_try_advisory_xact_lock_shared({bell})
+        and coalesce(pg_catalog.current_setting('schoolbell.rung', true), '') operator(pg_catalog.<>) {table_literal}
+    then
         perform pg_catalog.pg_notify('{channel}', {payload});
+        perform pg_catalog.set_config('schoolbell.rung', {table_literal}, true);
     end if;

@@ -280,6 +280,31 @@ async fn while_somebody_sleeps_every_transaction_rings() {
     assert_eq!(listener.until("end").await.len(), 2);
 }
 
+/// A bulk write must not pay for a ring with every row.
+#[tokio::test]
+async fn a_transaction_rings_once_unless_its_ring_is_rolled_back() {
+    for mode in ["doorbell", "always"] {
+        let bell = TestBell::bare().await;
+        bell.run_ok(&["migrate", "--notify", mode]).await;
+        let mut listener = Listener::start(&bell).await;
+        let sleeper = bell.source_session().await;
+        let lock = format!("select pg_advisory_lock({})", schoolbell::bell::BELL_LOCK);
+        sleeper.batch_execute(&lock).await.unwrap();
+
+        bell.source_sql("begin; savepoint here").await;
+        bell.insert_school("Taken back").await;
+        bell.source_sql("rollback to here").await;
+        bell.insert_school("Acme").await;
+        bell.source_sql("update schools set name = 'Beta'").await;
+        bell.source_sql("commit; notify schoolbell, 'end'").await;
+        let once = listener.until("end").await;
+        bell.source_sql("update schools set name = 'Gamma'; notify schoolbell, 'end'").await;
+        let again = listener.until("end").await;
+
+        assert_eq!((once.len(), again.len()), (1, 1), "{mode}: {once:?}, {again:?}");
+    }
+}
+
 #[tokio::test]
 async fn in_mode_never_a_two_phase_commit_is_captured_and_applied() {
     let mut bell = TestBell::installed().await;
