@@ -32,6 +32,10 @@ const LOCK_ATTEMPTS: u32 = 60;
 /// Postgres cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
 
+/// What is captured, and whether for each row or each statement.
+const EVENTS: [(&str, &str); 4] =
+    [("insert", "row"), ("update", "row"), ("delete", "row"), ("truncate", "statement")];
+
 /// When the triggers notify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum NotifyMode {
@@ -152,101 +156,22 @@ pub fn render(captures: &[Capture], mode: NotifyMode) -> Vec<Rendered> {
             functions: Vec::new(),
             triggers: Vec::new(),
         });
-        for recorder in recorders(capture) {
-            let function = function(&recorder, mode);
-            let trigger = |event| trigger(&recorder, event, &function);
-            rendered.triggers.extend(recorder.events.iter().map(trigger));
-            rendered.functions.push(function);
-        }
+        let function = function(capture, mode);
+        rendered.triggers.extend(EVENTS.map(|event| trigger(capture, event, &function)));
+        rendered.functions.push(function);
     }
     tables.into_values().collect()
 }
 
-/// One function, and what fires it.
-struct Recorder<'a> {
-    table: &'a TableName,
-    keys: &'a [String],
-    /// The object that the changes are for; none: all that are read from the table.
-    concerns: Option<&'a str>,
-    /// What follows in the names of the function and the triggers.
-    suffix: String,
-    events: Vec<Event>,
-}
-
-/// What fires a trigger.
-struct Event {
-    /// As it stands in the trigger's name.
-    name: &'static str,
-    /// As it stands in SQL.
-    operation: &'static str,
-    level: &'static str,
-    when: String,
-    argument: &'static str,
-}
-
-impl Event {
-    fn every(operation: &'static str, level: &'static str) -> Self {
-        Self { name: operation, operation, level, when: String::new(), argument: "" }
-    }
-
-    fn update(name: &'static str, condition: &str, argument: &'static str) -> Self {
-        let when = format!(" when ({condition})");
-        Self { name, operation: "update", level: "row", when, argument }
-    }
-}
-
-/// One for the capture, and one for each object that some columns matter to alone.
-fn recorders(capture: &Capture) -> Vec<Recorder<'_>> {
-    let Capture { table, concerns, keys, watched, narrow } = capture;
-    let is_narrow = |column: &Watched| narrow.iter().any(|(_, columns)| columns.contains(column));
-    let moved =
-        differ(&watched.iter().filter(|column| keys.contains(&column.name)).collect::<Vec<_>>());
-    let shared: Vec<&Watched> = watched
-        .iter()
-        .filter(|column| !keys.contains(&column.name) && !is_narrow(column))
-        .collect();
-    let mut events = vec![
-        Event::every("insert", "row"),
-        Event::update("move", &moved, "'moved'"),
-        Event::every("delete", "row"),
-        Event::every("truncate", "statement"),
-    ];
-    let mut before = vec![moved];
-    if !shared.is_empty() {
-        let changed = differ(&shared);
-        events.push(Event::update("update", &format!("not {} and {changed}", before[0]), ""));
-        before.push(changed);
-    }
-    let for_one = concerns.as_deref();
-    let suffix = for_one.map_or(String::new(), |object| format!("_for_{object}"));
-    let general = Recorder { table, keys, concerns: for_one, suffix, events };
-    let narrow = narrow.iter().map(|(object, columns)| {
-        let changed = differ(&columns.iter().collect::<Vec<_>>());
-        // What is recorded for all is recorded for this one.
-        let condition = format!("not ({}) and {changed}", before.join(" or "));
-        let events = vec![Event::update("update", &condition, "")];
-        Recorder { table, keys, concerns: Some(object), suffix: format!("_only_{object}"), events }
-    });
-    std::iter::once(general).chain(narrow).collect()
-}
-
-fn function(recorder: &Recorder<'_>, mode: NotifyMode) -> String {
-    let keys = |row: &str| {
-        let pairs: Vec<String> = recorder
-            .keys
-            .iter()
-            .map(|column| format!("{}, {row}.{}", literal(column), ident(column)))
-            .collect();
-        format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
-    };
+fn function(capture: &Capture, mode: NotifyMode) -> String {
     let ring = match mode {
         NotifyMode::Always => RING_ALWAYS,
         NotifyMode::Doorbell => RING_DOORBELL,
         NotifyMode::Never => "",
     };
-    let table = literal(&recorder.table.plain());
+    let table = literal(&capture.table.plain());
     let bell = BELL_LOCK.to_string();
-    let payload = notice::payload_sql(recorder.table);
+    let payload = notice::payload_sql(&capture.table);
     let ring = fill(
         ring,
         &[
@@ -256,16 +181,34 @@ fn function(recorder: &Recorder<'_>, mode: NotifyMode) -> String {
             ("{table_literal}", &table),
         ],
     );
+    let (keys, shared) = shared(capture);
+    let flags: Vec<String> = (0..capture.narrow.len()).map(|n| format!("for_{n}")).collect();
+    let declared = flags.iter().map(|flag| format!("    {flag} boolean := false;\n"));
+    let shared =
+        shared.into_iter().map(|column| format!("\n                or {}", differs(column)));
+    let for_one = flags.iter().zip(&capture.narrow).map(|(flag, (object, _))| {
+        format!(
+            "        if {flag} then\n            insert into schoolbell.change (source_table, concerns, operation, keys)\n            \
+             values ({table}, {}, tg_op, {});\n        end if;\n",
+            literal(object),
+            recorded(capture, "new")
+        )
+    });
     fill(
         FUNCTION,
         &[
             ("{ring}", &ring),
-            ("{function}", &ident(&function_name(recorder))),
+            ("{function}", &ident(&function_name(capture))),
             ("{table_literal}", &table),
-            ("{concerns}", &recorder.concerns.map_or("null".into(), literal)),
-            ("{old_keys}", &keys("old")),
-            ("{new_keys}", &keys("new")),
-            ("{table}", &recorder.table.plain().replace('\n', " ")),
+            ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
+            ("{declared}", &declared.collect::<String>()),
+            ("{moved}", &differ(&keys, 4)),
+            ("{shared}", &shared.collect::<String>()),
+            ("{narrowed}", &narrowed(capture, &flags)),
+            ("{for_one}", &for_one.collect::<String>()),
+            ("{old_keys}", &recorded(capture, "old")),
+            ("{new_keys}", &recorded(capture, "new")),
+            ("{table}", &capture.table.plain().replace('\n', " ")),
         ],
     )
 }
@@ -292,9 +235,72 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     filled
 }
 
-fn function_name(recorder: &Recorder<'_>) -> String {
-    let TableName { schema, table } = recorder.table;
-    short(&format!("capture_{schema}_{table}{}", recorder.suffix))
+/// The keys of a change, as SQL.
+fn recorded(capture: &Capture, row: &str) -> String {
+    let pairs: Vec<String> = capture
+        .keys
+        .iter()
+        .map(|column| format!("{}, {row}.{}", literal(column), ident(column)))
+        .collect();
+    format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+}
+
+/// Of the watched columns the keys, and those that matter to more than one object.
+fn shared(capture: &Capture) -> (Vec<&Watched>, Vec<&Watched>) {
+    let is_narrow =
+        |column: &Watched| capture.narrow.iter().any(|(_, columns)| columns.contains(column));
+    let columns = capture.watched.iter().filter(|column| !is_narrow(column));
+    columns.partition(|column| capture.keys.contains(&column.name))
+}
+
+/// Leaves when nothing that matters has changed; before that, finds the objects that it matters to alone.
+fn narrowed(capture: &Capture, flags: &[String]) -> String {
+    const INDENT: &str = "            ";
+    if flags.is_empty() {
+        return format!("{INDENT}if not for_all then\n{INDENT}    return null;\n{INDENT}end if;\n");
+    }
+    let found: String = flags
+        .iter()
+        .zip(&capture.narrow)
+        .map(|(flag, (_, columns))| {
+            let columns: Vec<&Watched> = columns.iter().collect();
+            format!("{INDENT}    {flag} := {};\n", differ(&columns, 5))
+        })
+        .collect();
+    format!(
+        "{INDENT}if not for_all then\n{found}{INDENT}    if not ({}) then\n{INDENT}        return null;\n{INDENT}    \
+         end if;\n{INDENT}end if;\n",
+        flags.join(" or ")
+    )
+}
+
+/// A condition: any of the columns differs between the old row and the new one.
+fn differ(columns: &[&Watched], depth: usize) -> String {
+    let conditions: Vec<String> = columns.iter().map(|column| differs(column)).collect();
+    conditions.join(&format!("\n{}or ", "    ".repeat(depth)))
+}
+
+/// What `is distinct from` says, whose operator would be looked for in the search path of whoever writes. Where a
+/// type's own equality is coarser than its text (citext, numeric) or missing (json), the images are compared.
+fn differs(column: &Watched) -> String {
+    let name = ident(&column.name);
+    match column.exact {
+        true => format!(
+            "coalesce(old.{name} operator(pg_catalog.<>) new.{name}, \
+             (old.{name} is null) operator(pg_catalog.<>) (new.{name} is null))"
+        ),
+        false => format!("pg_catalog.record_image_ne(row(old.{name}), row(new.{name}))"),
+    }
+}
+
+fn function_name(capture: &Capture) -> String {
+    let TableName { schema, table } = &capture.table;
+    short(&format!("capture_{schema}_{table}{}", suffix(capture)))
+}
+
+/// What follows in the names of the function and its triggers: a table may be captured more than once.
+fn suffix(capture: &Capture) -> String {
+    capture.concerns.iter().map(|object| format!("_for_{object}")).collect()
 }
 
 /// A name that Postgres keeps whole; a long one ends in a fingerprint, so that two stay two.
@@ -310,37 +316,27 @@ fn short(name: &str) -> String {
     format!("{}_{mark}", &name[..end])
 }
 
-fn trigger(recorder: &Recorder<'_>, event: &Event, function: &str) -> Trigger {
-    let Event { operation, level, when, argument, .. } = event;
-    let name = short(&format!("schoolbell_{}{}", event.name, recorder.suffix));
+fn trigger(capture: &Capture, (event, level): (&str, &str), function: &str) -> Trigger {
+    let name = short(&format!("schoolbell_{event}{}", suffix(capture)));
+    // Always true. It is there so that the database refuses to drop a column by which changes are recorded.
+    let when = match event {
+        "delete" => format!("\n    when ({} or true)", present(capture)),
+        _ => String::new(),
+    };
     let sql = format!(
-        "create or replace trigger {}\n    after {operation} on {}\n    for each {level}{when}\n    execute function \
-         schoolbell.{}({argument})",
+        "create or replace trigger {}\n    after {event} on {}\n    for each {level}{when}\n    execute function \
+         schoolbell.{}()",
         ident(&name),
-        recorder.table,
-        ident(&function_name(recorder))
+        capture.table,
+        ident(&function_name(capture))
     );
     let fingerprint = fingerprint(&format!("{function}{sql}"));
     Trigger { name, sql, fingerprint }
 }
 
-/// A condition: any of the columns differs between the old row and the new one. Where a type's own equality is
-/// coarser than its text (citext, numeric) or missing (json), the images are compared, which costs more.
-fn differ(columns: &[&Watched]) -> String {
-    let (exact, other): (Vec<&Watched>, Vec<&Watched>) =
-        columns.iter().partition(|column| column.exact);
-    let side = |row: &str| {
-        let values: Vec<String> =
-            other.iter().map(|column| format!("{row}.{}", ident(&column.name))).collect();
-        values.join(", ")
-    };
-    let images = (!other.is_empty())
-        .then(|| format!("pg_catalog.record_image_ne(row({}), row({}))", side("old"), side("new")));
-    let values = exact.iter().map(|column| {
-        let name = ident(&column.name);
-        format!("old.{name} is distinct from new.{name}")
-    });
-    format!("({})", values.chain(images).collect::<Vec<_>>().join(" or "))
+fn present(capture: &Capture) -> String {
+    let keys = capture.keys.iter().map(|column| format!("old.{} is not null", ident(column)));
+    keys.collect::<Vec<_>>().join(" or ")
 }
 
 /// FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.

@@ -118,6 +118,38 @@ async fn a_change_that_the_type_itself_calls_equal_is_captured() {
     }
 }
 
+/// Until `migrate` has looked at the table again. The session is the same, as an application's is.
+#[tokio::test]
+async fn a_watched_column_that_is_renamed_or_dropped_or_gets_another_type_makes_no_write_fail() {
+    for change in [
+        "alter table schools rename column name to title",
+        "alter table schools drop column name",
+        "alter table schools alter column name type json using to_json(name)",
+        "alter table schools alter column updated_at type text",
+    ] {
+        let bell = TestBell::installed().await;
+        bell.insert_school("Acme").await;
+        bell.source_sql("update schools set name = 'Beta', website = 'b'").await;
+        bell.source_sql(change).await;
+        bell.source_sql("delete from schoolbell.change").await;
+
+        bell.source_sql("update schools set website = 'c'").await;
+
+        assert_eq!(changes(&bell).await.len(), 1, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_column_by_which_changes_are_recorded_cannot_be_dropped_by_mistake() {
+    let bell = TestBell::installed().await;
+
+    let refused = bell.source.batch_execute("alter table schools drop column creator_id").await;
+
+    let refused = refused.unwrap_err();
+    let said = refused.as_db_error().unwrap();
+    assert!(said.detail().unwrap().contains("schoolbell_delete"), "{said:?}");
+}
+
 #[tokio::test]
 async fn a_statement_that_touches_no_row_captures_nothing() {
     let bell = TestBell::installed().await;

@@ -101,8 +101,13 @@ impl Source {
         let mut keys = BTreeSet::new();
         for id in self.schools.keys().chain(now.schools.keys()) {
             let (before, after) = (self.schools.get(id), now.schools.get(id));
-            if before != after {
+            // What is the school's alone, and what is its creator's.
+            let of_school = |school: &School| School { agrees: None, ..school.clone() };
+            let of_contact = |school: &School| School { name: "", ..school.clone() };
+            if before.map(of_school) != after.map(of_school) {
                 keys.insert((Object::School, *id));
+            }
+            if before.map(of_contact) != after.map(of_contact) {
                 let creators = before.into_iter().chain(after).filter_map(|school| school.creator);
                 keys.extend(creators.map(|creator| (Object::Contact, creator)));
             }
