@@ -75,7 +75,7 @@ impl Default for Pace {
             page_rows: 2_000,
             page_time: Duration::from_millis(150),
             poll: Duration::from_millis(2),
-            gather: Duration::from_millis(15),
+            gather: Duration::from_millis(75),
             awake: Duration::from_millis(50),
             sweep: Duration::from_secs(2),
             wait_sweep: Duration::from_secs(5),

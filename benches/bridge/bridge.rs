@@ -8,6 +8,7 @@ use schoolbell::demo::cluster::send;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::processor;
 use crate::stage::Pair;
 
 /// Where the program is.
@@ -79,14 +80,7 @@ impl Bridge {
 
     /// Processor time so far. None where the system does not tell in /proc.
     pub fn processor_time(&self) -> Option<Duration> {
-        // Linux has counted hundredths of a second here for as long as there is /proc.
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid().ok()?)).ok()?;
-        let after_name = stat.rsplit_once(')')?.1;
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks: u32 =
-            fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
-        Some(TICK * ticks)
+        processor::time_of(self.pid().ok()?)
     }
 
     /// As SIGTERM does: what is in hand is finished.

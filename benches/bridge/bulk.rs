@@ -19,7 +19,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     bell.synced_schools(SCHOOLS).await?;
     let service = Bridge::start(&bell).await?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    for _ in 0..scale.rounds.max(3) {
+    for _ in 0..scale.rounds.max(2) {
         without.push(update(&plain).await?);
         with.push(update(&bell).await?);
         bridge::caught_up(&bell).await?;

@@ -17,6 +17,7 @@ mod latency;
 mod live;
 mod pgbench;
 mod plot;
+mod processor;
 mod report;
 mod resync;
 mod rivals;
@@ -65,10 +66,10 @@ const QUICK: Scale = Scale {
     rounds: 1,
     pgbench_seconds: 3,
     live_schools: 40_000,
-    resync_schools: 100_000,
-    backlog: 300_000,
+    resync_schools: 50_000,
+    backlog: 200_000,
     waiting: 100_000,
-    singles: 100,
+    singles: 50,
     steady_seconds: 10,
     idle_seconds: 10,
 };

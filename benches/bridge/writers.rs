@@ -1,10 +1,14 @@
 //! What capture costs writers: none, Schoolbell awake, Schoolbell away, and a NOTIFY in every transaction.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use schoolbell::demo::cluster::Cluster;
 
 use crate::Scale;
 use crate::bridge::{self, Bridge};
 use crate::pgbench;
+use crate::processor;
 use crate::report::{Figure, Report, median, thousands};
 use crate::stage::Stage;
 
@@ -40,6 +44,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
 
     for clients in CLIENTS {
         let mut tps: [Vec<f64>; 4] = Default::default();
+        let mut costs: [Vec<[f64; 3]>; 4] = Default::default();
         for _ in 0..scale.rounds {
             let variants = [
                 (NONE, "plain", &plain),
@@ -53,6 +58,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
                     AWAKE => Some(Bridge::start(&bell).await?),
                     _ => None,
                 };
+                let before = spent(&stage, service.as_ref());
                 let figure = pgbench::updates(
                     &stage.source,
                     database,
@@ -62,7 +68,14 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
                 )
                 .await?;
                 let index = [NONE, AWAKE, EACH, AWAY].iter().position(|name| *name == variant);
-                tps[index.unwrap_or_default()].push(figure);
+                let index = index.unwrap_or_default();
+                tps[index].push(figure);
+                if let Some((before, after)) = before.zip(spent(&stage, service.as_ref())) {
+                    let transactions = figure * f64::from(scale.pgbench_seconds);
+                    costs[index].push([0, 1, 2].map(|part| {
+                        (after[part] - before[part]).as_secs_f64() * 1e6 / transactions
+                    }));
+                }
                 if let Some(service) = service {
                     bridge::caught_up(&bell).await?;
                     report.memory("writers", service.peak_memory());
@@ -78,8 +91,41 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
             report.throughput.push((variant.into(), clients, median(figures)));
         }
         figures(clients, &tps, report);
+        let [none, awake, _, away] = costs;
+        report.add(cost(clients, &none, &awake, &away));
     }
     Ok(())
+}
+
+/// Microseconds of processor time for each transaction, which tells what must fit into the machine's cores.
+fn cost(clients: u32, none: &[[f64; 3]], awake: &[[f64; 3]], away: &[[f64; 3]]) -> Figure {
+    let part = |costs: &[[f64; 3]], part: usize| {
+        median(&costs.iter().map(|cost| cost[part]).collect::<Vec<_>>())
+    };
+    Figure {
+        what: format!("processor time for a transaction, {clients} clients"),
+        goal: String::new(),
+        ours: format!(
+            "service running: source {:.0} µs, target {:.0} µs, service {:.0} µs; down: source {:.0} µs",
+            part(awake, 0),
+            part(awake, 1),
+            part(awake, 2),
+            part(away, 0)
+        ),
+        baseline: format!("{NONE}: source {:.0} µs", part(none, 0)),
+        ratio: None,
+        met: None,
+    }
+}
+
+/// What the source's server, the target's and the service have used so far.
+fn spent(stage: &Stage, service: Option<&Bridge>) -> Option<[Duration; 3]> {
+    let server = |cluster: &Cluster| {
+        let pid = std::fs::read_to_string(cluster.folder().join("data/postmaster.pid")).ok()?;
+        processor::time_of_family(pid.lines().next()?.parse().ok()?)
+    };
+    let service = service.map_or(Some(Duration::ZERO), Bridge::processor_time);
+    Some([server(&stage.source)?, server(&stage.target)?, service?])
 }
 
 fn figures(clients: u32, tps: &[Vec<f64>; 4], report: &mut Report) {
