@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
+use tokio_postgres::Row;
 
 use super::{Batch, InHand, Lane, Verdict};
 use crate::apply;
@@ -27,6 +28,10 @@ const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
 
+/// About so many bytes of rows in a batch or page, of which three are in hand: memory is bounded however long the
+/// texts are.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
@@ -37,6 +42,7 @@ pub(super) struct Reader {
     position: Position,
     strange_tables: HashSet<String>,
     page_size: PageSize,
+    row_size: RowSize,
     looked_at: Instant,
     was_busy: bool,
     /// Not before this moment is the next look: changes gather.
@@ -56,6 +62,7 @@ impl Reader {
             position: Position::default(),
             strange_tables: HashSet::new(),
             page_size: PageSize::new(pace.page_rows),
+            row_size: RowSize::default(),
             looked_at: Instant::now(),
             was_busy: false,
             look_at: Instant::now(),
@@ -68,7 +75,7 @@ impl Reader {
     /// Claims what is due and projects it; none when nothing is.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
         tokio::time::sleep_until(self.look_at).await;
-        let limit = self.pace.batch_changes;
+        let limit = self.row_size.at_most(self.pace.batch_changes);
         let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
         let (changes, due) = tokio::try_join!(
             change::claim(&self.source, &mut self.position, limit),
@@ -121,6 +128,7 @@ impl Reader {
         if let Some((index, rows)) = read {
             batch.projected[index].rows = rows;
         }
+        self.row_size.learn(&batch.projected);
         if batch.page.as_ref().is_some_and(|page| page.job.request.missing) {
             let target = self.target.direct().await?;
             for (lane, projected) in self.lanes.iter().zip(&mut batch.projected) {
@@ -208,7 +216,7 @@ impl Reader {
             Some(index) => {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
-                let rows = self.page_size.next(self.pace.page_time);
+                let rows = self.row_size.at_most(self.page_size.next(self.pace.page_time));
                 match resync::page(&self.source, &target, route, job, rows).await {
                     Ok((page, content)) => return Ok(Some((index, page, content))),
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
@@ -255,6 +263,27 @@ impl PageSize {
             }
         }
         self.rows
+    }
+}
+
+/// How many bytes a row has, on the average of the last batch.
+#[derive(Default)]
+struct RowSize(usize);
+
+impl RowSize {
+    fn learn(&mut self, projected: &[Projected]) {
+        let rows = || projected.iter().flat_map(|part| &part.rows);
+        if let Some(average) =
+            rows().map(Row::raw_size_bytes).sum::<usize>().checked_div(rows().count())
+        {
+            self.0 = average;
+        }
+    }
+
+    /// So many rows, or as many as may be in a batch.
+    fn at_most(&self, rows: i64) -> i64 {
+        let fit = BATCH_BYTES.checked_div(self.0).and_then(|fit| i64::try_from(fit).ok());
+        fit.map_or(rows, |fit| rows.min(fit.max(1)))
     }
 }
 

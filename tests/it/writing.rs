@@ -37,6 +37,27 @@ async fn a_value_that_salesforce_normalised_is_not_a_difference() {
     assert_eq!(bell.salesforce_writes().await, writes);
 }
 
+/// Memory must not grow with what people write into a text.
+#[tokio::test]
+async fn long_texts_make_batches_smaller() {
+    let mut bell = TestBell::installed().await;
+    bell.target_sql("alter table salesforce.editor__c alter column website__c type text").await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select n, 'Road', 'Town', 'GB', repeat('x', 2000000), now(), now() from generate_series(1, 30) as n",
+    )
+    .await;
+    bell.pace.batch_changes = 10;
+
+    bell.drain().await;
+
+    let written = "select count(*) from salesforce.editor__c where length(website__c) = 2000000";
+    assert_eq!(bell.target_count(written).await, 30);
+    // The first ten together, and of the others as many as have 8 MiB.
+    let batches = "select count(distinct xmin::text) from salesforce.editor__c";
+    assert_eq!(bell.target_count(batches).await, 1 + 20 / 4);
+}
+
 #[tokio::test]
 async fn ten_thousand_changes_of_one_row_are_far_fewer_writes() {
     let bell = TestBell::start().await;
