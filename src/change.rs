@@ -3,16 +3,19 @@
 //! Promise: every committed change is claimed once per pass, however its transaction overlapped others;
 //! claiming never starts over at what was already read. Sole owner of `schoolbell.change`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
 use crate::db::{Session, Transaction};
 use crate::failure::Failure;
+use crate::mapping::Object;
 use crate::parked::Parking;
 
 const CLAIM: &str = include_str!("../sql/claim.sql");
 const ACKNOWLEDGE: &str = include_str!("../sql/acknowledge.sql");
+const IN_FLIGHT: &str = include_str!("../sql/change_in_flight.sql");
+const TOUCHING: &str = include_str!("../sql/change_touching.sql");
 const PENDING: &str = include_str!("../sql/pending.sql");
 
 /// One captured change.
@@ -201,6 +204,47 @@ pub struct Pending {
 pub async fn pending(source: &Session) -> Result<Pending, tokio_postgres::Error> {
     let row = source.row(PENDING, &[]).await?;
     Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
+}
+
+/// Which keys of an object are about to be looked at.
+#[derive(Debug)]
+pub enum InFlight {
+    /// All of them: the table was truncated.
+    All,
+    /// These.
+    Keys(HashSet<String>),
+}
+
+impl InFlight {
+    /// Whether this key is.
+    pub fn has(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Keys(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// Which of these keys of an object have a change of their own row that is not acknowledged.
+pub async fn in_flight(
+    source: &Session,
+    object: &Object,
+    keys: &[String],
+) -> Result<InFlight, Failure> {
+    let table = object.source.plain();
+    let rows = source.rows(IN_FLIGHT, &[&object.name, &table, &object.key, &keys]).await?;
+    let keys: Option<HashSet<String>> = rows.iter().map(|row| row.get("key")).collect();
+    Ok(keys.map_or(InFlight::All, InFlight::Keys))
+}
+
+/// The recorded keys (JSON) of an object's changes in a table that touches it and that are not acknowledged.
+pub async fn touching(
+    source: &Session,
+    object: &str,
+    table: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let rows = source.rows(TOUCHING, &[&object, &table]).await?;
+    Ok(rows.iter().map(|row| row.get("keys")).collect())
 }
 
 #[cfg(test)]

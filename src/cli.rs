@@ -92,6 +92,12 @@ pub enum Command {
     /// this command itself. Interrupted, it goes on with the service or with the same command.
     #[command(after_help = "Example: schoolbell resync school --missing --rate 50")]
     Resync(ResyncOptions),
+    /// Compare source and target through the mapping, and report each difference
+    ///
+    /// Reads both databases row by row and writes to neither, unless --repair is given. Keys with a change on its way,
+    /// and parked keys, are counted and not reported. Exits with 1 when a row is missing, differs or is left over.
+    #[command(after_help = "Example: schoolbell verify school --no-values")]
+    Verify(VerifyOptions),
     /// Show what is pending, waiting and dead, who is the writer, and whether capture is installed
     #[command(after_help = "Example: schoolbell status --json")]
     Status {
@@ -156,6 +162,26 @@ pub struct ResyncOptions {
     #[arg(long)]
     pub detach: bool,
     /// The result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct VerifyOptions {
+    /// The objects to compare [default: all]
+    #[arg(value_name = "OBJECT")]
+    pub objects: Vec<String>,
+    /// Replay exactly the keys that are missing, differ or are left over
+    #[arg(long)]
+    pub repair: bool,
+    /// Name the columns that differ, but not what is in them
+    #[arg(long)]
+    pub no_values: bool,
+    /// List at most so many keys; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// As JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -30,6 +30,7 @@ mod resync;
 mod run;
 mod status;
 mod uninstall;
+mod verify;
 
 /// How a command ended when it did what it was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Uninstall { yes } => uninstall::run(settings, yes).await,
         Command::Run { drain } => run::run(settings, drain).await,
         Command::Resync(options) => resync::run(settings, &options).await,
+        Command::Verify(options) => verify::run(settings, &options).await,
         Command::Status { json } => status::run(settings, json).await,
         Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,

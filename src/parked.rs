@@ -3,7 +3,7 @@
 //! Promise: nothing that is parked is given up or hidden; what waits costs one look per interval, however
 //! many wait. Sole owner of `schoolbell.parked` (the writing of it is part of [`crate::change::acknowledge`]).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::outcome::Outcome;
 
 const ANY: &str = include_str!("../sql/parked_any.sql");
 const DUE: &str = include_str!("../sql/parked_due.sql");
+const OF: &str = include_str!("../sql/parked_of.sql");
 const AWAITED: &str = include_str!("../sql/parked_awaited.sql");
 const WAKE: &str = include_str!("../sql/parked_wake.sql");
 const LIST: &str = include_str!("../sql/parked_list.sql");
@@ -120,6 +121,21 @@ pub async fn awaited(
 /// Makes the keys due that waited for these; returns how many.
 pub async fn wake(source: &Session, awaits: &str, keys: &[String]) -> Result<u64, Failure> {
     Ok(source.execute(WAKE, &[&awaits, &keys]).await?)
+}
+
+/// Of these keys of an object those that are parked, with the state and what it is about: the thing that is waited
+/// for, or the reason.
+pub async fn of(
+    source: &Session,
+    object: &str,
+    keys: &[String],
+) -> Result<HashMap<String, String>, tokio_postgres::Error> {
+    let rows = source.rows(OF, &[&object, &keys]).await?;
+    let why = |row: &tokio_postgres::Row| match row.get::<_, Option<&str>>("awaits") {
+        Some(awaits) => format!("waiting for {awaits}"),
+        None => format!("{}: {}", row.get::<_, &str>("state"), row.get::<_, &str>("reason")),
+    };
+    Ok(rows.iter().map(|row| (row.get("key"), why(row))).collect())
 }
 
 /// A parked key for a human.

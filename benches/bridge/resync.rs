@@ -106,6 +106,9 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
             floors.push(rows / floor(&stage, "floor").await?.as_secs_f64());
             replays.push(rows / bridge::command(&ours, &["resync", "school"]).await?.as_secs_f64());
         }
+        if matches!(prepare, Prepare::Nothing) {
+            verify(&ours, scale, report).await?;
+        }
         let ratios: Vec<f64> =
             replays.iter().zip(&floors).map(|(ours, floor)| ours / floor).collect();
         report.add(Figure {
@@ -117,6 +120,24 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
             met: Some(median(&ratios) >= 0.895),
         });
     }
+    Ok(())
+}
+
+/// All rows are right at this moment.
+async fn verify(pair: &Pair, scale: Scale, report: &mut Report) -> Result<()> {
+    let mut rates = Vec::new();
+    for _ in 0..scale.rounds {
+        let took = bridge::command(pair, &["verify", "school"]).await?;
+        rates.push(f64::from(scale.resync_schools) / took.as_secs_f64());
+    }
+    report.add(Figure {
+        what: format!("verify of {} equal schools", thousands(scale.resync_schools.into())),
+        goal: "≥ 150,000 rows/s".into(),
+        ours: format!("{} rows/s", thousands(median(&rates))),
+        baseline: String::new(),
+        ratio: None,
+        met: Some(median(&rates) >= 150_000.0),
+    });
     Ok(())
 }
 

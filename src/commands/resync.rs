@@ -36,7 +36,10 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     for advice in &ground.advice {
         tracing::warn!("{advice}");
     }
-    let lanes = chosen(&ground, options)?;
+    let lanes = chosen(&ground, &options.objects)?;
+    if !options.keys.is_empty() && options.objects.len() != 1 {
+        bail!("--key needs exactly one object, for example: schoolbell resync school --key K");
+    }
     let request = request(options)?;
     if let Some(lane) = lanes.iter().find(|lane| lane.route.object.since.is_none())
         && request.since.is_some()
@@ -80,17 +83,12 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
 }
 
 /// The lanes that were asked for, in the order of the mapping: parents first.
-fn chosen<'a>(ground: &'a Ground, options: &ResyncOptions) -> Result<Vec<&'a Lane>> {
+pub(super) fn chosen<'a>(ground: &'a Ground, objects: &[String]) -> Result<Vec<&'a Lane>> {
     let known: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
-    if let Some(unknown) = options.objects.iter().find(|name| !known.contains(&name.as_str())) {
+    if let Some(unknown) = objects.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("the mapping has no object {unknown}; it has {}", known.join(", "));
     }
-    if !options.keys.is_empty() && options.objects.len() != 1 {
-        bail!("--key needs exactly one object, for example: schoolbell resync school --key K");
-    }
-    let wanted = |lane: &&Lane| {
-        options.objects.is_empty() || options.objects.contains(&lane.route.object.name)
-    };
+    let wanted = |lane: &&Lane| objects.is_empty() || objects.contains(&lane.route.object.name);
     Ok(ground.lanes.iter().filter(wanted).collect())
 }
 
@@ -123,7 +121,7 @@ fn time(text: &str) -> Result<Timestamp> {
 }
 
 /// Waits for the jobs, working on them whenever nobody else is the writer.
-async fn carry_out(
+pub(super) async fn carry_out(
     config: &Config,
     mapping: &Mapping,
     source: &Session,
@@ -197,7 +195,7 @@ impl Bars {
     }
 }
 
-fn print(reports: &[Report]) -> Result<()> {
+pub(super) fn print(reports: &[Report]) -> Result<()> {
     let mut table = super::table([
         "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
     ]);

@@ -27,4 +27,5 @@ mod resync;
 mod tls;
 mod torture;
 mod values;
+mod verify;
 mod writing;
