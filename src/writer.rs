@@ -34,6 +34,8 @@ const LIMIT_SILENCE: &str = "
 /// A look through an index takes about as long as reading ten rows in turn, of a table that is in memory. With the
 /// default of 4 the planner would rather read a table of a million rows for each batch of thousands.
 const RANDOM_PAGE_COST: &str = "select pg_catalog.set_config('random_page_cost', '0.1', false)";
+/// A batch of ten thousand rows is kept within a statement; the default of 4 MB would write it to a file.
+const WORK_MEM: &str = "select pg_catalog.set_config('work_mem', '32MB', false)";
 /// Of `application_name`'s 63 bytes, what is left for the host.
 const MAX_HOST_CHARS: usize = 18;
 
@@ -60,6 +62,7 @@ pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
     target.row("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
     target.rows(LIMIT_SILENCE, &[&LONGEST_SILENCE]).await?;
     target.row_once(RANDOM_PAGE_COST).await?;
+    target.row_once(WORK_MEM).await?;
     Ok(true)
 }
 
