@@ -6,6 +6,8 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use plotters::prelude::*;
 
+use crate::report::thousands;
+
 const SIZE: (u32, u32) = (760, 420);
 const COLOURS: [RGBColor; 4] = [
     RGBColor(110, 110, 110),
@@ -27,7 +29,15 @@ pub fn throughput(path: &Path, figures: &[(String, u32, f64)]) -> Result<()> {
         .x_label_area_size(34)
         .y_label_area_size(64)
         .build_cartesian_2d((1f64..64f64).log_scale().base(2.0), 0f64..most * 1.1)?;
-    chart.configure_mesh().x_desc("clients").y_desc("tps").disable_x_mesh().draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("clients")
+        .y_desc("tps")
+        .x_label_formatter(&|clients| format!("{clients:.0}"))
+        .y_label_formatter(&|tps| thousands(*tps))
+        .disable_x_mesh()
+        .max_light_lines(0)
+        .draw()?;
     let mut names: Vec<&String> = Vec::new();
     for (name, ..) in figures {
         if !names.contains(&name) {
@@ -47,7 +57,7 @@ pub fn throughput(path: &Path, figures: &[(String, u32, f64)]) -> Result<()> {
         chart
             .draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))?;
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
     Ok(area.present()?)
 }
 
@@ -64,7 +74,14 @@ pub fn latency(path: &Path, figures: &[(String, Histogram<u64>)]) -> Result<()> 
         .x_label_area_size(34)
         .y_label_area_size(64)
         .build_cartesian_2d(0f64..most as f64 / 1_000.0, 0f64..100f64)?;
-    chart.configure_mesh().x_desc("milliseconds").y_desc("% of changes").draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("milliseconds")
+        .y_desc("% of changes")
+        .x_label_formatter(&|milliseconds| format!("{milliseconds:.0}"))
+        .y_label_formatter(&|percent| format!("{percent:.0}"))
+        .max_light_lines(0)
+        .draw()?;
     for ((name, times), colour) in figures.iter().zip(COLOURS[1..].iter().cycle()) {
         let points = (0..=1_000).map(|permille| {
             let quantile = f64::from(permille) / 1_000.0;
@@ -75,17 +92,21 @@ pub fn latency(path: &Path, figures: &[(String, Histogram<u64>)]) -> Result<()> 
             .label(name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     Ok(area.present()?)
 }
 
-fn legend<'a, C>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Result<()>
+/// Where no line is.
+fn legend<'a, C>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    position: SeriesLabelPosition,
+) -> Result<()>
 where
     C: CoordTranslate,
 {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .draw()?;
