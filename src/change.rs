@@ -16,6 +16,8 @@ const CLAIM: &str = include_str!("../sql/claim.sql");
 const ACKNOWLEDGE: &str = include_str!("../sql/acknowledge.sql");
 const IN_FLIGHT: &str = include_str!("../sql/change_in_flight.sql");
 const TOUCHING: &str = include_str!("../sql/change_touching.sql");
+/// Each may touch many rows, and all of them are asked for at once.
+const MOST_TOUCHING: i64 = 10_000;
 const PENDING: &str = include_str!("../sql/pending.sql");
 
 /// One captured change.
@@ -237,14 +239,16 @@ pub async fn in_flight(
     Ok(keys.map_or(InFlight::All, InFlight::Keys))
 }
 
-/// The recorded keys (JSON) of an object's changes in a table that touches it and that are not acknowledged.
+/// The recorded keys (JSON) of an object's changes in a table that touches it and that are not acknowledged. None where
+/// every row may be touched: the table was truncated, or there are more changes than are worth looking at.
 pub async fn touching(
     source: &Session,
     object: &str,
     table: &str,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let rows = source.rows(TOUCHING, &[&object, &table]).await?;
-    Ok(rows.iter().map(|row| row.get("keys")).collect())
+) -> Result<Option<Vec<String>>, tokio_postgres::Error> {
+    let rows = source.rows(TOUCHING, &[&object, &table, &MOST_TOUCHING]).await?;
+    let all_are_there = (rows.len() as i64) < MOST_TOUCHING;
+    Ok(rows.iter().map(|row| row.get("keys")).collect::<Option<_>>().filter(|_| all_are_there))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ pub async fn verify(
     progress: impl Fn(u64),
 ) -> Result<Verdict, Failure> {
     let Sides { source, target, source_again, target_again } = sides;
-    let judge = Judge { source: source_again, target: target_again, route };
+    let judge = Judge::new(source_again, target_again, route);
     let mut verdict = Verdict { object: route.object.name.clone(), ..Verdict::default() };
     let (source, target) = (source.begin().await?, target.begin().await?);
     let mut rows = Stream::open(&source, &project::prints(route)).await?;
@@ -230,6 +230,10 @@ struct Judge<'a> {
     source: &'a Session,
     target: &'a Session,
     route: &'a Route,
+    /// The statements.
+    values: String,
+    target_values: String,
+    resolve: String,
 }
 
 /// What a look at a key has found.
@@ -240,7 +244,18 @@ enum Look {
     Wrong(Wrong),
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn new(source: &'a Session, target: &'a Session, route: &'a Route) -> Self {
+        Self {
+            source,
+            target,
+            route,
+            values: project::values(route),
+            target_values: project::target_values(route),
+            resolve: project::resolve_statement(route),
+        }
+    }
+
     /// Sorts suspected keys into what they are.
     async fn settle(
         &self,
@@ -248,14 +263,13 @@ impl Judge<'_> {
         verdict: &mut Verdict,
         tell: &mut impl FnMut(Finding),
     ) -> Result<(), Failure> {
-        for look in 1..=LOOKS {
+        let mut wrong = Vec::new();
+        for look in 0..LOOKS {
             if suspects.is_empty() {
                 return Ok(());
             }
-            if look > 1 {
-                tokio::time::sleep(PAUSE * (look - 1)).await;
-            }
-            let mut wrong = Vec::new();
+            tokio::time::sleep(PAUSE * look).await;
+            wrong.clear();
             for (suspect, found) in self.look(&suspects).await? {
                 match found {
                     Look::Right => verdict.equal += 1,
@@ -264,13 +278,9 @@ impl Judge<'_> {
                     Look::Wrong(what) => wrong.push((suspect.clone(), what)),
                 }
             }
-            if look == LOOKS {
-                self.convict(wrong, verdict, tell).await?;
-                return Ok(());
-            }
-            suspects = wrong.into_iter().map(|(suspect, _)| suspect).collect();
+            suspects = wrong.iter().map(|(suspect, _)| suspect.clone()).collect();
         }
-        Ok(())
+        self.convict(wrong, verdict, tell).await
     }
 
     async fn convict(
@@ -305,7 +315,7 @@ impl Judge<'_> {
         // What is on its way during the looks at the rows is so before or after them, or changes the source's row.
         let was_in_flight = self.in_flight(&keys).await?;
         let rows = self.values(&keys).await?;
-        let others = self.target.rows(&project::target_values(self.route), &[&ids]).await?;
+        let others = self.target.rows(&self.target_values, &[&ids]).await?;
         let others = by_id(&others);
         let in_flight = self.in_flight(&keys).await?;
         let parked = parked::of(self.source, object, &keys).await?;
@@ -332,11 +342,10 @@ impl Judge<'_> {
     /// The source's rows. What cannot be a key of the source at all, as somebody may have written it into the target,
     /// has none.
     async fn values(&self, keys: &[String]) -> Result<HashMap<String, Values>, Failure> {
-        let sql = project::values(self.route);
         let mut found = HashMap::new();
         let mut parts = vec![Wanted::of(keys.to_vec(), self.route.touches.len())];
         while let Some(part) = parts.pop() {
-            match self.source.rows(&sql, &part.parameters()).await.map_err(Failure::from) {
+            match self.source.rows(&self.values, &part.parameters()).await.map_err(Failure::from) {
                 Ok(rows) => found.extend(by_id(&rows)),
                 Err(Failure::Dead(_)) => parts.extend(part.halves().into_iter().flatten()),
                 Err(failure) => return Err(failure),
@@ -371,12 +380,14 @@ impl Judge<'_> {
         let InFlight::Keys(mut moving) = own else { return Ok(InFlight::All) };
         let mut wanted = Wanted::none(self.route.touches.len());
         for (touch, recorded) in self.route.touches.iter().zip(&mut wanted.touches) {
-            *recorded =
-                change::touching(self.source, &self.route.object.name, &touch.table).await?;
+            let object = &self.route.object.name;
+            match change::touching(self.source, object, &touch.table).await? {
+                Some(keys) => *recorded = keys,
+                None => return Ok(InFlight::All),
+            }
         }
         if !wanted.is_empty() {
-            let sql = project::resolve_statement(self.route);
-            moving.extend(project::resolve(self.source, &sql, &wanted).await?);
+            moving.extend(project::resolve(self.source, &self.resolve, &wanted).await?);
         }
         Ok(InFlight::Keys(moving))
     }

@@ -256,3 +256,32 @@ async fn a_key_of_many_digits_keeps_each_of_them() {
         ["12345678901234567890123"]
     );
 }
+
+#[tokio::test]
+async fn verify_counts_rows_that_a_change_on_its_way_touches_as_in_flight() {
+    let bell = clubs().await;
+    bell.source_sql(
+        "insert into clubs values ('a', 'Archery', 'x'); insert into members values (1, 'a'), (2, 'a')",
+    )
+    .await;
+    bell.drain().await;
+    bell.salesforce_accepts("club__c", "code__c", "a").await;
+    bell.source_sql("update schoolbell.parked set due_at = now()").await;
+    bell.drain().await;
+    let file = bell.mapping_file(MEMBERS);
+    let verify = async |object: &str| {
+        let arguments = ["verify", object, "--json", "--mapping", file.to_str().unwrap()];
+        let report: serde_json::Value =
+            serde_json::from_str(&bell.run_ok(&arguments).await).unwrap();
+        ["equal", "in_flight"].map(|what| report["objects"][0][what].as_u64().unwrap())
+    };
+
+    let before = verify("member").await;
+    bell.source_sql("update clubs set title = 'Bows'").await;
+    let renamed = verify("member").await;
+    bell.drain().await;
+    bell.source_sql("truncate members").await;
+    let truncated = verify("club").await;
+
+    assert_eq!((before, renamed, truncated), ([2, 0], [0, 2], [0, 1]));
+}
