@@ -17,6 +17,7 @@ use crate::plan::{Capture, Watched};
 use crate::schema;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
+const FOR_ONE: &str = include_str!("../triggers/capture_for_one.sql");
 const SEAL: &str = include_str!("../triggers/seal.sql");
 const RING_DOORBELL: &str = include_str!("../triggers/ring_doorbell.sql");
 const RING_ALWAYS: &str = include_str!("../triggers/ring_always.sql");
@@ -186,13 +187,16 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
     let declared = flags.iter().map(|flag| format!("    {flag} boolean := false;\n"));
     let shared =
         shared.into_iter().map(|column| format!("\n                or {}", differs(column)));
+    let new_keys = recorded(capture, "new");
     let for_one = flags.iter().zip(&capture.narrow).map(|(flag, (object, _))| {
-        format!(
-            "        if {flag} then\n            insert into schoolbell.change (source_table, concerns, operation, keys)\n            \
-             values ({table}, {}, tg_op, {});\n        end if;\n",
-            literal(object),
-            recorded(capture, "new")
-        )
+        let object = literal(object);
+        let values = [
+            ("{flag}", flag.as_str()),
+            ("{table_literal}", &table),
+            ("{object}", &object),
+            ("{new_keys}", &new_keys),
+        ];
+        fill(FOR_ONE, &values)
     });
     fill(
         FUNCTION,
@@ -207,7 +211,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{narrowed}", &narrowed(capture, &flags)),
             ("{for_one}", &for_one.collect::<String>()),
             ("{old_keys}", &recorded(capture, "old")),
-            ("{new_keys}", &recorded(capture, "new")),
+            ("{new_keys}", &new_keys),
             ("{table}", &capture.table.plain().replace('\n', " ")),
         ],
     )
@@ -334,6 +338,7 @@ fn trigger(capture: &Capture, (event, level): (&str, &str), function: &str) -> T
     Trigger { name, sql, fingerprint }
 }
 
+/// Mentions every column by which changes are recorded.
 fn present(capture: &Capture) -> String {
     let keys = capture.keys.iter().map(|column| format!("old.{} is not null", ident(column)));
     keys.collect::<Vec<_>>().join(" or ")
