@@ -6,13 +6,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::db::Session;
+use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
 use crate::plan::Unplannable;
 use crate::writer::Holder;
 use crate::{capture, change, parked, plan, resync, schema, service, writer};
 
+/// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
+const LATE_SECONDS: f64 = 300.0;
+/// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
+const UNSENT_SECONDS: f64 = 3_600.0;
+
 /// The report of `status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// Version of schema `schoolbell`.
     pub schema_version: i32,
@@ -36,22 +42,138 @@ pub struct Status {
     pub capture_problems: Vec<String>,
     /// Replays that are not finished.
     pub resyncs: Vec<resync::Report>,
+    /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
+    pub salesforce: Vec<Mirror>,
+}
+
+/// How things are, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nothing to act on.
+    Well,
+    /// Somebody should look at it; changes arrive all the same.
+    Attention,
+    /// Changes do not arrive, or may be missed.
+    Trouble,
+}
+
+/// What is wrong now, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Headline {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, and what helps.
+    pub sentence: String,
+}
+
+/// The report with its headline, for a machine.
+#[derive(Debug, Serialize)]
+pub struct Told<'a> {
+    headline: Headline,
+    #[serde(flatten)]
+    status: &'a Status,
 }
 
 impl Status {
-    /// Whether somebody should look at it.
+    /// For a machine.
+    pub fn told(&self) -> Told<'_> {
+        Told { headline: self.headline(), status: self }
+    }
+
+    /// Whether somebody should look at it. That this process may not write is no more than a setting of it.
     pub fn needs_attention(&self) -> bool {
-        self.target_problem.is_some()
-            || !self.capture_problems.is_empty()
-            || self.parked.iter().any(|count| count.state == "dead")
-            || (self.writer.is_none() && self.pending_changes > 0)
+        self.findings().iter().any(|found| found.level > Level::Well)
+    }
+
+    /// The worst that is wrong; of several the one that explains the others.
+    pub fn headline(&self) -> Headline {
+        let findings = self.findings();
+        let worst = findings.iter().map(|found| found.level).max();
+        let found = findings.into_iter().find(|found| Some(found.level) == worst);
+        found.unwrap_or_else(|| {
+            let sentence = match (self.pending_changes, &self.writer) {
+                (_, _) if !self.enabled => {
+                    "Nothing is wrong, but SALESFORCE_ENABLED is not true here: nothing is written."
+                        .into()
+                }
+                (0, Some(_)) => "All is well: every change is applied.".into(),
+                (0, None) => {
+                    "Nothing is pending, and nobody would apply it: start `schoolbell run`.".into()
+                }
+                (pending, _) => format!("All is well: {pending} changes are on their way."),
+            };
+            Headline { level: Level::Well, sentence }
+        })
+    }
+
+    /// Everything that somebody should look at, causes before their consequences.
+    fn findings(&self) -> Vec<Headline> {
+        let mut findings = Vec::new();
+        let mut find = |level, sentence| findings.push(Headline { level, sentence });
+        if let Some(problem) = &self.target_problem {
+            find(Level::Trouble, format!("The target cannot be asked: {problem}."));
+        }
+        if let [first, others @ ..] = self.capture_problems.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            let sentence =
+                format!("Changes may be missed, {first}{more}: run `schoolbell migrate`.");
+            find(Level::Trouble, sentence);
+        }
+        if self.writer.is_none() && self.target_problem.is_none() && self.pending_changes > 0 {
+            let pending = self.pending_changes;
+            find(
+                Level::Trouble,
+                format!("{pending} changes wait and nobody applies them: start `schoolbell run`."),
+            );
+        } else if self.lag_seconds > LATE_SECONDS {
+            let (pending, minutes) = (self.pending_changes, self.lag_seconds / 60.0);
+            find(
+                Level::Trouble,
+                format!("{pending} changes are late, the oldest by {minutes:.0} minutes."),
+            );
+        }
+        let dead: i64 = self.parked_in("dead");
+        if dead > 0 {
+            let sentence = format!(
+                "{dead} keys were refused for good: see `schoolbell parked list --state dead`."
+            );
+            find(Level::Attention, sentence);
+        }
+        let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
+        if failed > 0 {
+            let sentence = format!(
+                "Salesforce refused {failed} rows: see `schoolbell status`, cure them with `schoolbell parked retry \
+                 --failed`."
+            );
+            find(Level::Attention, sentence);
+        }
+        let unsent = self.salesforce.iter().filter_map(|mirror| mirror.unsent.as_ref());
+        let oldest = unsent.map(|unsent| unsent.oldest_seconds).fold(0.0, f64::max);
+        if oldest > UNSENT_SECONDS {
+            let minutes = oldest / 60.0;
+            let sentence = format!(
+                "Heroku Connect has left a row for {minutes:.0} minutes: look at its dashboard."
+            );
+            find(Level::Attention, sentence);
+        }
+        findings
+    }
+
+    /// How many keys are parked in this state.
+    pub fn parked_in(&self, state: &str) -> i64 {
+        self.parked.iter().filter(|count| count.state == state).map(|count| count.keys).sum()
     }
 }
 
-/// Collects the report. `target` may be out of reach: then the reason stands in its place.
+/// Collects the report, except what Salesforce made of it. `target` may be out of reach: then the reason stands in its
+/// place.
 pub async fn collect(
     source: &Session,
-    target: Result<Session, String>,
+    target: Result<&Session, &str>,
     mapping: &Mapping,
     enabled: bool,
 ) -> Result<Status, tokio_postgres::Error> {
@@ -63,8 +185,8 @@ pub async fn collect(
     };
     let pending = change::pending(source).await?;
     let (writer, target_problem) = match target {
-        Err(problem) => (None, Some(problem)),
-        Ok(target) => match writer::holder(&target).await {
+        Err(problem) => (None, Some(problem.to_string())),
+        Ok(target) => match writer::holder(target).await {
             Ok(holder) => (holder, None),
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
@@ -82,6 +204,7 @@ pub async fn collect(
         notify: mode.map(|mode| mode.to_string()),
         capture_problems: capture_problems(source, mapping, mode).await?,
         resyncs: resync::reports(source, None).await?,
+        salesforce: Vec::new(),
     })
 }
 

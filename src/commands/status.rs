@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::Outcome;
 use crate::cli::Settings;
 use crate::db::{Database, Session};
+use crate::heroku_connect::{self, Mirror};
 use crate::schema;
 use crate::status::{self, Status};
 
@@ -15,10 +16,14 @@ pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
     installed(&source).await?;
     let target = Database::new(config.target.clone(), "command")?.session().await;
     let target = target.map_err(|failure| failure.to_string());
-    let status =
-        status::collect(&source, target, &mapping, config.enabled).await.map_err(super::reason)?;
+    let reached = target.as_ref().map_err(String::as_str);
+    let mut status =
+        status::collect(&source, reached, &mapping, config.enabled).await.map_err(super::reason)?;
+    if let Ok(target) = &target {
+        status.salesforce = heroku_connect::collect(&source, target, &mapping).await;
+    }
     match json {
-        true => super::print_json(&status)?,
+        true => super::print_json(&status.told())?,
         false => print(&status)?,
     }
     Ok(Outcome::attention_if(status.needs_attention()))
@@ -34,6 +39,7 @@ pub async fn installed(source: &Session) -> Result<()> {
 
 fn print(status: &Status) -> Result<()> {
     let line = |what: &str, how: &str| say!("{what:<10} {how}");
+    line("now", &status.headline().sentence)?;
     let pending = match status.oldest_change_at {
         None => "nothing".to_string(),
         Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
@@ -85,6 +91,20 @@ fn print(status: &Status) -> Result<()> {
         );
         line("resync", &progress)?;
     }
+    for mirror in &status.salesforce {
+        line("salesforce", &sentence(mirror))?;
+        for problem in &mirror.problems {
+            line("", problem)?;
+        }
+        for row in &mirror.failed {
+            let error = row.error.as_deref().unwrap_or("without a reason");
+            line("", &format!("{} {} FAILED: {error}", mirror.object, row.key))?;
+        }
+        let more = mirror.failed_rows() - mirror.failed.len() as i64;
+        if more > 0 {
+            line("", &format!("… and {more} more"))?;
+        }
+    }
     if !status.enabled {
         line(
             "disabled",
@@ -92,4 +112,24 @@ fn print(status: &Status) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What became of an object's rows, in a line.
+fn sentence(mirror: &Mirror) -> String {
+    let mut parts = vec![format!(
+        "{} {} synced, {} pending, {} failed",
+        mirror.object,
+        mirror.synced_rows(),
+        mirror.pending_rows(),
+        mirror.failed_rows()
+    )];
+    if let Some(unsent) = mirror.unsent.as_ref().filter(|unsent| unsent.entries > 0) {
+        parts.push(format!("the oldest unsent for {:.0} s", unsent.oldest_seconds));
+    }
+    match (&mirror.synced, &mirror.answered) {
+        (Some(way), _) => parts.push(format!("from commit to synced {way}")),
+        (None, Some(way)) => parts.push(format!("from write to synced {way}")),
+        (None, None) => {}
+    }
+    parts.join("; ")
 }

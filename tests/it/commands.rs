@@ -606,8 +606,12 @@ async fn status_has_nothing_to_report_when_all_is_well() {
     assert_eq!((printed.code, report.code), (0, 0), "{printed}");
     assert_eq!(
         printed.stdout,
-        "pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 4\n"
+        "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
+         pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
+         capture    installed, notify mode doorbell, schema version 4\n\
+         salesforce contact 0 synced, 0 pending, 0 failed\n\
+         salesforce school 0 synced, 0 pending, 0 failed\n\
+         salesforce role 0 synced, 0 pending, 0 failed\n"
     );
     let report = json(&report.stdout);
     let wanted = BTreeSet::from([
@@ -622,6 +626,8 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         "notify",
         "capture_problems",
         "resyncs",
+        "salesforce",
+        "headline",
     ]);
     assert_eq!(keys(&report), wanted);
     assert_eq!(

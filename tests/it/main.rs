@@ -13,6 +13,7 @@ mod documents;
 mod doorbell;
 mod faults;
 mod fuzz;
+mod heroku_connect;
 mod mapping;
 mod migrate;
 mod model;
