@@ -214,8 +214,24 @@ pub enum ParkedAction {
     ///
     /// Makes them due: the running service tries them at once, else the next run. What is refused again is
     /// parked again.
-    #[command(after_help = "Example: schoolbell parked retry school --state dead")]
-    Retry(ParkedChoice),
+    ///
+    /// With --failed it is about rows that Salesforce refused (FAILED): those that Salesforce does not know are deleted
+    /// from the target and written again, the others get a new entry in Heroku Connect's log. Writes to the target;
+    /// says first what it will do, and asks.
+    #[command(
+        after_help = "Examples: schoolbell parked retry school --state dead\n          schoolbell parked retry --failed"
+    )]
+    Retry {
+        /// Which
+        #[command(flatten)]
+        choice: ParkedChoice,
+        /// Rows that Salesforce refused, instead of parked keys
+        #[arg(long, conflicts_with = "state")]
+        failed: bool,
+        /// Do not ask
+        #[arg(long, requires = "failed")]
+        yes: bool,
+    },
     /// Forget them, without writing them
     ///
     /// Deletes them from schoolbell.parked. Their rows do not reach the target before they change again, or

@@ -19,7 +19,7 @@ use crate::{bell, notice};
 
 /// `println!` for results. The standard one panics when the reader has gone.
 macro_rules! say {
-    ($($text:tt)*) => { super::say(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { crate::commands::say(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 mod demo;

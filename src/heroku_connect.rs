@@ -2,7 +2,7 @@
 //! Connect's log.
 //!
 //! Promise: what the role may not read, or what takes too long, is said in a sentence, and the rest is told all the
-//! same.
+//! same. [`cure`] alone writes, and it is told what to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,6 +16,8 @@ use crate::db::Session;
 use crate::failure;
 use crate::mapping::{Mapping, Object};
 use crate::name::{TableName, ident};
+
+pub mod cure;
 
 /// Of the rows that Salesforce refused, so many are listed for each object.
 const LISTED: i64 = 20;
@@ -194,14 +196,7 @@ impl Look<'_> {
             ident(external_id)
         );
         let rows = self.target.rows(&sql, &[]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| Failed {
-                key: row.get("key"),
-                sfid: row.get("sfid"),
-                error: row.get::<_, Option<&str>>("error").map(shortened),
-            })
-            .collect())
+        Ok(rows.iter().map(cure::failed).collect())
     }
 
     async fn unsent(&self) -> Result<Unsent, tokio_postgres::Error> {

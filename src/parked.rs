@@ -22,7 +22,11 @@ const COUNTS: &str = include_str!("../sql/parked_counts.sql");
 const CHOSEN: &str = include_str!("../sql/parked_chosen.sql");
 const NOT_THERE: &str = include_str!("../sql/parked_not_there.sql");
 const RETRY: &str = include_str!("../sql/parked_retry.sql");
+const RESERVE: &str = include_str!("../sql/parked_reserve.sql");
 const DROP: &str = include_str!("../sql/parked_drop.sql");
+
+/// A key that is reserved becomes due after so long, unless it was freed before.
+const RESERVED_SECONDS: i32 = 60;
 
 /// Before many rows are changed at once, in whatever order a plan meets them: row by row, an acknowledgement of
 /// the same keys could deadlock with it. Whoever comes second waits for the other's statement.
@@ -275,6 +279,12 @@ pub async fn retry(
     let rows = transaction.rows(RETRY, &[&objects, &keys, &state]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())
+}
+
+/// Makes sure that these keys become due by themselves, before their target rows are deleted to be written again.
+pub async fn reserve(source: &Session, object: &str, keys: &[String]) -> Result<(), Failure> {
+    source.execute(RESERVE, &[&object, &keys, &RESERVED_SECONDS]).await?;
+    Ok(())
 }
 
 /// Forgets the chosen keys, but none that was parked after `seen_at`; returns what was forgotten.

@@ -9,6 +9,8 @@ use crate::cli::{ParkedAction, ParkedChoice, ParkedState, Settings};
 use crate::db::Session;
 use crate::parked::{self, Choice, Count};
 
+mod failed;
+
 /// Of each object and state, so many keys are named before they are dropped.
 const FEW: i64 = 3;
 
@@ -19,7 +21,10 @@ pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Outcome> 
             let objects = (!objects.is_empty()).then_some(objects.as_slice());
             list(&source, objects, *state, reason.as_deref(), *limit, *json).await
         }
-        ParkedAction::Retry(typed) => {
+        ParkedAction::Retry { choice: typed, failed: true, yes } => {
+            failed::run(settings, typed, *yes).await
+        }
+        ParkedAction::Retry { choice: typed, .. } => {
             let choice = choice(typed)?;
             retry(&mut source(settings, &typed.objects).await?, choice).await
         }

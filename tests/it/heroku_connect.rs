@@ -1,5 +1,8 @@
 //! What Heroku Connect and Salesforce made of the rows: told by `status`, as far as the role may know.
 
+use schoolbell::heroku_connect::cure;
+use schoolbell::service::Ground;
+
 use crate::support::TestBell;
 
 async fn salesforce(bell: &TestBell) -> serde_json::Value {
@@ -126,4 +129,175 @@ async fn what_the_role_may_not_read_is_said_and_the_rest_is_told() {
          contact_editor_affiliation__c"
     );
     assert!(printed.stdout.contains("permission denied for table _trigger_log"), "{printed}");
+}
+
+async fn state_of(bell: &TestBell, school: &str) -> Vec<String> {
+    bell.target_texts(&format!(
+        "select concat_ws(' ', _hc_lastop, sfid is not null, name) from salesforce.editor__c where editoruuid__c = \
+         '{school}'"
+    ))
+    .await
+}
+
+/// Their creators wait for a contact, which is no matter here.
+async fn parked_schools(bell: &TestBell) -> Vec<String> {
+    let parked = bell.parked().await;
+    parked.into_iter().filter(|parked| parked.starts_with("school ")).collect()
+}
+
+async fn school_that_salesforce_refused(bell: &TestBell, name: &str) -> String {
+    let school = bell.insert_school(name).await;
+    bell.caught_up().await;
+    salesforce_refuses(
+        bell,
+        "editor__c",
+        &format!("editoruuid__c = '{school}'"),
+        "no such country",
+    )
+    .await;
+    school
+}
+
+async fn school_that_salesforce_has_and_then_refused(bell: &TestBell) -> String {
+    let school = bell.insert_school("Known").await;
+    bell.caught_up().await;
+    bell.salesforce_accepts_everything().await;
+    bell.source_sql(&format!("update schools set name = 'Renamed' where id = '{school}'")).await;
+    bell.caught_up().await;
+    salesforce_refuses(
+        bell,
+        "editor__c",
+        &format!("editoruuid__c = '{school}'"),
+        "record is locked",
+    )
+    .await;
+    school
+}
+
+#[tokio::test]
+async fn a_refused_row_that_salesforce_does_not_know_is_deleted_and_written_again() {
+    let bell = TestBell::start().await;
+    let school = school_that_salesforce_refused(&bell, "Acme").await;
+    // An update alone does not help: that is why it is deleted.
+    bell.source_sql(&format!("update schools set name = 'Acme 2' where id = '{school}'")).await;
+    bell.caught_up().await;
+    bell.salesforce_accepts_everything().await;
+    assert_eq!(state_of(&bell, &school).await, ["FAILED f Acme 2"]);
+
+    let asked = bell.run(&["parked", "retry", "--failed"]).await;
+    assert_eq!(state_of(&bell, &school).await, ["FAILED f Acme 2"]);
+    let done = bell.run_ok(&["parked", "retry", "--failed", "--yes"]).await;
+    bell.salesforce_accepts_everything().await;
+
+    assert_eq!(asked.code, 2, "{asked}");
+    assert!(
+        done.starts_with(&format!(
+            "Salesforce refused these rows:\n  1 school, deleted from the target and written again: {school}\n      \
+             1 × no such country\ndeleted, to be written again: 1 school\n"
+        )),
+        "{done}"
+    );
+    assert_eq!(state_of(&bell, &school).await, ["INSERTED t Acme 2"]);
+    assert_eq!(parked_schools(&bell).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn without_a_service_the_command_writes_the_rows_again_itself() {
+    let mut bell = TestBell::start().await;
+    let school = school_that_salesforce_refused(&bell, "Acme").await;
+    bell.service_stops().await;
+
+    bell.run_ok(&["parked", "retry", "school", "--failed", "--key", &school, "--yes"]).await;
+
+    assert_eq!(state_of(&bell, &school).await, ["PENDING f Acme"]);
+}
+
+#[tokio::test]
+async fn a_refused_row_that_salesforce_knows_is_sent_again_once_in_either_mode_of_heroku_connect() {
+    for ordered in [true, false] {
+        let bell = TestBell::start().await;
+        if !ordered {
+            bell.target_sql("drop function salesforce.hc_capture_update_from_row").await;
+        }
+        let school = school_that_salesforce_has_and_then_refused(&bell).await;
+        let open = "select count(*) from salesforce._trigger_log where state = 'NEW'";
+
+        let done = bell.run_ok(&["parked", "retry", "--failed", "--yes"]).await;
+        let again = bell.run_ok(&["parked", "retry", "--failed", "--yes"]).await;
+
+        assert!(done.ends_with("sent again: 1 school\n"), "{done}");
+        assert!(again.ends_with("sent again: 0 school\n"), "{again}");
+        assert_eq!(bell.target_count(open).await, 1);
+        bell.salesforce_accepts_everything().await;
+        assert_eq!(state_of(&bell, &school).await, ["UPDATED t Renamed"]);
+        let nothing = bell.run_ok(&["parked", "retry", "--failed"]).await;
+        assert_eq!(nothing, "no such row is FAILED\n");
+    }
+}
+
+#[tokio::test]
+async fn refused_rows_that_are_not_ours_to_write_are_left_alone_and_said() {
+    let bell = TestBell::start().await;
+    let person = "0b0f7b0e-0000-4000-8000-000000000001";
+    let gone = school_that_salesforce_refused(&bell, "Gone").await;
+    bell.source_sql(&format!("delete from schools where id = '{gone}'")).await;
+    bell.caught_up().await;
+    bell.target_sql(&format!(
+        "insert into salesforce.contact (pi_accounts_unique_id__c) values ('{person}')"
+    ))
+    .await;
+    salesforce_refuses(&bell, "contact", "true", "duplicate").await;
+
+    let ended = bell.run(&["parked", "retry", "--failed", "--yes"]).await;
+
+    assert_eq!(ended.code, 1, "{ended}");
+    let lines = [
+        format!(
+            "1 contact, left alone, Salesforce creates these rows and knows none of them: {person}"
+        ),
+        format!("1 school, left alone, the source publishes no such row (any more): {gone}"),
+    ];
+    for line in lines {
+        assert!(ended.stdout.contains(&line), "{ended}");
+    }
+    assert_eq!(state_of(&bell, &gone).await, ["FAILED f Gone"]);
+}
+
+#[tokio::test]
+async fn a_row_whose_cure_breaks_off_after_the_deletion_is_written_again_by_itself() {
+    let mut bell = TestBell::start().await;
+    let school = school_that_salesforce_refused(&bell, "Acme").await;
+    bell.service_stops().await;
+    bell.source_sql("alter table schoolbell.resync add constraint broken check (false) not valid")
+        .await;
+
+    let ended = bell.run(&["parked", "retry", "--failed", "--yes"]).await;
+
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.contains("written again by the service within a minute"), "{ended}");
+    assert_eq!(state_of(&bell, &school).await, [""; 0]);
+    assert_eq!(parked_schools(&bell).await, [format!("school {school} retrying")]);
+    // A minute later.
+    bell.source_sql("update schoolbell.parked set due_at = now()").await;
+    bell.drain().await;
+    assert_eq!(state_of(&bell, &school).await, ["PENDING f Acme"]);
+}
+
+#[tokio::test]
+async fn a_row_that_is_accepted_or_known_between_the_plan_and_the_cure_is_not_deleted() {
+    let bell = TestBell::start().await;
+    let known = school_that_salesforce_has_and_then_refused(&bell).await;
+    let accepted = bell.insert_school("Accepted").await;
+    bell.caught_up().await;
+    let ground = Ground::check(&bell.config(), &bell.mapping).await.unwrap();
+    let mut source = ground.source.session().await.unwrap();
+    let target = ground.target.session().await.unwrap();
+    let route = ground.routes().find(|route| route.object.name == "school").unwrap();
+
+    let keys = [known.clone(), accepted.clone()];
+    let cured = cure::write_again(&mut source, &target, route, &keys).await.unwrap();
+
+    assert_eq!(cured, None);
+    assert_eq!(state_of(&bell, &known).await, ["FAILED t Renamed"]);
+    assert_eq!(state_of(&bell, &accepted).await, ["PENDING f Accepted"]);
 }

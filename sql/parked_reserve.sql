@@ -1,0 +1,12 @@
+-- Keys whose target rows are about to be deleted and written again: should whoever does it die between the two, they
+-- become due by themselves. $1: object, $2: keys, $3: after so many seconds.
+insert into schoolbell.parked (object, key, state, due_at, reason, remedy)
+select
+    $1,
+    reserved.key,
+    'retrying',
+    pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3::int4),
+    'Salesforce refused the row; it is deleted and written again',
+    'it is tried again by itself'
+from pg_catalog.unnest($2::text[]) as reserved (key)
+on conflict (object, key) do nothing
