@@ -98,10 +98,23 @@ pub enum Command {
     /// and parked keys, are counted and not reported. Exits with 1 when a row is missing, differs or is left over.
     #[command(after_help = "Example: schoolbell verify school --no-values")]
     Verify(VerifyOptions),
-    /// Show what is pending, waiting and dead, who is the writer, and whether capture is installed
-    #[command(after_help = "Example: schoolbell status --json")]
+    /// Show what is pending, waiting and dead, who is the writer, whether capture is installed, and what Salesforce made
+    /// of the rows
+    ///
+    /// Changes nothing. The first line says what is wrong now; then it exits with 1.
+    #[command(after_help = "Example: schoolbell status --watch")]
     Status {
-        /// As JSON
+        /// Show it again every so many seconds, in place, until it is interrupted
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "2",
+            value_parser = clap::value_parser!(u64).range(1..)
+        )]
+        watch: Option<u64>,
+        /// As JSON; with --watch one line each
         #[arg(long)]
         json: bool,
     },
@@ -218,9 +231,7 @@ pub enum ParkedAction {
     /// With --failed it is about rows that Salesforce refused (FAILED): those that Salesforce does not know are deleted
     /// from the target and written again, the others get a new entry in Heroku Connect's log. Writes to the target;
     /// says first what it will do, and asks.
-    #[command(
-        after_help = "Examples: schoolbell parked retry school --state dead\n          schoolbell parked retry --failed"
-    )]
+    #[command(after_help = "Example: schoolbell parked retry --failed")]
     Retry {
         /// Which
         #[command(flatten)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{Cli, Command, Settings};
@@ -64,7 +65,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Run { drain } => run::run(settings, drain).await,
         Command::Resync(options) => resync::run(settings, &options).await,
         Command::Verify(options) => verify::run(settings, &options).await,
-        Command::Status { json } => status::run(settings, json).await,
+        Command::Status { watch, json } => status::run(settings, json, watch).await,
         Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,
@@ -200,25 +201,39 @@ fn table<const N: usize>(head: [&str; N]) -> comfy_table::Table {
     table
 }
 
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// Returns at the next of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Turns true at the first SIGINT or SIGTERM; the second one ends the process where it is, which loses nothing.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut signals = Signals::watch()?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.next().await;
         tracing::info!(
             "stopping; what is in hand is finished first, a second signal stops at once"
         );
         stop.send_replace(true);
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.next().await;
         tracing::warn!("stopped at once; what was in hand will be applied again");
         std::process::exit(2);
     });

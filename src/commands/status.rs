@@ -1,32 +1,49 @@
-//! `status`: the state of things at this moment.
+//! `status`: the state of things at this moment, or, with `--watch`, from moment to moment.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::time::Instant;
 
 use super::Outcome;
 use crate::cli::Settings;
+use crate::config::Config;
 use crate::db::{Database, Session};
 use crate::heroku_connect::{self, Mirror};
+use crate::mapping::Mapping;
+use crate::parked;
 use crate::schema;
 use crate::status::{self, Status};
+use crate::writer::Holder;
 
-pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
+/// What Salesforce made of the rows takes a look at every row of the target: while watching, it is looked for after so
+/// many times as long as the last look took, and never sooner than that.
+const REST: u32 = 20;
+const SHORTEST_REST: Duration = Duration::from_secs(10);
+/// Puts the cursor where the screen begins.
+const HOME: &str = "\x1b[H";
+/// Clears what is left of the line, or of the screen, from an older and longer report.
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
     installed(&source).await?;
-    let target = Database::new(config.target.clone(), "command")?.session().await;
-    let target = target.map_err(|failure| failure.to_string());
-    let reached = target.as_ref().map_err(String::as_str);
-    let mut status =
-        status::collect(&source, reached, &mapping, config.enabled).await.map_err(super::reason)?;
-    if let Ok(target) = &target {
-        status.salesforce = heroku_connect::collect(&source, target, &mapping).await;
+    let target = Database::new(config.target.clone(), "command")?;
+    let mut looker =
+        Looker { config, mapping, target, sessions: (Some(source), None), salesforce: None };
+    match watch {
+        None => {
+            let status = looker.look().await?;
+            show(&status, json)?;
+            Ok(Outcome::attention_if(status.needs_attention()))
+        }
+        Some(seconds) => looker.watch(Duration::from_secs(seconds), json).await,
     }
-    match json {
-        true => super::print_json(&status.told())?,
-        false => print(&status)?,
-    }
-    Ok(Outcome::attention_if(status.needs_attention()))
 }
 
 /// Refuses when `migrate` was never run, or not lately.
@@ -37,51 +54,131 @@ pub async fn installed(source: &Session) -> Result<()> {
     Ok(())
 }
 
-fn print(status: &Status) -> Result<()> {
-    let line = |what: &str, how: &str| say!("{what:<10} {how}");
-    line("now", &status.headline().sentence)?;
-    let pending = match status.oldest_change_at {
-        None => "nothing".to_string(),
-        Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
-    };
-    line("pending", &pending)?;
-    line("lag", &format!("{:.1} s", status.lag_seconds))?;
-    match status.parked.is_empty() {
-        true => line("parked", "nothing")?,
-        false => {
-            for count in &status.parked {
-                let parked = format!(
-                    "{} {} {}, the oldest since {:.0}",
-                    count.keys, count.object, count.state, count.oldest
-                );
-                line("parked", &parked)?;
+struct Looker {
+    config: Config,
+    mapping: Mapping,
+    target: Database,
+    /// On the source and on the target; none where it is not open, or was lost.
+    sessions: (Option<Session>, Option<Session>),
+    salesforce: Option<Seen>,
+}
+
+/// What Salesforce made of the rows, and until when that is good enough.
+struct Seen {
+    mirrors: Vec<Mirror>,
+    until: Instant,
+}
+
+impl Looker {
+    async fn look(&mut self) -> Result<Status> {
+        let source = match self.sessions.0.take() {
+            Some(source) => source,
+            None => super::source_session(&self.config.source).await?,
+        };
+        let target = match self.sessions.1.take() {
+            Some(target) => Ok(target),
+            None => self.target.session().await.map_err(|failure| failure.to_string()),
+        };
+        let reached = target.as_ref().map_err(String::as_str);
+        let mut status = status::collect(&source, reached, &self.mapping, self.config.enabled)
+            .await
+            .map_err(super::reason)?;
+        if let Ok(target) = target
+            && status.target_problem.is_none()
+        {
+            status.salesforce = self.salesforce(&source, &target).await;
+            self.sessions.1 = Some(target);
+        }
+        self.sessions.0 = Some(source);
+        Ok(status)
+    }
+
+    async fn salesforce(&mut self, source: &Session, target: &Session) -> Vec<Mirror> {
+        if let Some(seen) = self.salesforce.as_ref().filter(|seen| Instant::now() < seen.until) {
+            return seen.mirrors.clone();
+        }
+        let began = Instant::now();
+        let mirrors = heroku_connect::collect(source, target, &self.mapping).await;
+        let until = Instant::now() + (began.elapsed() * REST).max(SHORTEST_REST);
+        self.salesforce = Some(Seen { mirrors: mirrors.clone(), until });
+        mirrors
+    }
+
+    /// Shows one report after the other until it is interrupted.
+    async fn watch(&mut self, pause: Duration, json: bool) -> Result<Outcome> {
+        let mut signals = super::Signals::watch()?;
+        let mut outcome = Outcome::Clean;
+        loop {
+            let shown = tokio::select! {
+                status = self.look() => match status {
+                    Ok(status) => {
+                        outcome = Outcome::attention_if(status.needs_attention());
+                        match json {
+                            true => line(&status)?,
+                            false => report(&status),
+                        }
+                    }
+                    // A database that restarts is looked at again; what is wrong now is said meanwhile.
+                    Err(error) => {
+                        outcome = Outcome::Attention;
+                        match json {
+                            true => format!("{}\n", serde_json::json!({ "problem": format!("{error:#}") })),
+                            false => format!("now        {error:#}\n"),
+                        }
+                    }
+                },
+                () = signals.next() => return Ok(outcome),
+            };
+            match std::io::stdout().is_terminal() && !json {
+                true => super::say(format_args!("{}", in_place(&shown)))?,
+                false if json => super::say(format_args!("{shown}"))?,
+                false => super::say(format_args!("{shown}\n"))?,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = signals.next() => return Ok(outcome),
             }
         }
     }
-    let writer = match (&status.writer, &status.target_problem) {
-        (_, Some(problem)) => format!("unknown, the target cannot be asked: {problem}"),
-        (None, None) if status.pending_changes > 0 => "nobody: start `schoolbell run`".to_string(),
-        (None, None) => "nobody".to_string(),
-        (Some(holder), None) => {
-            let process = holder.process.as_deref().unwrap_or("another role's session");
-            let since = holder.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-            format!("{process}{since}")
-        }
-    };
-    line("writer", &writer)?;
-    match status.capture_problems.is_empty() {
-        true => {
-            let mode = status.notify.as_deref().unwrap_or("unknown");
-            line(
-                "capture",
-                &format!("installed, notify mode {mode}, schema version {}", status.schema_version),
-            )?;
-        }
-        false => {
-            for problem in &status.capture_problems {
-                line("capture", &format!("{problem}; run `schoolbell migrate`"))?;
-            }
-        }
+}
+
+fn show(status: &Status, json: bool) -> Result<()> {
+    match json {
+        true => super::print_json(&status.told()),
+        false => super::say(format_args!("{}", report(status))),
+    }
+}
+
+fn line(status: &Status) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(&status.told())?))
+}
+
+/// Over the report before it, without a moment of an empty screen.
+fn in_place(report: &str) -> String {
+    let lines: String = report.lines().map(|line| format!("{line}{CLEAR_LINE}\r\n")).collect();
+    format!("{HOME}{lines}{CLEAR_BELOW}")
+}
+
+/// The report for people: a word for what it is about, then how it is.
+fn report(status: &Status) -> String {
+    let mut lines = vec![("now", status.headline().sentence)];
+    lines.push(("pending", pending(status)));
+    lines.push(("lag", format!("{:.1} s", status.lag_seconds)));
+    if status.parked.is_empty() {
+        lines.push(("parked", "nothing".into()));
+    }
+    for count in &status.parked {
+        let parked::Count { keys, object, state, oldest } = count;
+        lines.push(("parked", format!("{keys} {object} {state}, the oldest since {oldest:.0}")));
+    }
+    lines.push(("writer", writer(status)));
+    if status.capture_problems.is_empty() {
+        let mode = status.notify.as_deref().unwrap_or("unknown");
+        let version = status.schema_version;
+        lines.push(("capture", format!("installed, notify mode {mode}, schema version {version}")));
+    }
+    for problem in &status.capture_problems {
+        lines.push(("capture", format!("{problem}; run `schoolbell migrate`")));
     }
     for resync in &status.resyncs {
         let share = if resync.total > 0 { resync.progress.done * 100 / resync.total } else { 0 };
@@ -89,36 +186,49 @@ fn print(status: &Status) -> Result<()> {
             "{} {} of {} ({share} %), {}",
             resync.object, resync.progress.done, resync.total, resync.state
         );
-        line("resync", &progress)?;
+        lines.push(("resync", progress));
     }
     for mirror in &status.salesforce {
-        line("salesforce", &sentence(mirror))?;
-        for problem in &mirror.problems {
-            line("", problem)?;
-        }
-        for row in &mirror.failed {
-            let error = row.error.as_deref().unwrap_or("without a reason");
-            line("", &format!("{} {} FAILED: {error}", mirror.object, row.key))?;
-        }
-        let more = mirror.failed_rows() - mirror.failed.len() as i64;
-        if more > 0 {
-            line("", &format!("… and {more} more"))?;
-        }
+        lines.extend(salesforce(mirror));
     }
     if !status.enabled {
-        line(
-            "disabled",
-            "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing",
-        )?;
+        let disabled =
+            "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing";
+        lines.push(("disabled", disabled.into()));
     }
-    Ok(())
+    let mut report = String::new();
+    for (what, how) in lines {
+        // Writing into a string cannot fail.
+        _ = writeln!(report, "{what:<10} {how}");
+    }
+    report
 }
 
-/// What became of an object's rows, in a line.
-fn sentence(mirror: &Mirror) -> String {
+fn pending(status: &Status) -> String {
+    match status.oldest_change_at {
+        None => "nothing".into(),
+        Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
+    }
+}
+
+fn writer(status: &Status) -> String {
+    match (&status.writer, &status.target_problem) {
+        (_, Some(problem)) => format!("unknown, the target cannot be asked: {problem}"),
+        (None, None) if status.pending_changes > 0 => "nobody: start `schoolbell run`".into(),
+        (None, None) => "nobody".into(),
+        (Some(Holder { process, since, .. }), None) => {
+            let process = process.as_deref().unwrap_or("another role's session");
+            let since = since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+            format!("{process}{since}")
+        }
+    }
+}
+
+/// What became of an object's rows: a line, and one for each that Salesforce refused.
+fn salesforce(mirror: &Mirror) -> Vec<(&'static str, String)> {
+    let object = &mirror.object;
     let mut parts = vec![format!(
-        "{} {} synced, {} pending, {} failed",
-        mirror.object,
+        "{object} {} synced, {} pending, {} failed",
         mirror.synced_rows(),
         mirror.pending_rows(),
         mirror.failed_rows()
@@ -131,5 +241,25 @@ fn sentence(mirror: &Mirror) -> String {
         (None, Some(way)) => parts.push(format!("from write to synced {way}")),
         (None, None) => {}
     }
-    parts.join("; ")
+    let mut lines = vec![("salesforce", parts.join("; "))];
+    lines.extend(mirror.problems.iter().map(|problem| ("", problem.clone())));
+    for row in &mirror.failed {
+        let error = row.error.as_deref().unwrap_or("without a reason");
+        lines.push(("", format!("{object} {} FAILED: {error}", row.key)));
+    }
+    let more = mirror.failed_rows() - mirror.failed.len() as i64;
+    if more > 0 {
+        lines.push(("", format!("… and {more} more")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_place_leaves_nothing_of_a_longer_one_before_it() {
+        assert_eq!(in_place("now  a\nlag  b\n"), "\x1b[Hnow  a\x1b[K\r\nlag  b\x1b[K\r\n\x1b[J");
+    }
 }

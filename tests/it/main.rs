@@ -29,4 +29,5 @@ mod tls;
 mod torture;
 mod values;
 mod verify;
+mod watch;
 mod writing;

@@ -93,6 +93,7 @@ async fn granted() -> (TestBell, Roles) {
     let blocks = blocks("Roles and grants");
     bell.source_sql(&roles.own(&blocks[0])).await;
     bell.target_sql(&roles.own(&blocks[1])).await;
+    bell.target_sql(&roles.own(&blocks[3])).await;
     (bell, roles)
 }
 
@@ -139,6 +140,13 @@ async fn everything_works(bell: &TestBell, roles: &Roles) {
     assert_eq!(drained.code, 0, "{drained}");
     assert_eq!(bell.target_texts(names).await, ["Acme", "Pirates"]);
     assert!(bell.parked().await.is_empty(), "{:?}", bell.parked().await);
+
+    bell.target_sql("begin; set local xmlbinary = 'hex'; update salesforce.editor__c set _hc_lastop = 'FAILED'; commit")
+        .await;
+    let cured = roles.run(bell, &["parked", "retry", "--failed", "--yes"]).await;
+    for done in ["sent again: 1 school", "deleted, to be written again: 1 school"] {
+        assert!(cured.code == 0 && cured.stdout.contains(done), "{cured}");
+    }
 
     roles.application(bell, "update schools set name = 'Sailors' where name = 'Pirates'").await;
     bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
@@ -194,6 +202,23 @@ async fn rights_on_the_mapped_columns_alone_are_enough() {
     session.batch_execute(&format!("set role {}", roles.bell)).await.unwrap();
     let refused = session.query("select creator_department from schools", &[]).await.unwrap_err();
     assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+}
+
+/// What only tells of Salesforce is not needed for anything else.
+#[tokio::test]
+async fn without_the_rights_on_heroku_connect_s_log_status_says_so_and_everything_else_works() {
+    let (bell, roles) = granted().await;
+    let [.., told] = &blocks("Roles and grants")[..] else { panic!("there is no such block") };
+    bell.target_sql(&roles.own(&told.replace("grant ", "revoke ").replace(" to ", " from "))).await;
+    some_rows(&bell, &roles).await;
+
+    let drained = roles.run(&bell, &["run", "--drain"]).await;
+    let status = roles.run(&bell, &["status"]).await;
+
+    assert!(!drained.stderr.contains("permission denied"), "{drained}");
+    assert!(status.stdout.contains("school 0 synced, 1 pending, 0 failed"), "{status}");
+    let denied = "cannot read salesforce._trigger_log: permission denied for table _trigger_log";
+    assert_eq!(status.stdout.matches(denied).count(), 3, "once for each object: {status}");
 }
 
 /// A right of the README: on which side, the privilege, and the kind and name of what it is on.
