@@ -1,5 +1,5 @@
--- Parked keys for a human, the oldest first. $1: objects or null, $2: state or null, $3: a part of the reason,
--- or the whole SQLSTATE, or null, $4: at most so many.
+-- Parked keys for a human, the oldest first. $1: objects or null, $2: keys or null, $3: state or null, $4: a part of the
+-- reason, or the whole SQLSTATE, or null, $5: at most so many.
 select
     object,
     key,
@@ -14,7 +14,8 @@ select
     parked_at
 from schoolbell.parked
 where ($1::text[] is null or object = any ($1))
-    and ($2::text is null or state = $2)
-    and ($3::text is null or strpos(lower(reason), lower($3)) > 0 or sqlstate = $3)
+    and ($2::text[] is null or key = any ($2))
+    and ($3::text is null or state = $3)
+    and ($4::text is null or strpos(lower(reason), lower($4)) > 0 or sqlstate = $4)
 order by parked_at, object, key
-limit $4
+limit $5

@@ -19,6 +19,7 @@ const TOUCHING: &str = include_str!("../sql/change_touching.sql");
 /// Each may touch many rows, and all of them are asked for at once.
 const MOST_TOUCHING: i64 = 10_000;
 const PENDING: &str = include_str!("../sql/pending.sql");
+const PENDING_OF: &str = include_str!("../sql/change_pending_of.sql");
 
 /// One captured change.
 #[derive(Debug, Clone)]
@@ -205,6 +206,17 @@ pub struct Pending {
 /// Counts the outbox. Reads all of it: for reports, not for the loop.
 pub async fn pending(source: &Session) -> Result<Pending, tokio_postgres::Error> {
     let row = source.row(PENDING, &[]).await?;
+    Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
+}
+
+/// Counts the changes of one row of an object.
+pub async fn pending_of(
+    source: &Session,
+    object: &Object,
+    key: &str,
+) -> Result<Pending, tokio_postgres::Error> {
+    let table = object.source.plain();
+    let row = source.row(PENDING_OF, &[&object.name, &table, &object.key, &key]).await?;
     Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
 }
 

@@ -118,6 +118,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a row is or is not in Salesforce, and what happens next
+    ///
+    /// Follows one key through both databases and changes nothing. Exits with 1 when the row does not get there by
+    /// itself.
+    #[command(after_help = "Example: schoolbell explain role 4711")]
+    Explain {
+        /// The object
+        object: String,
+        /// Its key in the source, which is the external id in the target
+        key: String,
+        /// Name the columns, but not what is in them
+        #[arg(long)]
+        no_values: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List, retry or drop keys that wait for a parent, are retried, or need a human
     #[command(after_help = "Example: schoolbell parked list role --state waiting")]
     Parked {
@@ -210,6 +227,9 @@ pub enum ParkedAction {
         /// Only of these objects
         #[arg(value_name = "OBJECT")]
         objects: Vec<String>,
+        /// Only this key (repeat it for more)
+        #[arg(long = "key", value_name = "K")]
+        keys: Vec<String>,
         /// Only in this state
         #[arg(long)]
         state: Option<ParkedState>,

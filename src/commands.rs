@@ -24,6 +24,7 @@ macro_rules! say {
 }
 
 mod demo;
+mod explain;
 mod mapping;
 mod migrate;
 mod parked;
@@ -66,6 +67,9 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Resync(options) => resync::run(settings, &options).await,
         Command::Verify(options) => verify::run(settings, &options).await,
         Command::Status { watch, json } => status::run(settings, json, watch).await,
+        Command::Explain { object, key, no_values, json } => {
+            explain::run(settings, &object, &key, no_values, json).await
+        }
         Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,

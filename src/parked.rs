@@ -169,15 +169,14 @@ pub struct Parked {
     pub parked_at: Timestamp,
 }
 
-/// The parked keys, the oldest first. `reason` is a part of the reason in either case, or a whole SQLSTATE.
+/// The chosen keys, the oldest first. `reason` is a part of the reason in either case, or a whole SQLSTATE.
 pub async fn list(
     source: &Session,
-    objects: Option<&[String]>,
-    state: Option<&str>,
+    Choice { objects, keys, state }: Choice<'_>,
     reason: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Parked>, tokio_postgres::Error> {
-    let rows = source.rows(LIST, &[&objects, &state, &reason, &limit]).await?;
+    let rows = source.rows(LIST, &[&objects, &keys, &state, &reason, &limit]).await?;
     Ok(rows
         .iter()
         .map(|row| Parked {
@@ -216,7 +215,7 @@ pub async fn counts(source: &Session) -> Result<Vec<Count>, tokio_postgres::Erro
 }
 
 /// Which parked keys a human means; each part `None` for any.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Choice<'a> {
     /// Of these objects.
     pub objects: Option<&'a [String]>,

@@ -16,10 +16,14 @@ const FEW: i64 = 3;
 
 pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Outcome> {
     match action {
-        ParkedAction::List { objects, state, reason, limit, json } => {
+        ParkedAction::List { objects, keys, state, reason, limit, json } => {
             let source = source(settings, objects).await?;
-            let objects = (!objects.is_empty()).then_some(objects.as_slice());
-            list(&source, objects, *state, reason.as_deref(), *limit, *json).await
+            let choice = Choice {
+                objects: (!objects.is_empty()).then_some(objects),
+                keys: (!keys.is_empty()).then_some(keys),
+                state: state.map(ParkedState::as_str),
+            };
+            list(&source, choice, reason.as_deref(), *limit, *json).await
         }
         ParkedAction::Retry { choice: typed, failed: true, yes } => {
             failed::run(settings, typed, *yes).await
@@ -73,15 +77,12 @@ async fn source(settings: &Settings, objects: &[String]) -> Result<Session> {
 
 async fn list(
     source: &Session,
-    objects: Option<&[String]>,
-    state: Option<ParkedState>,
+    choice: Choice<'_>,
     reason: Option<&str>,
     limit: i64,
     json: bool,
 ) -> Result<Outcome> {
-    let state = state.map(ParkedState::as_str);
-    let parked =
-        parked::list(source, objects, state, reason, limit).await.map_err(super::reason)?;
+    let parked = parked::list(source, choice, reason, limit).await.map_err(super::reason)?;
     let outcome = Outcome::attention_if(parked.iter().any(|parked| parked.state == "dead"));
     if json {
         super::print_json(&parked)?;

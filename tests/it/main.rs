@@ -11,6 +11,7 @@ mod counts;
 mod deaf;
 mod documents;
 mod doorbell;
+mod explain;
 mod faults;
 mod fuzz;
 mod heroku_connect;

@@ -1,7 +1,5 @@
 //! `status --watch`: the same report, again and again, whatever becomes of the databases meanwhile.
 
-use std::process::Stdio;
-
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
@@ -40,7 +38,7 @@ impl Watch {
         tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| panic!("no {what}"));
     }
 
-    async fn is_interrupted(mut self) -> Option<i32> {
+    async fn interrupt(mut self) -> Option<i32> {
         let pid = self.child.id().unwrap().to_string();
         let sent = std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
         assert!(sent.success());
@@ -57,7 +55,7 @@ async fn each_report_shows_how_it_is_then_and_the_last_one_gives_the_exit_code()
     bell.insert_school("Acme").await;
 
     watch.shows("the change", |report| report["pending_changes"] == 1).await;
-    assert_eq!(watch.is_interrupted().await, Some(1));
+    assert_eq!(watch.interrupt().await, Some(1));
 }
 
 #[tokio::test]
@@ -73,5 +71,5 @@ async fn a_source_that_goes_away_is_said_and_the_reports_go_on_when_it_is_back()
     proxy.pass();
 
     watch.shows("a report again", |report| report["headline"]["level"] == "well").await;
-    assert_eq!(watch.is_interrupted().await, Some(0));
+    assert_eq!(watch.interrupt().await, Some(0));
 }
