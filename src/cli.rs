@@ -154,6 +154,18 @@ pub enum Command {
     /// Needs Postgres's server programs, and no database of yours: it touches none.
     #[command(after_help = "Example: schoolbell demo --stay")]
     Demo(DemoOptions),
+    /// Print the manual page, for man
+    ///
+    /// Of the program, or of one of its commands; with --dir it writes all of them.
+    #[command(after_help = "Example: schoolbell man resync > schoolbell-resync.1")]
+    Man {
+        /// The command that the page is about [default: the program]
+        #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+        command: Vec<String>,
+        /// Write every page into this folder
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Print shell completions
     #[command(
         after_help = "Example: schoolbell completions bash > /etc/bash_completion.d/schoolbell"

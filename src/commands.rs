@@ -25,6 +25,7 @@ macro_rules! say {
 
 mod demo;
 mod explain;
+mod man;
 mod mapping;
 mod migrate;
 mod parked;
@@ -73,6 +74,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,
+        Command::Man { command, dir } => man::run(&command, dir.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut script);

@@ -14,6 +14,7 @@ mod doorbell;
 mod explain;
 mod faults;
 mod fuzz;
+mod help;
 mod heroku_connect;
 mod mapping;
 mod migrate;
