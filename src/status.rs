@@ -101,7 +101,7 @@ impl Status {
                 (0, None) => {
                     "Nothing is pending, and nobody would apply it: start `schoolbell run`.".into()
                 }
-                (pending, _) => format!("All is well: {pending} changes are on their way."),
+                (pending, _) => format!("All is well: {} on the way.", counted(pending, "change")),
             };
             Headline { level: Level::Well, sentence }
         })
@@ -124,30 +124,32 @@ impl Status {
             find(Level::Trouble, sentence);
         }
         if self.writer.is_none() && self.target_problem.is_none() && self.pending_changes > 0 {
-            let pending = self.pending_changes;
+            let pending = counted(self.pending_changes, "change");
             find(
                 Level::Trouble,
-                format!("{pending} changes wait and nobody applies them: start `schoolbell run`."),
+                format!("{pending} waiting, and nobody is at work: start `schoolbell run`."),
             );
         } else if self.lag_seconds > LATE_SECONDS {
-            let (pending, minutes) = (self.pending_changes, self.lag_seconds / 60.0);
+            let pending = counted(self.pending_changes, "change");
+            let minutes = self.lag_seconds / 60.0;
             find(
                 Level::Trouble,
-                format!("{pending} changes are late, the oldest by {minutes:.0} minutes."),
+                format!("{pending} pending, the oldest for {minutes:.0} minutes."),
             );
         }
         let dead: i64 = self.parked_in("dead");
         if dead > 0 {
             let sentence = format!(
-                "{dead} keys were refused for good: see `schoolbell parked list --state dead`."
+                "{} refused for good: see `schoolbell parked list --state dead`.",
+                counted(dead, "key")
             );
             find(Level::Attention, sentence);
         }
         let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
         if failed > 0 {
             let sentence = format!(
-                "Salesforce refused {failed} rows: see `schoolbell status`, cure them with `schoolbell parked retry \
-                 --failed`."
+                "Salesforce refused {}: mend the reason, then `schoolbell parked retry --failed`.",
+                counted(failed, "row")
             );
             find(Level::Attention, sentence);
         }
@@ -206,6 +208,11 @@ pub async fn collect(
         resyncs: resync::reports(source, None).await?,
         salesforce: Vec::new(),
     })
+}
+
+/// A number with its noun: `1 row`, `2 rows`.
+pub fn counted(number: i64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn lag_seconds(oldest: Option<Timestamp>) -> f64 {

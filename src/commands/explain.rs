@@ -157,7 +157,7 @@ fn pending(explanation: &Explanation) -> String {
         (0, _, true) => "a change of another table touches it".into(),
         (changes, oldest, _) => {
             let since = oldest.map(|at| format!(", the oldest since {at:.0}")).unwrap_or_default();
-            format!("{changes} changes{since}")
+            format!("{}{since}", status::counted(changes, "change"))
         }
     }
 }

@@ -207,7 +207,10 @@ fn report(status: &Status) -> String {
 fn pending(status: &Status) -> String {
     match status.oldest_change_at {
         None => "nothing".into(),
-        Some(oldest) => format!("{} changes, the oldest since {oldest:.0}", status.pending_changes),
+        Some(oldest) => {
+            let changes = status::counted(status.pending_changes, "change");
+            format!("{changes}, the oldest since {oldest:.0}")
+        }
     }
 }
 

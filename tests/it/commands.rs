@@ -650,7 +650,7 @@ async fn status_tells_who_is_the_writer_and_what_is_pending_without_one() {
 
     assert_eq!((alone.code, alone_printed.code), (1, 1), "{alone}");
     assert!(
-        alone_printed.stdout.contains("pending    1 changes, the oldest since 20"),
+        alone_printed.stdout.contains("pending    1 change, the oldest since 20"),
         "{alone_printed}"
     );
     assert!(

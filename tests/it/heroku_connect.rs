@@ -58,7 +58,7 @@ async fn status_counts_what_salesforce_has_and_lists_what_it_refused() {
     assert!(school["unsent"]["oldest_seconds"].as_f64().unwrap() > 0.0, "{school}");
     assert_eq!(school["problems"], serde_json::json!([]));
     assert_eq!(printed.code, 1, "{printed}");
-    assert!(printed.stdout.starts_with("now        Salesforce refused 1 rows"), "{printed}");
+    assert!(printed.stdout.starts_with("now        Salesforce refused 1 row:"), "{printed}");
     assert!(
         printed
             .stdout
