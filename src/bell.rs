@@ -123,6 +123,37 @@ pub async fn queue_usage(source: &Session) -> Result<f64, Failure> {
     Ok(source.row("select pg_catalog.pg_notification_queue_usage()", &[]).await?.get(0))
 }
 
+/// Rings from `ringer` and listens for it on a connection of its own. Returns how long that took; none when
+/// nothing was heard.
+pub async fn canary(source: &Database, ringer: &Session) -> Result<Option<Duration>, Failure> {
+    // Bound to a name: the connection lasts as long as the client.
+    let (_client, mut notices) = open(source).await?;
+    let token = token();
+    let rung = Instant::now();
+    ring(ringer, &token).await?;
+    let heard = async {
+        while let Some(notification) = notices.recv().await {
+            let notice = Notice::decode(notification.payload());
+            if notice.is_ok_and(|notice| notice.is_canary() && notice.table == token) {
+                return Some(rung.elapsed());
+            }
+        }
+        None
+    };
+    Ok(tokio::time::timeout(ANSWER_TIMEOUT, heard).await.unwrap_or(None))
+}
+
+/// Marks one ring among those of others.
+fn token() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+async fn ring(session: &Session, token: &str) -> Result<(), Failure> {
+    let payload = notice::canary_payload_sql(token);
+    session.row_once(&format!("select pg_catalog.pg_notify('{CHANNEL}', {payload})")).await?;
+    Ok(())
+}
+
 async fn open(
     source: &Database,
 ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Failure> {
@@ -143,7 +174,7 @@ struct Ear {
 impl Ear {
     /// Rings from another session and listens for it: a connection may look alive and yet hear nothing.
     async fn hears(&mut self, notices: &mut mpsc::UnboundedReceiver<Notification>) -> bool {
-        let token = format!("{:016x}", fastrand::u64(..));
+        let token = token();
         if self.ring(&token).await.is_err() {
             // Whoever works with the source meets the same trouble and says so; it proves nothing here.
             return true;
@@ -160,12 +191,7 @@ impl Ear {
     }
 
     async fn ring(&self, token: &str) -> Result<(), Failure> {
-        let sql = format!(
-            "select pg_catalog.pg_notify('{CHANNEL}', {})",
-            notice::canary_payload_sql(token)
-        );
-        self.others.get().await?.row_once(&sql).await?;
-        Ok(())
+        ring(&self.others.get().await?, token).await
     }
 
     /// Passes on notices and carries out wishes until the connection or the service ends.

@@ -135,6 +135,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check both databases and everything between them, and say how to mend what is wrong
+    ///
+    /// Changes nothing: it reads both databases, and sends one notice on channel schoolbell to hear whether it
+    /// arrives. Exits with 1 when a check failed. What could not be checked is said to be so.
+    #[command(after_help = "Example: schoolbell doctor --json")]
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List, retry or drop keys that wait for a parent, are retried, or need a human
     #[command(after_help = "Example: schoolbell parked list role --state waiting")]
     Parked {

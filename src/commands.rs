@@ -24,6 +24,7 @@ macro_rules! say {
 }
 
 mod demo;
+mod doctor;
 mod explain;
 mod man;
 mod mapping;
@@ -71,6 +72,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Explain { object, key, no_values, json } => {
             explain::run(settings, &object, &key, no_values, json).await
         }
+        Command::Doctor { json } => doctor::run(settings, json).await,
         Command::Parked { action } => parked::run(settings, &action).await,
         Command::Mapping { check } => mapping::run(settings, check).await,
         Command::Demo(options) => demo::run(options).await,

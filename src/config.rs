@@ -3,6 +3,7 @@
 //! Flag, then environment, then default. Secrets stay inside [`DatabaseUrl`], which cannot be printed.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -190,6 +191,24 @@ impl DatabaseUrl {
             postgres.channel_binding(channel_binding);
         }
         Self { postgres, tls }
+    }
+
+    /// `sslmode`, as it counts for this URL.
+    pub fn sslmode(&self) -> tls::Mode {
+        self.tls.mode
+    }
+
+    /// Whether every host that it names is this machine, by a socket or by its loopback address.
+    pub fn is_local(&self) -> bool {
+        let addresses = self.postgres.get_hostaddrs();
+        let loopback = |name: &str| {
+            name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+        };
+        addresses.iter().all(IpAddr::is_loopback)
+            && self.postgres.get_hosts().iter().all(|host| match host {
+                Host::Unix(_) => true,
+                Host::Tcp(name) => !addresses.is_empty() || loopback(name),
+            })
     }
 
     /// Reads the files that the TLS settings name.
@@ -454,6 +473,19 @@ mod tests {
         let url = parse("postgres://u@%2Ftmp/d?sslmode=verify-full&sslrootcert=/none").unwrap();
         assert_eq!(url.postgres.get_ssl_mode(), SslMode::Disable);
         assert!(url.connector().is_ok());
+    }
+
+    #[test]
+    fn only_a_socket_and_the_loopback_address_are_this_machine() {
+        let local = ["h@localhost/d", "u@127.0.0.1:5433/d", "u@[::1]/d", "u@%2Ftmp/d"];
+        let distant =
+            ["u@db/d", "u@10.0.0.1/d", "u@localhost,db/d", "u@localhost/d?hostaddr=10.0.0.1"];
+        for url in local {
+            assert!(parse(&format!("postgres://{url}")).unwrap().is_local(), "{url}");
+        }
+        for url in distant {
+            assert!(!parse(&format!("postgres://{url}")).unwrap().is_local(), "{url}");
+        }
     }
 
     #[test]

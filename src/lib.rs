@@ -13,7 +13,7 @@
 //! | apply | [`apply`], [`outcome`], [`writer`] | update what differs, insert what is missing; who may write |
 //! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
 //! | the loop | [`worker`], [`service`] | joins the steps; starts, stops, reconnects |
-//! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right |
+//! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right; what hinders the work |
 //! | trying it | [`demo`] | a throw-away Postgres with a stand-in for Heroku Connect |
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
@@ -52,6 +52,7 @@ pub mod writer;
 pub mod service;
 pub mod worker;
 
+pub mod doctor;
 pub mod explain;
 pub mod heroku_connect;
 pub mod status;

@@ -1,0 +1,112 @@
+//! `doctor`: looks at everything that Schoolbell needs, and says what is wrong and what would mend it.
+//!
+//! Promise: changes nothing but for one notice on our channel (the canary); no check ends another one or waits
+//! for ever; what could not be looked at is said to be so, never taken for sound. No row contents, no secrets.
+
+use std::time::Duration;
+
+use futures_util::future::join;
+
+use crate::config::{Config, Pace};
+use crate::mapping::Mapping;
+
+mod bell;
+mod capture;
+mod connection;
+mod excess;
+mod heroku_connect;
+mod lengths;
+mod mapping_fit;
+mod report;
+mod rights;
+mod server;
+mod side;
+mod writing;
+
+pub use report::{Check, Diagnosis, Place, Remedy, Report, Verdict};
+
+use mapping_fit::Fit;
+use report::Sheet;
+use side::Side;
+
+/// From when on something is worth a word.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a transaction may last. While it does, the bell may stay unarmed and nothing is vacuumed; an
+    /// application's own transactions take seconds.
+    pub transaction: Duration,
+    /// By how much clocks may differ: ages and `--since` are told in seconds.
+    pub clock: Duration,
+    /// The share of the notification queue that may be filled.
+    pub queue: f64,
+    /// So many dead rows may lie in the outbox: ten times the number at which it asks to be vacuumed.
+    pub dead_rows: i64,
+    /// So many rows of each object are looked at for text that will be cut: a second's work.
+    pub rows: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transaction: Duration::from_mins(5),
+            clock: Duration::from_secs(2),
+            queue: Pace::default().queue_warning,
+            dead_rows: 500_000,
+            rows: 200_000,
+        }
+    }
+}
+
+/// Carries out every check, in the order of the report. What is to be done first stands first.
+pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Report {
+    let (source, target) =
+        join(Side::open(Place::Source, &config.source), Side::open(Place::Target, &config.target))
+            .await;
+    let (source, target) = (&source, &target);
+    let mut sheet = Sheet::default();
+
+    sheet.add("source_connection", "source", connection::reached(source)).await;
+    sheet.add("target_connection", "target", connection::reached(target)).await;
+    sheet.add("source_version", "source version", connection::version(source)).await;
+    sheet.add("target_version", "target version", connection::version(target)).await;
+    sheet.add("source_tls", "source encryption", connection::tls(source)).await;
+    sheet.add("target_tls", "target encryption", connection::tls(target)).await;
+    sheet.add("source_pooler", "source pooler", connection::source_pooler(source)).await;
+    sheet.add("target_pooler", "target pooler", connection::target_pooler(target)).await;
+
+    sheet.add("schema", "schema schoolbell", capture::schema(source)).await;
+    let fit = &Fit::of(source, target, mapping).await;
+    sheet.add("mapping_source", "mapping and source", fit.source_check()).await;
+    sheet.add("mapping_target", "mapping and target", fit.target_check()).await;
+    sheet.add("unique_keys", "unique external ids", fit.unique_check(target)).await;
+    sheet.add("text_lengths", "lengths of text", lengths::check(source, target, fit, limits)).await;
+    sheet.add("triggers", "capture triggers", capture::triggers(source, fit)).await;
+
+    sheet.add("canary", "canary through the bell", bell::canary(source)).await;
+    sheet.add("notification_queue", "notification queue", bell::queue(source, limits)).await;
+
+    sheet.add("source_rights", "rights in the source", rights::source(source, fit)).await;
+    sheet.add("target_rights", "rights in the target", rights::target(target, fit)).await;
+    sheet.add("source_excess", "rights to spare, source", excess::source(source, fit)).await;
+    sheet.add("target_excess", "rights to spare, target", excess::target(target, fit)).await;
+
+    sheet.add("xmlbinary", "xmlbinary", heroku_connect::xmlbinary(target)).await;
+    sheet.add("search_path", "search path", heroku_connect::search_path(target)).await;
+    sheet
+        .add("heroku_triggers", "Heroku Connect's triggers", heroku_connect::triggers(target, fit))
+        .await;
+
+    sheet
+        .add("long_transactions", "long transactions", server::long_transactions(source, limits))
+        .await;
+    sheet
+        .add("prepared_transactions", "prepared transactions", server::prepared(source, limits))
+        .await;
+    sheet.add("replication_slots", "replication slots", server::slots(source)).await;
+    sheet.add("autovacuum", "autovacuum of the outbox", server::autovacuum(source, limits)).await;
+    sheet.add("clocks", "clocks", server::clocks(source, target, limits)).await;
+
+    sheet.add("writer", "writer", writing::writer(source, target)).await;
+    sheet.add("enabled", "writing allowed", writing::enabled(config.enabled)).await;
+    sheet.report()
+}

@@ -1,0 +1,44 @@
+//! Checks of the bell: whether a notice arrives, and whether there is room for more.
+
+use super::Limits;
+use super::report::{Diagnosis, Place};
+use super::side::{Hindrance, Side};
+use crate::bell;
+
+/// Rings once, and listens for it.
+pub(super) async fn canary(source: &Side) -> Result<Diagnosis, Hindrance> {
+    if source.is_pooled()? {
+        return Err(Hindrance::new(
+            "a pooler stands in front of the source, and no notice passes it",
+        ));
+    }
+    let database = source.database()?;
+    let ringer = database.session().await?;
+    Ok(match bell::canary(database, &ringer).await? {
+        Some(took) => Diagnosis::ok(format!("heard after {:.1} ms", took.as_secs_f64() * 1_000.0)),
+        None => Diagnosis::failed(
+            "LISTEN hears nothing: most likely a pooler in transaction mode stands in front of the source",
+        )
+        .say("give the service a direct connection in DATABASE_URL, or let nobody ring:")
+        .command("schoolbell migrate --notify never"),
+    })
+}
+
+/// How full the queue of notifications is. When it is full, writers that notify fail.
+pub(super) async fn queue(source: &Side, limits: &Limits) -> Result<Diagnosis, Hindrance> {
+    let usage = source.ask(bell::queue_usage).await?;
+    let found = format!("{:.1} % full", usage * 100.0);
+    if usage < limits.queue {
+        return Ok(Diagnosis::ok(found));
+    }
+    Ok(Diagnosis::failed(format!(
+        "{found}: a session listens and does not read; when it is full, writers that notify fail"
+    ))
+    .say("the oldest transaction of a session that listens keeps it; find it and end it:")
+    .sql(
+        Place::Source,
+        ["select pid, usename, application_name, xact_start from pg_catalog.pg_stat_activity \
+          where xact_start is not null order by xact_start limit 5;"
+            .to_string()],
+    ))
+}

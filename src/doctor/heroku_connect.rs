@@ -1,0 +1,158 @@
+//! Checks of what makes a write in the target reach Salesforce: settings of the session, and the triggers.
+
+use super::mapping_fit::Fit;
+use super::report::Diagnosis;
+use super::side::{Hindrance, Side};
+use crate::mapping::Object;
+use crate::name::{TableName, ident};
+
+const SETTING: &str = include_str!("../../sql/doctor_setting.sql");
+const FUNCTIONS: &str = include_str!("../../sql/doctor_functions.sql");
+const TRIGGERS: &str = include_str!("../../sql/doctor_heroku_triggers.sql");
+
+/// Heroku Connect takes a session for its own unless this is what the server's default is.
+pub(super) async fn xmlbinary(target: &Side) -> Result<Diagnosis, Hindrance> {
+    let row = target.ask(async |target| target.row(SETTING, &[&"xmlbinary"]).await).await?;
+    let (value, origin): (&str, &str) = (row.get("setting"), row.get("source"));
+    if value.eq_ignore_ascii_case("base64") {
+        return Ok(Diagnosis::ok("base64: what we write is sent to Salesforce"));
+    }
+    let found =
+        format!("{value}: Heroku Connect takes our writes for its own and never sends them");
+    set(Diagnosis::failed(found), target, origin, "xmlbinary", "base64")
+}
+
+/// Its triggers call functions without naming their schema.
+pub(super) async fn search_path(target: &Side) -> Result<Diagnosis, Hindrance> {
+    let found = target.ask(async |target| target.row(FUNCTIONS, &[]).await).await?;
+    let row = target.ask(async |target| target.row(SETTING, &[&"search_path"]).await).await?;
+    let (path, origin): (&str, &str) = (row.get("setting"), row.get("source"));
+    let functions: Option<Vec<String>> = found.get("get_xmlbinary_in");
+    let hstore: Option<String> = found.get("hstore_in");
+    let (Some(functions), Some(hstore)) = (functions, hstore) else {
+        return Ok(Diagnosis::failed("there is no function get_xmlbinary, or no extension hstore")
+            .say("is this Heroku Connect's database? Look at SALESFORCE_CONNECT_URL, or reinstall Heroku Connect's schema"));
+    };
+    let unseen: Vec<&str> =
+        [("finds_get_xmlbinary", "get_xmlbinary()"), ("finds_hstore", "hstore()")]
+            .into_iter()
+            .filter(|(column, _)| !found.get::<_, bool>(column))
+            .map(|(_, name)| name)
+            .collect();
+    if unseen.is_empty() {
+        return Ok(Diagnosis::ok(format!("get_xmlbinary() and hstore() are found through {path}")));
+    }
+    let mut needed = vec!["\"$user\"".to_string(), "public".into()];
+    let places = functions.iter().take(1).chain([&hstore]);
+    for schema in places.filter(|schema| *schema != "public").map(|schema| ident(schema)) {
+        if !needed.contains(&schema) {
+            needed.push(schema);
+        }
+    }
+    let path = if path.is_empty() { "an empty search path" } else { path };
+    let names = unseen.join(" and ");
+    let found = format!("{names} not found through {path}: every write will fail");
+    set(Diagnosis::failed(found), target, origin, "search_path", &needed.join(", "))
+}
+
+/// Adds the remedy that gives our sessions another setting.
+fn set(
+    diagnosis: Diagnosis,
+    target: &Side,
+    origin: &str,
+    name: &str,
+    value: &str,
+) -> Result<Diagnosis, Hindrance> {
+    let facts = target.facts()?;
+    let (role, database) = (ident(&facts.role), ident(&facts.database));
+    Ok(match origin {
+        "client" | "session" => {
+            diagnosis.say(format!("take {name} out of the options of {}", target.setting()))
+        }
+        // For a role in a database: this one wins over all others.
+        _ => diagnosis.sql(
+            target.place,
+            [format!("alter role {role} in database {database} set {name} = {value};")],
+        ),
+    })
+}
+
+/// One of Heroku Connect's triggers.
+pub(super) struct Trigger {
+    pub table: TableName,
+    /// None: the table has none.
+    pub name: Option<String>,
+    /// As the catalogue has it: O, A, R or D.
+    enabled: String,
+    /// It writes the log from which Salesforce is fed.
+    pub logs: bool,
+    /// It does so with its owner's rights, not with those of the writer.
+    pub runs_as_owner: bool,
+    /// There is a log.
+    has_log: bool,
+}
+
+/// The triggers of the mapped tables that are there.
+pub(super) async fn installed(
+    target: &Side,
+    objects: &[Object],
+) -> Result<Vec<Trigger>, Hindrance> {
+    let schemas: Vec<&str> = objects.iter().map(|object| object.target.schema.as_str()).collect();
+    let names: Vec<&str> = objects.iter().map(|object| object.target.table.as_str()).collect();
+    let rows = target.ask(async |target| target.rows(TRIGGERS, &[&schemas, &names]).await).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Trigger {
+            table: TableName { schema: row.get("schema"), table: row.get("name") },
+            name: row.get("trigger"),
+            enabled: row.get::<_, Option<String>>("enabled").unwrap_or_default(),
+            logs: row.get("logs"),
+            runs_as_owner: row.get("runs_as_owner"),
+            has_log: row.get("has_log"),
+        })
+        .collect())
+}
+
+/// Whether what is written in the mapped tables is logged, and so sent.
+pub(super) async fn triggers(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
+    let triggers = installed(target, &fit.mapping.objects).await?;
+    if triggers.is_empty() {
+        return Err(Hindrance::new("none of the mapped tables is there"));
+    }
+    let (mut found, mut enable) = (Vec::new(), Vec::new());
+    for trigger in &triggers {
+        let table = &trigger.table;
+        let logged = || triggers.iter().any(|other| other.table == *table && other.logs);
+        // Once for each table: it is sorted by them.
+        let first = triggers.iter().find(|other| other.table == *table);
+        if first.is_some_and(|first| std::ptr::eq(first, trigger)) {
+            if !logged() {
+                found.push(format!("{} has no trigger hc_…_logtrigger", table.plain()));
+            } else if !trigger.has_log {
+                found.push(format!("there is no table {}._trigger_log", table.schema));
+            }
+        }
+        if let Some(name) = &trigger.name
+            && !matches!(trigger.enabled.as_str(), "O" | "A")
+        {
+            found.push(format!("trigger {name} on {} is disabled", table.plain()));
+            enable.push(format!("alter table {table} enable trigger {};", ident(name)));
+        }
+    }
+    if found.is_empty() {
+        let tables = triggers.iter().filter(|trigger| trigger.logs).count();
+        return Ok(Diagnosis::ok(format!("writes in {tables} tables are logged for Salesforce")));
+    }
+    let absent = found.len() > enable.len();
+    let first = found.swap_remove(0);
+    let mut diagnosis =
+        Diagnosis::failed(format!("{first}: what we write is not sent to Salesforce"))
+            .detail(found)
+            .sql(target.place, enable);
+    if absent {
+        diagnosis = diagnosis.say(
+            "in Heroku Connect: let the mapping write to Salesforce too (\"read-write\"), or make it anew",
+        );
+    }
+    Ok(diagnosis)
+}
