@@ -231,7 +231,7 @@ async fn check(side: &Side, needs: Needs) -> Result<Diagnosis, Hindrance> {
             None => Ok(Diagnosis::ok(format!("{role} has what the service needs"))),
             Some(right) => Err(Hindrance::new(format!(
                 "{} is not there yet; nothing else is missing",
-                plain(&right.on)
+                absent_name(&right.on)
             ))),
         };
     }
@@ -296,6 +296,14 @@ fn plain(on: &Thing) -> String {
         Thing::Schema(schema) => format!("schema {schema}"),
         Thing::Sequence(name) => format!("sequence {}", name.plain()),
         Thing::Table(name) | Thing::Column(name, _) => name.plain(),
+    }
+}
+
+/// What is not there, by its own name.
+fn absent_name(on: &Thing) -> String {
+    match on {
+        Thing::Column(table, column) => format!("column {column} of {}", table.plain()),
+        on => plain(on),
     }
 }
 

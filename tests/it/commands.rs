@@ -92,9 +92,15 @@ async fn with_a_dead_school() -> (TestBell, String) {
 
 #[tokio::test]
 async fn a_missing_or_unreadable_url_is_refused_with_its_name_and_the_form_that_is_expected() {
-    for command in
-        [&["migrate"][..], &["uninstall"], &["run"], &["resync"], &["status"], &["parked", "list"]]
-    {
+    for command in [
+        &["migrate"][..],
+        &["uninstall"],
+        &["run"],
+        &["resync"],
+        &["status"],
+        &["doctor"],
+        &["parked", "list"],
+    ] {
         let missing = Program::new(command).run().await;
         assert_refused(
             &missing,
@@ -287,6 +293,7 @@ async fn a_mapping_file_that_is_missing_broken_or_names_unknown_things_is_refuse
             &["migrate"],
             &["resync"],
             &["status"],
+            &["doctor"],
             &["mapping"],
             &["mapping", "--check"],
         ] {
@@ -350,7 +357,7 @@ async fn what_cannot_be_parsed_ends_with_2_and_says_where_help_is() {
 #[tokio::test]
 async fn no_command_ever_prints_a_password_however_much_it_logs() {
     let (bell, _) = with_a_dead_school().await;
-    let good: [&[&str]; 10] = [
+    let good: [&[&str]; 12] = [
         &["migrate", "--dry-run"],
         &["migrate", "--notify", "always"],
         &["mapping", "--check"],
@@ -359,6 +366,8 @@ async fn no_command_ever_prints_a_password_however_much_it_logs() {
         &["resync"],
         &["status", "--json"],
         &["status"],
+        &["doctor"],
+        &["doctor", "--json"],
         &["parked", "list"],
         &["uninstall", "--yes"],
     ];

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{TestBell, eventually};
 
 /// Stands in front of a server and lets everything through but notifications (message type A).
-struct NoNotices {
-    port: u16,
+pub struct NoNotices {
+    pub port: u16,
     /// Notifications that were kept back.
     kept_back: Arc<AtomicUsize>,
     /// Connections that were kept from hearing something, and have ended since.
@@ -18,7 +18,7 @@ struct NoNotices {
 }
 
 impl NoNotices {
-    async fn start(server_port: u16) -> Self {
+    pub async fn start(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (kept_back, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

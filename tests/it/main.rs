@@ -9,6 +9,7 @@ mod commands;
 mod contact;
 mod counts;
 mod deaf;
+mod doctor;
 mod documents;
 mod doorbell;
 mod explain;

@@ -23,20 +23,20 @@ const SOON: Duration = Duration::from_secs(30);
 const BOTH: [Options; 2] = [Options::Refused, Options::Ignored];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Options {
+pub enum Options {
     Refused,
     Ignored,
 }
 
 /// A PgBouncer in front of a cluster. It ends with the test.
-struct Pooler {
+pub struct Pooler {
     port: u16,
     _process: Child,
 }
 
 impl Pooler {
     /// None where PgBouncer is not installed.
-    async fn start(cluster: &Cluster, options: Options) -> Option<Self> {
+    pub async fn start(cluster: &Cluster, options: Options) -> Option<Self> {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut folders = path.split(':').chain(PLACES);
         let Some(folder) =
@@ -78,7 +78,7 @@ impl Pooler {
         Some(pooler)
     }
 
-    fn url(&self, database: &str) -> String {
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 

@@ -22,11 +22,13 @@ fn blocks(section: &str) -> Vec<String> {
 }
 
 /// Roles of this test only (a cluster's databases share them), with the README's grants.
-struct Roles {
-    owner: String,
-    app: String,
-    bell: String,
-    bridge: String,
+pub struct Roles {
+    pub owner: String,
+    pub app: String,
+    /// For the source.
+    pub bell: String,
+    /// For the target.
+    pub bridge: String,
 }
 
 impl Roles {
@@ -41,14 +43,14 @@ impl Roles {
         own
     }
 
-    fn program(&self, bell: &TestBell, arguments: &[&str]) -> Program {
+    pub fn program(&self, bell: &TestBell, arguments: &[&str]) -> Program {
         Program::new(arguments)
             .env("DATABASE_URL", &as_role(&bell.source_url(), &self.bell))
             .env("SALESFORCE_CONNECT_URL", &as_role(&bell.target_url(), &self.bridge))
             .env("SALESFORCE_ENABLED", "true")
     }
 
-    async fn run(&self, bell: &TestBell, arguments: &[&str]) -> Ended {
+    pub async fn run(&self, bell: &TestBell, arguments: &[&str]) -> Ended {
         self.program(bell, arguments).run().await
     }
 
@@ -59,14 +61,14 @@ impl Roles {
     }
 }
 
-fn as_role(url: &str, role: &str) -> String {
+pub fn as_role(url: &str, role: &str) -> String {
     let own = url.replacen("postgres@", &format!("{role}@"), 1);
     assert_ne!(own, url);
     own
 }
 
 /// The application's tables belong to an ordinary role, which has migrated; the README's grants are given.
-async fn granted() -> (TestBell, Roles) {
+pub async fn granted() -> (TestBell, Roles) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = |role: &str| format!("{role}_{number}");
