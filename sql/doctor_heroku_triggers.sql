@@ -4,7 +4,8 @@ select distinct
     c.relname::text as name,
     g.tgname::text as trigger,
     g.tgenabled::text as enabled,
-    coalesce(g.tgname like '%log%', false) as logs,
+    coalesce(g.tgname like '%logtrigger', false) as logs,
+    coalesce(g.tgname like '%status\_trigger', false) as marks,
     coalesce(p.prosecdef, false) as runs_as_owner,
     l.oid is not null as has_log
 from unnest($1::text[], $2::text[]) as t (schema, name)

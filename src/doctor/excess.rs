@@ -51,19 +51,18 @@ pub(super) async fn target(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
 async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
     let facts = side.facts()?;
     let role = &facts.role;
-    let attributes = attributes(facts);
     if facts.is_superuser {
-        // Every right follows from that.
-        return Ok(Diagnosis::advice(format!("{role} is a superuser"))
-            .say("let the service have a role of its own, see \"Roles and grants\" in the README, or:")
-            .sql(side.place, attributes));
+        // Every right follows from that. Nothing to paste: it may be the only superuser.
+        return Ok(Diagnosis::advice(format!("{role} is a superuser")).say(
+            "let the service have a role of its own, with the grants of \"Roles and grants\" in the README",
+        ));
     }
     let schemas: Vec<&str> = spares.iter().map(|spare| spare.table.schema.as_str()).collect();
     let tables: Vec<&str> = spares.iter().map(|spare| spare.table.table.as_str()).collect();
     let granted =
         side.ask(async |session| session.rows(EXCESS, &[&schemas, &tables]).await).await?;
     let owned = side.ask(async |session| session.row(OWNED, &[&schemas, &tables]).await).await?;
-    let (mut revokes, mut may) = (attributes, facts.attributes.clone());
+    let (mut revokes, mut may) = (attributes(facts), facts.attributes.clone());
     for row in &granted {
         let table = TableName { schema: row.get("schema"), table: row.get("name") };
         let privilege: &str = row.get("privilege");

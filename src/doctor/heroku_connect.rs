@@ -1,5 +1,7 @@
 //! Checks of what makes a write in the target reach Salesforce: settings of the session, and the triggers.
 
+use std::collections::BTreeSet;
+
 use super::mapping_fit::Fit;
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
@@ -86,6 +88,8 @@ pub(super) struct Trigger {
     enabled: String,
     /// It writes the log from which Salesforce is fed.
     pub logs: bool,
+    /// It marks a row that a user has written.
+    marks: bool,
     /// It does so with its owner's rights, not with those of the writer.
     pub runs_as_owner: bool,
     /// There is a log.
@@ -107,6 +111,7 @@ pub(super) async fn installed(
             name: row.get("trigger"),
             enabled: row.get::<_, Option<String>>("enabled").unwrap_or_default(),
             logs: row.get("logs"),
+            marks: row.get("marks"),
             runs_as_owner: row.get("runs_as_owner"),
             has_log: row.get("has_log"),
         })
@@ -115,44 +120,68 @@ pub(super) async fn installed(
 
 /// Whether what is written in the mapped tables is logged, and so sent.
 pub(super) async fn triggers(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
+    let name = "session_replication_role";
+    let row = target.ask(async |target| target.row(SETTING, &[&name]).await).await?;
+    if row.get::<_, &str>("setting") == "replica" {
+        let found =
+            format!("{name} is replica: no trigger fires, and nothing is sent to Salesforce");
+        return set(Diagnosis::failed(found), target, row.get("source"), name, "origin");
+    }
     let triggers = installed(target, &fit.mapping.objects).await?;
-    if triggers.is_empty() {
+    let tables: BTreeSet<&TableName> = triggers.iter().map(|trigger| &trigger.table).collect();
+    if tables.is_empty() {
         return Err(Hindrance::new("none of the mapped tables is there"));
     }
-    let (mut found, mut enable) = (Vec::new(), Vec::new());
-    for trigger in &triggers {
-        let table = &trigger.table;
-        let logged = || triggers.iter().any(|other| other.table == *table && other.logs);
-        // Once for each table: it is sorted by them.
-        let first = triggers.iter().find(|other| other.table == *table);
-        if first.is_some_and(|first| std::ptr::eq(first, trigger)) {
-            if !logged() {
-                found.push(format!("{} has no trigger hc_…_logtrigger", table.plain()));
-            } else if !trigger.has_log {
-                found.push(format!("there is no table {}._trigger_log", table.schema));
-            }
-        }
-        if let Some(name) = &trigger.name
-            && !matches!(trigger.enabled.as_str(), "O" | "A")
-        {
-            found.push(format!("trigger {name} on {} is disabled", table.plain()));
-            enable.push(format!("alter table {table} enable trigger {};", ident(name)));
-        }
-    }
-    if found.is_empty() {
-        let tables = triggers.iter().filter(|trigger| trigger.logs).count();
+    let absent: Vec<String> = tables.iter().flat_map(|table| absent(table, &triggers)).collect();
+    let disabled = triggers.iter().filter_map(|trigger| {
+        let off = !matches!(trigger.enabled.as_str(), "O" | "A");
+        Some((&trigger.table, trigger.name.as_ref().filter(|_| off)?))
+    });
+    let disabled: Vec<(&TableName, &String)> = disabled.collect();
+    let mut found = absent.clone();
+    found.extend(
+        disabled
+            .iter()
+            .map(|(table, name)| format!("trigger {name} on {} is disabled", table.plain())),
+    );
+    let Some(first) = found.first() else {
+        let tables = tables.len();
         return Ok(Diagnosis::ok(format!("writes in {tables} tables are logged for Salesforce")));
-    }
-    let absent = found.len() > enable.len();
-    let first = found.swap_remove(0);
+    };
     let mut diagnosis =
-        Diagnosis::failed(format!("{first}: what we write is not sent to Salesforce"))
-            .detail(found)
-            .sql(target.place, enable);
-    if absent {
+        Diagnosis::failed(format!("{first}: what we write is not sent to Salesforce"));
+    if found.len() > 1 {
+        diagnosis = diagnosis.detail(found);
+    }
+    diagnosis = diagnosis.sql(
+        target.place,
+        disabled
+            .iter()
+            .map(|(table, name)| format!("alter table {table} enable trigger {};", ident(name))),
+    );
+    if !absent.is_empty() {
         diagnosis = diagnosis.say(
             "in Heroku Connect: let the mapping write to Salesforce too (\"read-write\"), or make it anew",
         );
     }
     Ok(diagnosis)
+}
+
+/// What a mapped table lacks of what a write needs to be sent.
+fn absent(table: &TableName, triggers: &[Trigger]) -> Vec<String> {
+    let of_table: Vec<&Trigger> =
+        triggers.iter().filter(|trigger| trigger.table == *table).collect();
+    let plain = table.plain();
+    let lacks = |trigger: &str| format!("{plain} has no trigger hc_…_{trigger}");
+    let mut absent = Vec::new();
+    if !of_table.iter().any(|trigger| trigger.logs) {
+        absent.push(lacks("logtrigger"));
+    }
+    if !of_table.iter().any(|trigger| trigger.marks) {
+        absent.push(lacks("status_trigger"));
+    }
+    if !of_table.iter().all(|trigger| trigger.has_log) {
+        absent.push(format!("{plain} has no _trigger_log beside it"));
+    }
+    absent
 }

@@ -29,7 +29,7 @@ pub(super) async fn check(
     limits: &Limits,
 ) -> Result<Diagnosis, Hindrance> {
     let (mut cut, mut refused, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
-    let mut partly = Vec::new();
+    let (mut partly, mut unseen) = (Vec::new(), Vec::new());
     for route in fit.routes()? {
         let table =
             target.ask(async |target| Table::read(target, &route.object.target).await).await?;
@@ -38,7 +38,14 @@ pub(super) async fn check(
             continue;
         }
         let sql = count(route, &fittings, limits.rows);
-        let row = source.ask(async |source| source.row_once(&sql).await).await?;
+        let row = match source.ask(async |source| source.row_once(&sql).await).await {
+            Ok(row) => row,
+            Err(Hindrance { reason, .. }) => {
+                unseen
+                    .push(format!("object {} could not be looked at: {reason}", route.object.name));
+                continue;
+            }
+        };
         if row.get::<_, i64>(0) == limits.rows {
             partly.push(route.object.name.as_str());
         }
@@ -59,12 +66,13 @@ pub(super) async fn check(
         false => format!(" among the first {} rows of {}", limits.rows, partly.join(", ")),
     };
     let diagnosis = match (refused.is_empty(), cut.is_empty()) {
+        (true, true) if !unseen.is_empty() => return Err(Hindrance::new(unseen.join("; "))),
         (true, true) => return Ok(Diagnosis::ok(format!("nothing is too long{looked_at}"))),
         (false, _) => Diagnosis::failed(format!("keys do not fit, and are never cut{looked_at}")),
         (true, false) => Diagnosis::advice(format!("text will be cut, with a final …{looked_at}")),
     };
     Ok(diagnosis
-        .detail(refused.into_iter().chain(cut))
+        .detail(refused.into_iter().chain(cut).chain(unseen))
         .say("lengthen the field in Salesforce, or shorten the rows:")
         .sql(Place::Source, remedies))
 }

@@ -3,7 +3,7 @@
 use super::report::{Diagnosis, Place};
 use super::side::{Hindrance, Side};
 use crate::catalogue::Table;
-use crate::mapping::{Mapping, Unusable};
+use crate::mapping::{Mapping, Object, Unusable};
 use crate::name::ident;
 use crate::plan::{self, Route, SourceSide, Unplannable};
 
@@ -45,7 +45,10 @@ impl<'a> Fit<'a> {
             source.ask(async |source| Ok::<_, Hindrance>(plan::source_side(source, mapping).await));
         let source_side = settled(asked.await);
         let routes = match &source_side {
-            Err(_) => Err(Unfit::Hindered(Hindrance::new("the mapping must fit the source first"))),
+            Err(Unfit::Hindered(hindrance)) => Err(Unfit::Hindered(hindrance.clone())),
+            Err(Unfit::Findings(_)) => {
+                Err(Unfit::Hindered(Hindrance::new("the mapping must fit the source first")))
+            }
             Ok(source_side) => {
                 let asked = source.ask_both(target, async |source, target| {
                     Ok::<_, Hindrance>(plan::routes(source_side, source, target, mapping).await)
@@ -99,14 +102,41 @@ impl<'a> Fit<'a> {
                 ident(&object.external_id)
             )
         });
-        Ok(Diagnosis::advice("two rows may get the same key, and each batch may read a whole table")
+        let mut twice = Vec::new();
+        for object in &without {
+            let sql = format!("select exists ({})", several(object));
+            // Where it cannot be looked at, the advice remains.
+            let found = target.ask(async |target| target.row_once(&sql).await).await;
+            if found.is_ok_and(|row| row.get(0)) {
+                twice.push(format!("{};", several(object)));
+            }
+        }
+        let diagnosis = match twice.is_empty() {
+            true => Diagnosis::advice(
+                "two rows may get the same key, and each batch may read a whole table",
+            ),
+            false => {
+                Diagnosis::failed("several rows have the same key, and all of them are written")
+                    .say("first leave one row of each:")
+            }
+        };
+        Ok(diagnosis
             .detail(details)
+            .sql(Place::Target, twice)
             .say(
                 "best: flag the field as unique external id in Salesforce and make it the mapping's identifier; \
                  an index of ours goes when Heroku Connect makes the table anew:",
             )
             .sql(Place::Target, create))
     }
+}
+
+/// Finds the keys of several rows.
+fn several(object: &Object) -> String {
+    let (table, key) = (&object.target, ident(&object.external_id));
+    format!(
+        "select t.{key} from {table} as t where t.{key} is not null group by t.{key} having count(*) > 1"
+    )
 }
 
 fn usable<'a, T>(plan: &'a Result<T, Unfit>, unfit: &str) -> Result<&'a T, Hindrance> {
@@ -128,12 +158,11 @@ fn checked<T>(
             mapping.file
         ))),
         Err(Unfit::Hindered(hindrance)) => Err(hindrance.clone()),
-        Err(Unfit::Findings(Unusable { file, findings })) => Ok(Diagnosis::failed(format!(
-            "{file} does not fit the {side} in {} places",
-            findings.len()
-        ))
-        .detail(findings.iter().map(ToString::to_string))
-        .say(format!("change the {side}, or a copy of the mapping, until this is content:"))
-        .command("schoolbell mapping --check")),
+        Err(Unfit::Findings(Unusable { file, findings })) => {
+            Ok(Diagnosis::failed(format!("{file} does not fit the {side}"))
+                .detail(findings.iter().map(ToString::to_string))
+                .say(format!("change the {side}, or a copy of the mapping, until this is content:"))
+                .command("schoolbell mapping --check"))
+        }
     }
 }

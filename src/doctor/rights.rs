@@ -17,6 +17,8 @@ use crate::project::{self, Wanted};
 const RIGHTS: &str = include_str!("../../sql/doctor_rights.sql");
 const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
 
+/// The statements that grant them name the others.
+const NAMED: usize = 3;
 /// What the service does with the tables of schema `schoolbell`.
 const OWN_TABLES: [(&str, &[&str]); 4] = [
     ("refinery_schema_history", &["select"]),
@@ -36,9 +38,9 @@ struct Right {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Schema(String),
-    Sequence(TableName),
     Table(TableName),
     Column(TableName, String),
+    Sequence(TableName),
 }
 
 impl Thing {
@@ -236,7 +238,10 @@ async fn check(side: &Side, needs: Needs) -> Result<Diagnosis, Hindrance> {
         };
     }
     let grants = grants(&missing, &needed);
-    let lacks: Vec<String> = grants.iter().map(Grant::plain).collect();
+    let mut lacks: Vec<String> = grants.iter().take(NAMED).map(Grant::plain).collect();
+    if grants.len() > NAMED {
+        lacks.push(format!("and {} more", grants.len() - NAMED));
+    }
     let found = format!("{role} lacks {}", lacks.join("; "));
     Ok(Diagnosis::failed(found).sql(side.place, grants.iter().map(|grant| grant.sql(role))))
 }

@@ -26,8 +26,8 @@ pub(super) async fn long_transactions(
     source: &Side,
     limits: &Limits,
 ) -> Result<Diagnosis, Hindrance> {
-    let limit = limits.transaction;
-    let seconds = limit.as_secs().cast_signed();
+    let seconds = limits.transaction.as_secs().cast_signed();
+    let limit = duration(limits.transaction);
     let rows = source.ask(async |source| source.rows(TRANSACTIONS, &[&seconds]).await).await?;
     let (hidden, long): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.get("hidden"));
     let out_of_sight = match hidden.len() {
@@ -36,7 +36,7 @@ pub(super) async fn long_transactions(
     };
     if !long.is_empty() {
         let found = format!(
-            "{} last longer than {limit:?}: rows that died meanwhile stay, and the bell may not be armed{out_of_sight}",
+            "{} last longer than {limit}: rows that died meanwhile stay, and the bell may not be armed{out_of_sight}",
             long.len()
         );
         let end = long.iter().take(NAMED).map(|row| {
@@ -49,12 +49,20 @@ pub(super) async fn long_transactions(
             .sql(Place::Source, end));
     }
     if hidden.is_empty() {
-        return Ok(Diagnosis::ok(format!("none lasts longer than {limit:?}")));
+        return Ok(Diagnosis::ok(format!("none lasts longer than {limit}")));
     }
     let role = ident(&source.facts()?.role);
-    let reason = format!("none is seen to last longer than {limit:?}{out_of_sight}");
+    let reason = format!("none is seen to last longer than {limit}{out_of_sight}");
     let text = format!("grant pg_read_all_stats to {role};");
     Err(Hindrance { reason, remedies: vec![Remedy { place: Place::Source, text }] })
+}
+
+/// `5 min`, or `90 s`.
+fn duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 fn transaction(row: &Row) -> String {
@@ -126,7 +134,7 @@ pub(super) async fn autovacuum(source: &Side, limits: &Limits) -> Result<Diagnos
     let (live, dead): (i64, i64) = (row.get("live"), row.get("dead"));
     let megabytes = row.get::<_, i64>("bytes") as f64 / 1_048_576.0;
     let last = match row.get::<_, Option<Timestamp>>("last_autovacuum") {
-        None => "never needed so far".to_string(),
+        None => "no autovacuum so far".to_string(),
         Some(last) => format!("last at {last:.0}"),
     };
     let size = format!("{live} live and {dead} dead rows, {megabytes:.1} MB; {last}");
@@ -171,7 +179,7 @@ pub(super) async fn clocks(
     let target_ahead = target.ask(ahead).await?;
     let apart = target_ahead - source_ahead;
     let found = format!(
-        "the source's is {} of this machine's, the target's {}",
+        "compared with this machine's: the source's {}, the target's {}",
         told(source_ahead),
         told(target_ahead)
     );

@@ -287,12 +287,6 @@ async fn a_right_that_is_missing_on_either_side_is_named_and_granted() {
         ),
         (
             false,
-            format!("revoke usage on schema schoolbell from {bell}"),
-            &[][..],
-            "usage on schema schoolbell",
-        ),
-        (
-            false,
             format!("revoke insert, update on schoolbell.resync from {bell}"),
             source,
             "insert, update on schoolbell.resync",
@@ -356,9 +350,6 @@ async fn a_right_that_is_missing_on_either_side_is_named_and_granted() {
         ),
     ];
     for (in_target, sql, not_ok, says) in damages {
-        if not_ok.is_empty() {
-            continue; // Below: much else cannot be looked at without it.
-        }
         let says = &[&*format!("lacks {says}")];
         found_and_cured(&healthy, &Damage { in_target, sql, not_ok, says, remedy: "grant " }).await;
     }
@@ -476,6 +467,23 @@ async fn a_missing_unique_index_is_advice_with_the_statement_that_makes_it() {
         },
     )
     .await;
+
+    // Rows that have one key already would be in the way of the index.
+    healthy
+        .bell
+        .target_sql(
+            "drop index salesforce.hcu_idx_contact_pi_accounts_unique_id__c; \
+         insert into salesforce.contact (pi_accounts_unique_id__c) values ('a'), ('a'), ('b')",
+        )
+        .await;
+    let twice = healthy.doctor().await;
+    twice.assert_not_ok(&[("unique_keys", "failed")]);
+    let remedies = twice.remedies("unique_keys");
+    let (_, find) = remedies.iter().find(|(place, _)| place == "target").unwrap();
+    assert_eq!(healthy.bell.target_texts(find).await, ["a"]);
+    healthy.bell.target_sql("delete from salesforce.contact").await;
+    healthy.pastes(&remedies).await;
+    healthy.doctor().await.assert_not_ok(&[]);
 }
 
 #[tokio::test]
@@ -491,6 +499,12 @@ async fn what_makes_a_write_reach_salesforce_is_looked_at_and_mended() {
             "\"heroku_ext\"",
         ),
         (format!("alter role {bridge} set xmlbinary = 'hex'"), ("xmlbinary", "failed"), "never sends them", "set xmlbinary = base64;"),
+        (
+            format!("alter role {bridge} set session_replication_role = 'replica'"),
+            ("heroku_triggers", "failed"),
+            "no trigger fires",
+            "set session_replication_role = origin;",
+        ),
         (
             "alter table salesforce.contact disable trigger hc_contact_logtrigger".into(),
             ("heroku_triggers", "failed"),
