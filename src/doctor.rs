@@ -21,6 +21,7 @@ mod report;
 mod rights;
 mod server;
 mod side;
+mod table;
 mod writing;
 
 pub use report::{Check, Diagnosis, Place, Remedy, Report, Verdict};

@@ -3,14 +3,16 @@
 //! Where a single role does everything, as the smallest plans have it, it owns the tables. That is said, and is no
 //! reason for advice.
 
+use std::collections::BTreeSet;
+
 use super::mapping_fit::Fit;
 use super::report::Diagnosis;
-use super::side::{Facts, Hindrance, Side};
+use super::side::{Hindrance, Side};
+use super::table::{self, Table};
 use crate::mapping::OnDelete;
 use crate::name::{TableName, ident};
 
 const EXCESS: &str = include_str!("../../sql/doctor_excess.sql");
-const OWNED: &str = include_str!("../../sql/doctor_owned.sql");
 
 /// A table, and what nobody needs of it.
 struct Spare {
@@ -57,44 +59,81 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
             "let the service have a role of its own, with the grants of \"Roles and grants\" in the README",
         ));
     }
-    let schemas: Vec<&str> = spares.iter().map(|spare| spare.table.schema.as_str()).collect();
-    let tables: Vec<&str> = spares.iter().map(|spare| spare.table.table.as_str()).collect();
-    let granted =
-        side.ask(async |session| session.rows(EXCESS, &[&schemas, &tables]).await).await?;
-    let owned = side.ask(async |session| session.row(OWNED, &[&schemas, &tables]).await).await?;
-    let (mut revokes, mut may) = (attributes(facts), facts.attributes.clone());
-    for row in &granted {
-        let table = TableName { schema: row.get("schema"), table: row.get("name") };
-        let privilege: &str = row.get("privilege");
+    let names: Vec<&TableName> = spares.iter().map(|spare| &spare.table).collect();
+    let tables = table::read(side, &names).await?;
+    // Where rows have policies, a role that these do not apply to is what the service should have.
+    let has_policies = tables.iter().any(|table| table.has_policies);
+    let attributes = facts.attributes.iter().filter(|name| !(has_policies && *name == "bypassrls"));
+    let own = ident(role);
+    let mut may: Vec<String> = attributes.cloned().collect();
+    let mut revokes: Vec<String> =
+        may.iter().map(|attribute| format!("alter role {own} no{attribute};")).collect();
+    let mut shared = Vec::new();
+    for Granted { table, privilege, grantee } in granted(side, &names).await? {
         let needless =
-            |spare: &Spare| spare.table == table && spare.privileges.contains(&privilege);
+            |spare: &Spare| spare.table == table && spare.privileges.contains(&privilege.as_str());
         if !spares.iter().any(needless) {
             continue;
         }
-        let grantee: Option<&str> = row.get("grantee");
-        let from = grantee.map_or("public".to_string(), ident);
-        let (revoke, what) = (
-            format!("revoke {privilege} on {table} from {from};"),
-            format!("{privilege} on {}", table.plain()),
-        );
-        if !revokes.contains(&revoke) {
-            revokes.push(revoke);
-            may.push(what);
+        may.push(format!("{privilege} on {}", table.plain()));
+        match grantee {
+            None => shared.push(format!("revoke {privilege} on {table} from public;")),
+            Some(grantee) if grantee == *role => {
+                revokes.push(format!("revoke {privilege} on {table} from {own};"));
+            }
+            Some(group) => shared.push(format!("revoke {} from {own};", ident(&group))),
         }
     }
     if may.is_empty() {
-        return Ok(Diagnosis::ok(match owned.get::<_, Option<String>>(0) {
-            None => "none".to_string(),
-            Some(tables) => format!("{role} owns {tables}; the service could have a smaller role"),
-        }));
+        return settled(role, &tables, &names);
     }
     may.dedup();
-    Ok(Diagnosis::advice(format!("{role} has without need: {}", may.join(", ")))
-        .sql(side.place, revokes))
+    shared.sort();
+    shared.dedup();
+    let diagnosis = Diagnosis::advice(format!("{role} has without need: {}", may.join(", ")))
+        .sql(side.place, revokes);
+    Ok(match shared.is_empty() {
+        true => diagnosis,
+        false => diagnosis
+            .say("it has this together with others; if nothing else is needed of that:")
+            .sql(side.place, shared),
+    })
 }
 
-/// The statements that take the role's needless attributes away.
-fn attributes(facts: &Facts) -> Vec<String> {
-    let role = ident(&facts.role);
-    facts.attributes.iter().map(|attribute| format!("alter role {role} no{attribute};")).collect()
+/// Nothing is to spare of what is there.
+fn settled(role: &str, tables: &[Table], wanted: &[&TableName]) -> Result<Diagnosis, Hindrance> {
+    let there = |name: &TableName| tables.iter().any(|table| table.name == *name);
+    if let Some(absent) = wanted.iter().find(|name| !there(name)) {
+        return Err(Hindrance::new(format!("{} is not there yet", absent.plain())));
+    }
+    let owned = tables.iter().filter(|table| table.is_owner);
+    let owned: BTreeSet<String> = owned.map(|table| table.name.plain()).collect();
+    Ok(Diagnosis::ok(match owned.is_empty() {
+        true => "none".to_string(),
+        false => {
+            let owned = owned.into_iter().collect::<Vec<_>>().join(", ");
+            format!("{role} owns {owned}; the service could have a smaller role")
+        }
+    }))
+}
+
+/// A right that the role has by a grant.
+struct Granted {
+    table: TableName,
+    privilege: String,
+    /// None: everybody.
+    grantee: Option<String>,
+}
+
+async fn granted(side: &Side, names: &[&TableName]) -> Result<Vec<Granted>, Hindrance> {
+    let (schemas, tables) = table::texts(names);
+    let rows = side.ask(async |session| session.rows(EXCESS, &[&schemas, &tables]).await).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Granted {
+            table: TableName { schema: row.get("schema"), table: row.get("name") },
+            privilege: row.get("privilege"),
+            grantee: row.get("grantee"),
+        })
+        .collect())
 }

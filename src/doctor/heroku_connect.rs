@@ -129,8 +129,12 @@ pub(super) async fn triggers(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
     }
     let triggers = installed(target, &fit.mapping.objects).await?;
     let tables: BTreeSet<&TableName> = triggers.iter().map(|trigger| &trigger.table).collect();
-    if tables.is_empty() {
-        return Err(Hindrance::new("none of the mapped tables is there"));
+    let mapped = fit.mapping.objects.iter().map(|object| &object.target);
+    let gone: BTreeSet<String> =
+        mapped.filter(|table| !tables.contains(table)).map(TableName::plain).collect();
+    if !gone.is_empty() {
+        let gone = gone.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Hindrance::new(format!("{gone} is not there")));
     }
     let absent: Vec<String> = tables.iter().flat_map(|table| absent(table, &triggers)).collect();
     let disabled = triggers.iter().filter_map(|trigger| {

@@ -1,6 +1,8 @@
 //! Checks of the mapping against both catalogues, and what came of it for the checks that build on it.
 
-use super::report::{Diagnosis, Place};
+use tokio::time::timeout;
+
+use super::report::{CHECK_TIMEOUT, Diagnosis, Place};
 use super::side::{Hindrance, Side};
 use crate::catalogue::Table;
 use crate::mapping::{Mapping, Object, Unusable};
@@ -32,10 +34,16 @@ impl From<Unplannable> for Unfit {
 }
 
 /// What a question returns, one level for each way in which it may end.
-fn settled<T>(asked: Result<Result<T, Unplannable>, Hindrance>) -> Result<T, Unfit> {
-    match asked {
-        Ok(planned) => Ok(planned?),
-        Err(hindrance) => Err(Unfit::Hindered(hindrance)),
+async fn settled<T>(
+    question: impl Future<Output = Result<Result<T, Unplannable>, Hindrance>>,
+) -> Result<T, Unfit> {
+    match timeout(CHECK_TIMEOUT, question).await {
+        Ok(Ok(planned)) => Ok(planned?),
+        Ok(Err(hindrance)) => Err(Unfit::Hindered(hindrance)),
+        Err(_) => Err(Unfit::Hindered(Hindrance::new(format!(
+            "the catalogues were not read within {} s",
+            CHECK_TIMEOUT.as_secs()
+        )))),
     }
 }
 
@@ -43,7 +51,7 @@ impl<'a> Fit<'a> {
     pub async fn of(source: &Side, target: &Side, mapping: &'a Mapping) -> Self {
         let asked =
             source.ask(async |source| Ok::<_, Hindrance>(plan::source_side(source, mapping).await));
-        let source_side = settled(asked.await);
+        let source_side = settled(asked).await;
         let routes = match &source_side {
             Err(Unfit::Hindered(hindrance)) => Err(Unfit::Hindered(hindrance.clone())),
             Err(Unfit::Findings(_)) => {
@@ -53,7 +61,7 @@ impl<'a> Fit<'a> {
                 let asked = source.ask_both(target, async |source, target| {
                     Ok::<_, Hindrance>(plan::routes(source_side, source, target, mapping).await)
                 });
-                settled(asked.await).map(|(routes, _)| routes)
+                settled(asked).await.map(|(routes, _)| routes)
             }
         };
         Self { mapping, source: source_side, target: routes }
@@ -79,14 +87,18 @@ impl<'a> Fit<'a> {
 
     /// Two rows of one key would both be written, and a batch must not read the whole table.
     pub async fn unique_check(&self, target: &Side) -> Result<Diagnosis, Hindrance> {
-        let mut without = Vec::new();
+        let (mut without, mut absent) = (Vec::new(), Vec::new());
         for object in &self.mapping.objects {
             let table =
                 target.ask(async |target| Table::read(target, &object.target).await).await?;
-            let column = table.as_ref().and_then(|table| table.column(&object.external_id));
-            if column.is_some_and(|column| !column.unique) {
-                without.push(object);
+            match table.as_ref().and_then(|table| table.column(&object.external_id)) {
+                Some(column) if column.unique => {}
+                Some(_) => without.push(object),
+                None => absent.push(format!("{}.{}", object.target.plain(), object.external_id)),
             }
+        }
+        if without.is_empty() && !absent.is_empty() {
+            return Err(Hindrance::new(format!("{} is not there", absent.join(", "))));
         }
         if without.is_empty() {
             return Ok(Diagnosis::ok("each object's has a unique index"));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::side::Hindrance;
 
 /// A check asks a few questions, each of which has its own limit; this is for what they do not cover.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

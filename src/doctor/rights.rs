@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::mapping_fit::Fit;
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
+use super::table;
 use crate::db::Session;
 use crate::mapping::{Object, OnDelete};
 use crate::name::{TableName, ident};
@@ -230,7 +231,7 @@ async fn check(side: &Side, needs: Needs) -> Result<Diagnosis, Hindrance> {
     let (missing, absent) = (of(Some(false)), of(None));
     if missing.is_empty() {
         return match absent.first() {
-            None => Ok(Diagnosis::ok(format!("{role} has what the service needs"))),
+            None => hidden_rows(side, &needed).await,
             Some(right) => Err(Hindrance::new(format!(
                 "{} is not there yet; nothing else is missing",
                 absent_name(&right.on)
@@ -244,6 +245,29 @@ async fn check(side: &Side, needs: Needs) -> Result<Diagnosis, Hindrance> {
     }
     let found = format!("{role} lacks {}", lacks.join("; "));
     Ok(Diagnosis::failed(found).sql(side.place, grants.iter().map(|grant| grant.sql(role))))
+}
+
+/// With all the rights in the world, a role does not read the rows that a policy hides from it.
+async fn hidden_rows(side: &Side, needed: &[Right]) -> Result<Diagnosis, Hindrance> {
+    let role = &side.facts()?.role;
+    let names: BTreeSet<&TableName> = needed
+        .iter()
+        .filter_map(|right| match &right.on {
+            Thing::Table(name) | Thing::Column(name, _) => Some(name),
+            Thing::Schema(_) | Thing::Sequence(_) => None,
+        })
+        .collect();
+    let names: Vec<&TableName> = names.into_iter().collect();
+    let tables = table::read(side, &names).await?;
+    let hiding = tables.iter().filter(|table| table.hides_rows);
+    let hiding: Vec<String> = hiding.map(|table| table.name.plain()).collect();
+    if hiding.is_empty() {
+        return Ok(Diagnosis::ok(format!("{role} has what the service needs")));
+    }
+    let found = format!("row security may hide rows of {} from {role}", hiding.join(", "));
+    Ok(Diagnosis::advice(found)
+        .say("unless a policy shows it every row:")
+        .sql(side.place, [format!("alter role {} bypassrls;", ident(role))]))
 }
 
 /// Whether each right is held; none where there is nothing of that name.

@@ -1,6 +1,6 @@
 //! One of the two databases as the checks see it: reached or not, and answering or not.
 //!
-//! Promise: no question waits longer than `ANSWER_TIMEOUT`, and a server that was silent once is not asked again.
+//! Promise: nobody waits longer than `ANSWER_TIMEOUT` for an answer, and a server that was silent once is not asked again.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::report::{Place, Remedy};
 use crate::config::DatabaseUrl;
 use crate::db::{Database, Session};
+use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::plan::Unplannable;
 
@@ -147,13 +148,14 @@ impl Side {
         Ok(self.opened()?.session.is_pooled())
     }
 
-    /// Asks the database, and waits only so long.
+    /// Asks the database. A question may consist of many; each answer begins the time anew.
     pub async fn ask<T, E: Into<Hindrance>>(
         &self,
         question: impl AsyncFnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, Hindrance> {
         let session = &self.opened()?.session;
-        match timeout(ANSWER_TIMEOUT, question(session)).await {
+        let asked = async { Ok(question(session).await) };
+        match unless_silent(ANSWER_TIMEOUT, asked).await {
             Ok(answer) => answer.map_err(Into::into),
             Err(_) => {
                 self.silent.set(true);
@@ -169,7 +171,8 @@ impl Side {
         question: impl AsyncFnOnce(&Session, &Session) -> Result<T, E>,
     ) -> Result<T, Hindrance> {
         let (ours, theirs) = (&self.opened()?.session, &other.opened()?.session);
-        if let Ok(answer) = timeout(ANSWER_TIMEOUT, question(ours, theirs)).await {
+        let asked = async { Ok(question(ours, theirs).await) };
+        if let Ok(answer) = unless_silent(ANSWER_TIMEOUT, asked).await {
             return answer.map_err(Into::into);
         }
         for (side, session) in [(self, ours), (other, theirs)] {

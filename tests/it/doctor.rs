@@ -398,6 +398,36 @@ async fn a_right_that_only_an_expression_needs_is_missed_too() {
 }
 
 #[tokio::test]
+async fn rows_that_a_policy_may_hide_are_told_of() {
+    let healthy = Healthy::start().await;
+    let damage = Damage {
+        in_target: false,
+        sql: "alter table schools enable row level security".into(),
+        not_ok: &[("source_rights", "advice")],
+        says: &["row security may hide rows of public.schools"],
+        remedy: "bypassrls;",
+    };
+    found_and_cured(&healthy, &damage).await;
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_heroku_connect_s_is_never_taken_for_sound() {
+    let healthy = Healthy::start().await;
+    let bell = as_role(&healthy.bell.source_url(), &healthy.roles.bell);
+    let program = healthy.roles.program(&healthy.bell, &["doctor", "--json"]);
+
+    let examined = Examined::of(program.env("SALESFORCE_CONNECT_URL", &bell).run().await);
+
+    let not_ok = examined.not_ok();
+    for name in ["mapping_target", "search_path"] {
+        assert_eq!(not_ok.get(name), Some(&"failed"), "{name}: {}", examined.ended);
+    }
+    for name in ["unique_keys", "target_rights", "target_excess", "heroku_triggers"] {
+        assert_eq!(not_ok.get(name), Some(&"cannot_run"), "{name}: {}", examined.ended);
+    }
+}
+
+#[tokio::test]
 async fn rights_to_spare_are_named_and_revoked() {
     let healthy = Healthy::start().await;
     let Roles { bell, bridge, .. } = &healthy.roles;
@@ -433,6 +463,14 @@ async fn rights_to_spare_are_named_and_revoked() {
             "grant truncate on salesforce.editor__c to public".to_string(),
             target,
             "truncate on salesforce.editor__c",
+        ),
+        (
+            false,
+            format!(
+                "create role {bell}_group; grant insert on roles to {bell}_group; grant {bell}_group to {bell}"
+            ),
+            source,
+            "insert on public.roles",
         ),
         (true, format!("alter role {bridge} bypassrls"), target, "bypassrls"),
     ];

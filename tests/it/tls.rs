@@ -469,6 +469,20 @@ async fn migrate_and_run(mode: &str, parameters: &str) {
 }
 
 #[tokio::test]
+async fn doctor_tells_protocol_cipher_and_mode() {
+    let ours = Authority::new("ours");
+    let server =
+        Server::with(&ours.server(&["localhost"]), "hostssl all bell all scram-sha-256").await;
+
+    let ended =
+        Program::new(&["doctor"]).env("DATABASE_URL", &server.url("sslmode=require")).run().await;
+
+    let tls = ended.stdout.lines().find(|line| line.contains("source encryption")).unwrap();
+    assert!(tls.starts_with("ok ") && tls.contains(" TLSv1.3 (TLS_"), "{ended}");
+    assert!(tls.ends_with(", sslmode=require"), "{ended}");
+}
+
+#[tokio::test]
 async fn migrate_and_run_verify_both_databases_in_full() {
     migrate_and_run("verify-full", "channel_binding=require").await;
 }
