@@ -10,7 +10,7 @@ use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use super::table;
 use crate::db::Session;
-use crate::mapping::{Object, OnDelete};
+use crate::mapping::{Field, Object, OnDelete};
 use crate::name::{TableName, ident};
 use crate::plan::Route;
 use crate::project::{self, Wanted};
@@ -176,21 +176,17 @@ pub(super) async fn target(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
 
 /// What is read and written of the object's own table.
 fn written(object: &Object, needs: &mut Needs) {
-    let key = object.external_id.as_str();
-    let fields = || object.fields.iter();
-    let compared = fields().filter(|field| field.compared);
-    let updated = fields().filter(|field| !field.insert_only);
     let table = &object.target;
-    let columns = |fields: &mut dyn Iterator<Item = &'_ crate::mapping::Field>| {
-        fields.map(|field| field.column.clone()).collect::<Vec<_>>()
+    let columns = |of: fn(&Field) -> bool| {
+        let fields = object.fields.iter().filter(move |field| of(field));
+        fields.map(|field| field.column.as_str())
     };
-    let read = columns(&mut compared.into_iter());
-    needs.columns(table, "select", read.iter().map(String::as_str).chain([key]));
-    let set = columns(&mut updated.into_iter());
-    needs.columns(table, "update", set.iter().map(String::as_str));
+    needs.columns(table, "select", [object.external_id.as_str()]);
+    needs.columns(table, "select", columns(|field| field.compared));
+    needs.columns(table, "update", columns(|field| !field.insert_only));
     if !object.update_only {
-        let given = columns(&mut fields());
-        needs.columns(table, "insert", given.iter().map(String::as_str).chain([key]));
+        needs.columns(table, "insert", [object.external_id.as_str()]);
+        needs.columns(table, "insert", columns(|_| true));
     }
     if object.on_delete == OnDelete::Delete {
         needs.add(Thing::Table(table.clone()), "delete");
