@@ -28,6 +28,19 @@ const OWN_TABLES: [(&str, &[&str]); 4] = [
     ("resync", &["select", "insert", "update"]),
 ];
 
+/// What `status` and `explain` read of Heroku Connect's own columns, and of its log: no row contents.
+const TOLD_OF_ROWS: [&str; 3] = ["sfid", "_hc_lastop", "_hc_err"];
+const TOLD_OF_LOG: [&str; 8] = [
+    "id",
+    "table_name",
+    "record_id",
+    "action",
+    "state",
+    "sf_message",
+    "created_at",
+    "processed_at",
+];
+
 /// A right that is needed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
@@ -171,7 +184,39 @@ pub(super) async fn target(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     }
     let sequences = target.ask(async |target| sequences(target, &tables).await).await?;
     sequences.into_iter().for_each(|name| needs.add(Thing::Sequence(name), "usage"));
-    check(target, needs).await
+    let diagnosis = check(target, needs).await?;
+    match diagnosis.remedies.is_empty() {
+        false => Ok(diagnosis),
+        true => Ok(told(target, objects).await?.unwrap_or(diagnosis)),
+    }
+}
+
+/// What nobody needs for the work, but `status` and `explain` to tell what Salesforce made of it.
+async fn told(target: &Side, objects: &[Object]) -> Result<Option<Diagnosis>, Hindrance> {
+    let mut needs = Needs::default();
+    for object in objects {
+        needs.columns(&object.target, "select", TOLD_OF_ROWS);
+        let schema = object.target.schema.clone();
+        needs.columns(&TableName { schema, table: "_trigger_log".into() }, "select", TOLD_OF_LOG);
+    }
+    let needed: Vec<Right> = needs.0.into_iter().collect();
+    let held = target.ask(async |session| held(session, &needed).await).await?;
+    let missing = needed.iter().zip(held).filter(|(_, held)| *held == Some(false));
+    let missing: Vec<&Right> = missing.map(|(right, _)| right).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let role = &target.facts()?.role;
+    let mut grants: Vec<Grant> = Vec::new();
+    missing.iter().for_each(|right| add_column(&mut grants, right));
+    let lacks: Vec<String> = grants.iter().map(|grant| plain(&grant.on)).collect();
+    let found = format!(
+        "{role} has what the service needs; status and explain cannot tell all that Salesforce made of it, without \
+         select on {}",
+        lacks.join(", ")
+    );
+    let sql = grants.iter().map(|grant| grant.sql(role));
+    Ok(Some(Diagnosis::advice(found).sql(target.place, sql)))
 }
 
 /// What is read and written of the object's own table.
@@ -336,7 +381,7 @@ fn absent_name(on: &Thing) -> String {
 fn grants(missing: &[&Right], needed: &[Right]) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for right in missing {
-        let Thing::Column(table, column) = &right.on else {
+        let Thing::Column(table, _) = &right.on else {
             add(&mut grants, right.on.clone(), right.privilege);
             continue;
         };
@@ -349,20 +394,26 @@ fn grants(missing: &[&Right], needed: &[Right]) -> Vec<Grant> {
             add(&mut grants, Thing::Table(table.clone()), right.privilege);
             continue;
         }
-        let known = grants.iter_mut().find(|grant| {
-            matches!(&grant.on, Thing::Column(name, _) if name == table)
-                && grant.privileges == [right.privilege]
-        });
-        match known {
-            Some(grant) => grant.columns.push(column.clone()),
-            None => grants.push(Grant {
-                on: right.on.clone(),
-                privileges: vec![right.privilege],
-                columns: vec![column.clone()],
-            }),
-        }
+        add_column(&mut grants, right);
     }
     grants
+}
+
+/// Together with the other columns of the same table and privilege.
+fn add_column(grants: &mut Vec<Grant>, right: &Right) {
+    let Thing::Column(table, column) = &right.on else { return };
+    let known = grants.iter_mut().find(|grant| {
+        matches!(&grant.on, Thing::Column(name, _) if name == table)
+            && grant.privileges == [right.privilege]
+    });
+    match known {
+        Some(grant) => grant.columns.push(column.clone()),
+        None => grants.push(Grant {
+            on: right.on.clone(),
+            privileges: vec![right.privilege],
+            columns: vec![column.clone()],
+        }),
+    }
 }
 
 fn add(grants: &mut Vec<Grant>, on: Thing, privilege: &'static str) {

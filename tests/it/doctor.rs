@@ -34,9 +34,6 @@ impl Healthy {
     async fn start() -> Self {
         let (mut bell, roles) = granted().await;
         bell.source_sql(&format!("grant pg_read_all_stats to {}", roles.bell)).await;
-        // This mapping deletes nothing.
-        let revoke = format!("revoke delete on salesforce.editor__c from {}", roles.bridge);
-        bell.target_sql(&revoke).await;
         bell.source_through(&as_role(&bell.source_url(), &roles.bell));
         bell.target_through(&as_role(&bell.target_url(), &roles.bridge));
         bell.service_starts();
@@ -367,6 +364,20 @@ async fn a_right_that_is_missing_on_either_side_is_named_and_granted() {
     healthy.pastes(&broken.remedies("source_rights")).await;
     healthy.doctor().await.assert_not_ok(&[]);
 
+    // What only tells of Salesforce's side is advice.
+    healthy
+        .bell
+        .target_sql(&format!("revoke select (sf_message) on salesforce._trigger_log from {bridge}"))
+        .await;
+    let untold = healthy.doctor().await;
+    untold.assert_not_ok(&[("target_rights", "advice")]);
+    let grant = format!(
+        "grant select (\"sf_message\") on \"salesforce\".\"_trigger_log\" to \"{bridge}\";"
+    );
+    assert_eq!(untold.remedies("target_rights"), [("target".into(), grant)]);
+    healthy.pastes(&untold.remedies("target_rights")).await;
+    healthy.doctor().await.assert_not_ok(&[]);
+
     // Without the schema nothing of ours can be read, and nothing is taken for sound.
     healthy.bell.source_sql(&format!("revoke usage on schema schoolbell from {bell}")).await;
     let broken = healthy.doctor().await;
@@ -448,9 +459,9 @@ async fn rights_to_spare_are_named_and_revoked() {
         (false, format!("alter role {bell} createdb createrole"), source, "createrole"),
         (
             true,
-            format!("grant delete on salesforce.editor__c to {bridge}"),
+            format!("grant delete on salesforce.contact to {bridge}"),
             target,
-            "delete on salesforce.editor__c",
+            "delete on salesforce.contact",
         ),
         (
             true,
