@@ -121,6 +121,7 @@ async fn the_shape_of_every_report_is_pinned() {
         ("resync", vec!["resync", "role"]),
         ("resync_dry_run", vec!["resync", "--dry-run"]),
         ("verify", vec!["verify"]),
+        ("doctor", vec!["doctor"]),
         ("explain_school", vec!["explain", "school", &school]),
         ("explain_role", vec!["explain", "role", &role]),
     ];
