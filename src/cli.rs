@@ -38,7 +38,7 @@ pub struct Settings {
     /// _PORT, _DB, _USER, _PASSWORD] [default: the source database]
     #[arg(long, global = true, value_name = "URL")]
     pub target_url: Option<String>,
-    /// A mapping file [default: the built-in mapping]
+    /// A mapping file, or a mapping that comes with the program: editor-api, editor-api-production [default: editor-api]
     #[arg(long, global = true, value_name = "FILE", env = "SCHOOLBELL_MAPPING")]
     pub mapping: Option<PathBuf>,
     /// How log lines look

@@ -13,6 +13,11 @@ use crate::name::TableName;
 
 /// The mapping that is used when no file is named.
 pub const BUILT_IN: &str = include_str!("../mappings/editor-api.toml");
+/// The mappings that come with the program, by name: wherever a file may be named, one of these may.
+pub const SHIPPED: [(&str, &str); 2] = [
+    ("editor-api", BUILT_IN),
+    ("editor-api-production", include_str!("../mappings/editor-api-production.toml")),
+];
 const BUILT_IN_NAME: &str = "built-in mapping";
 
 /// Columns of a mapped table that belong to Heroku Connect and Salesforce. They are never written.
@@ -191,7 +196,7 @@ impl fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 impl Mapping {
-    /// The mapping in `file`, or the built-in one.
+    /// The mapping in `file` or shipped under that name, or the built-in one.
     pub fn load(file: Option<&Path>) -> Result<Self, Unusable> {
         let Some(path) = file else {
             return Self::parse(BUILT_IN_NAME, BUILT_IN);
@@ -199,7 +204,16 @@ impl Mapping {
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&name, &text),
-            Err(error) => Err(unusable(&name, format!("cannot read the file: {error}"))),
+            Err(error) => match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+                Some((name, text)) => Self::parse(name, text),
+                None => {
+                    let shipped = SHIPPED.map(|(name, _)| name).join(", ");
+                    let problem = format!(
+                        "cannot read the file: {error}; without a file there are {shipped}"
+                    );
+                    Err(unusable(&name, problem))
+                }
+            },
         }
     }
 

@@ -24,6 +24,7 @@ mod parked;
 mod parking;
 mod pooler;
 mod privileges;
+mod production;
 mod random;
 mod real_input;
 mod refused;
