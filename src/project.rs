@@ -238,101 +238,6 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
     )
 }
 
-/// All published rows of a route with their keys, without an order.
-fn all(route: &Route) -> String {
-    let key = format!("source.{}", ident(&route.object.key));
-    let (one_each, order) = match &route.object.winner {
-        None => (String::new(), String::new()),
-        Some(winner) => {
-            let prefer = winner.prefer.as_deref().unwrap_or("true");
-            let order = format!("\norder by {key}, ({prefer}) is true desc, {}", winner.order);
-            (format!("distinct on ({key}) "), order)
-        }
-    };
-    format!(
-        "select {one_each}{key} as key,\n{}\nfrom {} as source\nwhere {key} is not null{}{order}",
-        inner(route),
-        route.object.source,
-        filter(route)
-    )
-}
-
-/// The statement for the print of every published row: its key, its external id as text, and a number that is the same
-/// where the compared columns are. In the order of the external ids' bytes, which is the same in every database.
-pub fn prints(route: &Route) -> String {
-    let values = compared(route).map(|(index, column)| as_compared(column, &format!("o.f{index}")));
-    format!(
-        "select o.key, o.external_id::text as id, {} as print\nfrom (\nselect {}\nfrom (\n{}\n) as r\n) as o\n\
-         order by o.external_id::text collate \"C\"",
-        print(values),
-        outer(route, "r.key"),
-        all(route)
-    )
-}
-
-/// The same of the target's rows; their key is the external id.
-pub fn target_prints(route: &Route) -> String {
-    let id = format!("t.{}", ident(&route.object.external_id));
-    let values = compared(route).map(|(_, column)| {
-        let value = format!("t.{}", ident(&column.field.column));
-        as_compared(column, &comparable(column, &value))
-    });
-    format!(
-        "select {id}::text as key, {id}::text as id, {} as print\nfrom {} as t\nwhere {id} is not null\n\
-         order by {id}::text collate \"C\"",
-        print(values),
-        route.object.target
-    )
-}
-
-/// The statement for the compared values of the wanted keys' rows as text: key, external id, values. Parameters as those
-/// of [`statement`].
-pub fn values(route: &Route) -> String {
-    let values = compared(route).map(|(index, _)| format!("o.f{index}::text"));
-    format!(
-        "select o.key, o.external_id::text as id, array[{}]::text[] as values\nfrom (\n{}\n) as o\nwhere o.present",
-        values.collect::<Vec<_>>().join(", "),
-        statement(route)
-    )
-}
-
-/// The same of the target's rows with these external ids. `$1`: external ids as text.
-pub fn target_values(route: &Route) -> String {
-    let id = format!("t.{}", ident(&route.object.external_id));
-    let values = compared(route).map(|(_, column)| {
-        let value = format!("t.{}", ident(&column.field.column));
-        format!("({})::text", comparable(column, &value))
-    });
-    format!(
-        "select {id}::text as key, {id}::text as id, array[{}]::text[] as values\nfrom {} as t\nwhere {id} = any \
-         ($1::text[]::{}[])",
-        values.collect::<Vec<_>>().join(", "),
-        route.object.target,
-        route.external_id_type
-    )
-}
-
-/// The columns in which a difference counts, with their places in the route.
-pub fn compared(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
-    route.columns.iter().enumerate().filter(|(_, column)| column.field.compared)
-}
-
-/// Text of either side as the same type, whose values have the same print.
-fn as_compared(column: &RouteColumn, value: &str) -> String {
-    match column.form {
-        Form::Text(_) => format!("({value})::text"),
-        Form::Time | Form::Plain => value.to_string(),
-    }
-}
-
-fn print(values: impl Iterator<Item = String>) -> String {
-    let values: Vec<String> = values.collect();
-    match values.is_empty() {
-        true => "0::int8".to_string(),
-        false => format!("pg_catalog.hash_record_extended(row({}), 0)", values.join(", ")),
-    }
-}
-
 /// The keys: those that are named, and those that changes of other tables touch.
 fn wanted(route: &Route) -> String {
     let key_type = &route.key_type;
@@ -358,7 +263,7 @@ fn row(route: &Route, condition: &str) -> String {
     )
 }
 
-fn filter(route: &Route) -> String {
+pub(crate) fn filter(route: &Route) -> String {
     match &route.object.filter {
         Some(filter) => format!("\nand ({filter}) "),
         None => String::new(),
@@ -366,7 +271,7 @@ fn filter(route: &Route) -> String {
 }
 
 /// The values as the mapping names them, before they are brought into Salesforce's form.
-fn inner(route: &Route) -> String {
+pub(crate) fn inner(route: &Route) -> String {
     let mut list = vec!["true as present".to_string()];
     for (index, column) in route.columns.iter().enumerate() {
         let value = column.field.value.sql();
@@ -388,7 +293,7 @@ fn inner(route: &Route) -> String {
 }
 
 /// The result, typed like the target's columns, so that values pass through in their binary form.
-fn outer(route: &Route, key: &str) -> String {
+pub(crate) fn outer(route: &Route, key: &str) -> String {
     let mut list = vec![
         format!("{key}::text as key"),
         "r.present".to_string(),

@@ -22,6 +22,8 @@ use crate::parked;
 use crate::plan::Route;
 use crate::project::{self, Wanted};
 
+mod statements;
+
 /// Rows of one fetch: a few megabytes, and some milliseconds' work for the server.
 const FETCH: usize = 20_000;
 /// So many suspected keys are looked at together.
@@ -133,8 +135,8 @@ pub async fn verify(
     let judge = Judge::new(source_again, target_again, route);
     let mut verdict = Verdict { object: route.object.name.clone(), ..Verdict::default() };
     let (source, target) = (source.begin().await?, target.begin().await?);
-    let mut rows = Stream::open(&source, &project::prints(route)).await?;
-    let mut others = Stream::open(&target, &project::target_prints(route)).await?;
+    let mut rows = Stream::open(&source, &statements::prints(route)).await?;
+    let mut others = Stream::open(&target, &statements::target_prints(route)).await?;
     let mut suspects = Vec::new();
     // Whether the target has had the source's present row: with one that is right, or with another.
     let mut found: Option<bool> = None;
@@ -250,8 +252,8 @@ impl<'a> Judge<'a> {
             source,
             target,
             route,
-            values: project::values(route),
-            target_values: project::target_values(route),
+            values: statements::values(route),
+            target_values: statements::target_values(route),
             resolve: project::resolve_statement(route),
         }
     }
@@ -362,7 +364,7 @@ impl<'a> Judge<'a> {
             (Some(row), Some(others)) => (row, others),
         };
         let columns =
-            project::compared(self.route).enumerate().filter_map(|(place, (_, column))| {
+            statements::compared(self.route).enumerate().filter_map(|(place, (_, column))| {
                 let other = others.iter().find(|other| other[place] != row[place])?;
                 Some(Difference {
                     column: column.field.column.clone(),
