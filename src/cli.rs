@@ -85,6 +85,12 @@ pub enum Command {
         /// Apply what is due, then exit
         #[arg(long)]
         drain: bool,
+        /// Compare all rows in the background so often: 30m, 1h, 1d
+        ///
+        /// It takes a tenth of the time of one session on either side, repairs nothing, and tells of what is wrong in the
+        /// log and in `schoolbell status`.
+        #[arg(long, value_name = "DURATION", conflicts_with = "drain")]
+        verify_every: Option<String>,
     },
     /// Replay existing rows: bring the target up to date, parents first
     ///
@@ -233,6 +239,9 @@ pub struct VerifyOptions {
     /// List at most so many keys; all are counted
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
+    /// Compare only about so many rows of each object, chosen at random
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
     /// As JSON
     #[arg(long)]
     pub json: bool,

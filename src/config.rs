@@ -60,6 +60,8 @@ pub struct Pace {
     /// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers
     /// that notify fail.
     pub queue_warning: f64,
+    /// How often the writer compares all rows in the background; none: never.
+    pub verify_every: Option<Duration>,
 }
 
 impl Pace {
@@ -85,6 +87,7 @@ impl Default for Pace {
             statement_timeout: Duration::from_mins(2),
             answer_grace: Duration::from_secs(15),
             queue_warning: 0.5,
+            verify_every: None,
         }
     }
 }

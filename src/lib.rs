@@ -13,12 +13,12 @@
 //! | apply | [`apply`], [`outcome`], [`writer`] | update what differs, insert what is missing; who may write |
 //! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
 //! | the loop | [`worker`], [`service`] | joins the steps; starts, stops, reconnects |
-//! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right; what hinders the work |
+//! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`verified`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right, and when that was looked at; what hinders the work |
 //! | trying it | [`demo`] | a throw-away Postgres with a stand-in for Heroku Connect |
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
 //! name; `worker` holds no SQL; only `change` names the outbox, only `parked` the parked keys, only
-//! `resync` the replays (`status` reads all three); nothing here imports [`commands`].
+//! `resync` the replays, only `verified` the comparisons (`status` reads all four); nothing here imports [`commands`].
 
 pub mod config;
 pub mod mapping;
@@ -56,6 +56,7 @@ pub mod doctor;
 pub mod explain;
 pub mod heroku_connect;
 pub mod status;
+pub mod verified;
 pub mod verify;
 
 pub mod demo;

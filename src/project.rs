@@ -239,7 +239,7 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
 }
 
 /// The keys: those that are named, and those that changes of other tables touch.
-fn wanted(route: &Route) -> String {
+pub(crate) fn wanted(route: &Route) -> String {
     let key_type = &route.key_type;
     let mut parts =
         vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];

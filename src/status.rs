@@ -10,7 +10,7 @@ use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
 use crate::plan::Unplannable;
 use crate::writer::Holder;
-use crate::{capture, change, parked, plan, resync, schema, service, writer};
+use crate::{capture, change, parked, plan, resync, schema, service, verified, writer};
 
 /// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
 const LATE_SECONDS: f64 = 300.0;
@@ -44,6 +44,8 @@ pub struct Status {
     pub resyncs: Vec<resync::Report>,
     /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
     pub salesforce: Vec<Mirror>,
+    /// When each object of the mapping was last compared as a whole, and what was found.
+    pub verified: Vec<verified::Verified>,
 }
 
 /// How things are, in a word.
@@ -162,6 +164,14 @@ impl Status {
             );
             find(Level::Attention, sentence);
         }
+        let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
+        if wrong > 0 {
+            let sentence = format!(
+                "{wrong} rows were wrong when they were last compared: see `schoolbell verify`, mend them with \
+                 `schoolbell verify --repair`."
+            );
+            find(Level::Attention, sentence);
+        }
         findings
     }
 
@@ -207,12 +217,22 @@ pub async fn collect(
         capture_problems: capture_problems(source, mapping, mode).await?,
         resyncs: resync::reports(source, None).await?,
         salesforce: Vec::new(),
+        verified: last_verified(source, mapping).await?,
     })
 }
 
 /// A number with its noun: `1 row`, `2 rows`.
 pub fn counted(number: i64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+async fn last_verified(
+    source: &Session,
+    mapping: &Mapping,
+) -> Result<Vec<verified::Verified>, tokio_postgres::Error> {
+    let mut verified = verified::last(source).await?;
+    verified.retain(|last| mapping.objects.iter().any(|object| object.name == last.object));
+    Ok(verified)
 }
 
 fn lag_seconds(oldest: Option<Timestamp>) -> f64 {

@@ -1,6 +1,8 @@
 //! `run`: the service.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
 
 use super::Outcome;
 use crate::cli::Settings;
@@ -8,7 +10,11 @@ use crate::config::Pace;
 use crate::parked;
 use crate::service::{self, End};
 
-pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
+/// More often would mean all the time, on tables of a size that matters.
+const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);
+
+pub async fn run(settings: &Settings, drain: bool, verify_every: Option<&str>) -> Result<Outcome> {
+    let verify_every = verify_every.map(duration).transpose()?;
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     let mut stop = super::stop_signal()?;
@@ -25,7 +31,8 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
         _ = stop.wait_for(|stop| *stop).await;
         return Ok(Outcome::Clean);
     }
-    let ended = service::run(&config, Pace::default(), &mapping, stop, drain).await;
+    let pace = Pace { verify_every, ..Pace::default() };
+    let ended = service::run(&config, pace, &mapping, stop, drain).await;
     let tally = match ended.map_err(super::stopped)? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {
@@ -50,4 +57,30 @@ pub async fn run(settings: &Settings, drain: bool) -> Result<Outcome> {
     let source = super::source_session(&config.source).await?;
     let parked = parked::counts(&source).await.map_err(super::reason)?;
     Ok(Outcome::attention_if(parked.iter().any(|count| count.state != "waiting")))
+}
+
+/// How often, for `--verify-every`.
+fn duration(text: &str) -> Result<Duration> {
+    let span = text.parse::<jiff::Span>().ok();
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    let duration = span.and_then(|span| span.to_duration(days).ok());
+    match duration.and_then(|duration| Duration::try_from(duration).ok()) {
+        Some(duration) if duration >= LEAST_VERIFY_EVERY => Ok(duration),
+        Some(_) => bail!("--verify-every {text} is too often; at least a minute"),
+        None => bail!("--verify-every {text:?} is no duration; use 30m, 1h or 1d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_and_is_a_minute_at_least() {
+        assert_eq!(duration("1h").unwrap(), Duration::from_hours(1));
+        assert_eq!(duration("1d 30m").unwrap(), Duration::from_mins(24 * 60 + 30));
+        for text in ["59s", "-1h", "1h ago", "5", "", "1mo", "often"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

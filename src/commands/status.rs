@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use super::Outcome;
@@ -16,6 +17,7 @@ use crate::mapping::Mapping;
 use crate::parked;
 use crate::schema;
 use crate::status::{self, Status};
+use crate::verified::Verified;
 use crate::writer::Holder;
 
 /// What Salesforce made of the rows takes a look at every row of the target: while watching, it is looked for after so
@@ -191,6 +193,9 @@ fn report(status: &Status) -> String {
     for mirror in &status.salesforce {
         lines.extend(salesforce(mirror));
     }
+    for last in &status.verified {
+        lines.push(("verified", verified(last)));
+    }
     if !status.enabled {
         let disabled =
             "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing";
@@ -202,6 +207,15 @@ fn report(status: &Status) -> String {
         _ = writeln!(report, "{what:<10} {how}");
     }
     report
+}
+
+fn verified(last: &Verified) -> String {
+    let wrong = match last.wrong() {
+        0 => "none wrong".to_string(),
+        wrong => format!("{} wrong", HumanCount(wrong.unsigned_abs())),
+    };
+    let rows = HumanCount(last.rows.unsigned_abs());
+    format!("{} {:.0}: {rows} rows, {wrong}", last.object, last.verified_at)
 }
 
 fn pending(status: &Status) -> String {

@@ -1,24 +1,33 @@
 //! `verify`: compares both sides, prints what is wrong, and with `--repair` replays exactly those keys.
 
-use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::{Outcome, resync as replay};
 use crate::cli::{Settings, VerifyOptions};
 use crate::config::Config;
+use crate::db::{Session, Transaction};
+use crate::failure::Failure;
 use crate::mapping::Mapping;
+use crate::plan::Route;
 use crate::resync::{self, Report, Request};
 use crate::service::Ground;
-use crate::verify::{self, Difference, Finding, Sides, Verdict, Wrong};
+use crate::verified;
+use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, Wrong};
 use crate::worker::Lane;
 
 /// So much of a value is shown: enough to see what it is about.
 const SHOWN_CHARS: usize = 40;
 /// Keys of one stored replay.
 const REPAIR_KEYS: usize = 10_000;
+/// Findings on their way from the reading to the list and the replays.
+const FINDINGS: usize = 1_000;
+/// Stored with the end of the comparison, so the transaction is open as long.
+const REPAIR_SETTING: &str = "set local idle_in_transaction_session_timeout = '1h'";
 
 /// The report for a machine.
 #[derive(Debug, Serialize)]
@@ -29,6 +38,12 @@ struct Comparison {
     not_listed: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     repairs: Vec<Report>,
+}
+
+/// A verdict, and how long it took.
+struct Compared {
+    verdict: Verdict,
+    seconds: f64,
 }
 
 pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome> {
@@ -44,19 +59,33 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
         tracing::warn!("{advice}");
     }
     let lanes = replay::chosen(&ground, &options.objects)?;
-    let mut found = Found { options, listed: Vec::new(), not_listed: 0, wrong: BTreeMap::new() };
-    let mut verdicts = Vec::new();
-    for lane in &lanes {
-        verdicts.push(compare(&ground, lane, &mut found).await?);
-    }
-    let repairs = match options.repair {
-        true => repair(&config, &mapping, &lanes, &found.wrong).await?,
-        false => Vec::new(),
+    let mut source = super::source_session(&config.source).await?;
+    let mut found = Found { options, listed: Vec::new(), not_listed: 0 };
+    let mut compared = Vec::new();
+    let jobs = if options.repair {
+        let mut repair = Repair::begin(&mut source).await?;
+        for lane in &lanes {
+            compared.push(compare(&ground, lane, &mut found, Some(&mut repair)).await?);
+        }
+        repair.commit().await?
+    } else {
+        for lane in &lanes {
+            compared.push(compare(&ground, lane, &mut found, None).await?);
+        }
+        Vec::new()
     };
-    let wrong = verdicts.iter().any(Verdict::is_wrong);
+    let repairs = carry_out(&config, &mapping, &source, &jobs).await?;
     // What was replayed is right now, or parked with the reason.
-    let repaired = options.repair
-        && repairs.iter().all(|report| report.progress.dead == 0 && report.reason.is_none());
+    let repaired = options.repair && repairs.iter().all(is_done);
+    for Compared { verdict, seconds } in &compared {
+        let now = if repaired { mended(verdict, &repairs) } else { verdict.clone() };
+        if let Err(failure) = verified::record(&source, &now, *seconds).await {
+            // Whoever may only read may compare all the same.
+            tracing::debug!(reason = %failure, "when it was verified cannot be recorded");
+        }
+    }
+    let verdicts: Vec<Verdict> = compared.into_iter().map(|compared| compared.verdict).collect();
+    let wrong = verdicts.iter().any(Verdict::is_wrong);
     let Found { listed, not_listed, .. } = found;
     let result = Comparison { objects: verdicts, findings: listed, not_listed, repairs };
     match options.json {
@@ -66,19 +95,15 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     Ok(Outcome::attention_if(wrong && !repaired))
 }
 
-/// The findings: some for the list, the keys of all for the repair.
+/// The findings: some for the list, all counted.
 struct Found<'a> {
     options: &'a VerifyOptions,
     listed: Vec<Finding>,
     not_listed: u64,
-    wrong: BTreeMap<String, Vec<String>>,
 }
 
 impl Found<'_> {
     fn add(&mut self, mut finding: Finding) {
-        if self.options.repair {
-            self.wrong.entry(finding.object.clone()).or_default().push(finding.key.clone());
-        }
         if self.listed.len() >= self.options.limit {
             self.not_listed += 1;
             return;
@@ -104,53 +129,137 @@ fn shortened(text: &str) -> String {
     }
 }
 
-async fn compare(ground: &Ground, lane: &Lane, found: &mut Found<'_>) -> Result<Verdict> {
-    let object = &lane.route.object.name;
+/// Replays that are stored while the wrong keys are found, in one transaction: none of them is due before all are
+/// known, and none is left behind when the comparison does not come to its end.
+struct Repair<'a> {
+    transaction: Transaction<'a>,
+    jobs: Vec<i64>,
+    keys: Vec<String>,
+}
+
+impl<'a> Repair<'a> {
+    async fn begin(source: &'a mut Session) -> Result<Self> {
+        let transaction = source.begin().await.map_err(super::reason)?;
+        transaction.execute(REPAIR_SETTING, &[]).await.map_err(super::reason)?;
+        Ok(Self { transaction, jobs: Vec::new(), keys: Vec::new() })
+    }
+
+    async fn add(&mut self, route: &Route, key: &str) -> Result<(), Failure> {
+        self.keys.push(key.to_string());
+        match self.keys.len() < REPAIR_KEYS {
+            true => Ok(()),
+            false => self.store(route).await,
+        }
+    }
+
+    /// Stores the keys so far. The objects come parents first, and so do their replays.
+    async fn store(&mut self, route: &Route) -> Result<(), Failure> {
+        if !self.keys.is_empty() {
+            let keys = std::mem::take(&mut self.keys);
+            let request = Request { keys: Some(keys), ..Request::default() };
+            self.jobs.push(resync::create(&self.transaction, route, &request).await?);
+        }
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<Vec<i64>> {
+        self.transaction.commit().await.map_err(super::reason)?;
+        Ok(self.jobs)
+    }
+}
+
+async fn compare(
+    ground: &Ground,
+    lane: &Lane,
+    found: &mut Found<'_>,
+    mut repair: Option<&mut Repair<'_>>,
+) -> Result<Compared> {
+    let (route, began) = (&lane.route, Instant::now());
+    let object = &route.object.name;
     let mut sides = Sides {
         source: ground.source.session().await?,
         target: ground.target.session().await?,
         source_again: ground.source.session().await?,
         target_again: ground.target.session().await?,
     };
-    let style = ProgressStyle::with_template("{prefix:<10} {spinner} {human_pos} rows {per_sec}");
-    let bar = ProgressBar::new_spinner()
-        .with_prefix(object.clone())
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let verdict = verify::verify(
-        &mut sides,
-        &lane.route,
-        |finding| found.add(finding),
-        |rows| bar.set_position(rows),
-    )
-    .await
-    .with_context(|| format!("cannot compare {object}"))?;
+    let scope = found.options.sample.map_or(Scope::All, Scope::Sample);
+    let bar = bar(&sides.source, route, scope).await;
+    let (told, mut findings) = mpsc::channel(FINDINGS);
+    let reading = verify::verify(&mut sides, route, scope, told, |rows| {
+        // The total is an estimate.
+        bar.set_length(bar.length().unwrap_or(0).max(rows));
+        bar.set_position(rows);
+    });
+    let listing = async {
+        while let Some(finding) = findings.recv().await {
+            if let Some(repair) = &mut repair {
+                repair.add(route, &finding.key).await?;
+            }
+            found.add(finding);
+        }
+        match repair {
+            Some(repair) => repair.store(route).await,
+            None => Ok(()),
+        }
+    };
+    let (verdict, ()) =
+        tokio::try_join!(reading, listing).with_context(|| format!("cannot compare {object}"))?;
     bar.finish_and_clear();
-    Ok(verdict)
+    Ok(Compared { verdict, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// Replays the keys, parents first.
-async fn repair(
+/// On stderr; silent where stderr is no terminal.
+async fn bar(source: &Session, route: &Route, scope: Scope) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta}",
+    );
+    // What hinders it hinders the comparison, too, which says so; or it is a row's fault.
+    let rows = verify::estimate(source, route).await.unwrap_or(0);
+    let rows = match scope {
+        Scope::All => rows,
+        Scope::Sample(sample) => rows.min(sample),
+    };
+    let bar = ProgressBar::new(rows).with_prefix(route.object.name.clone());
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // Nothing moves while the databases sort; the bar should be there all the same.
+    bar.tick();
+    bar
+}
+
+/// Waits until the replays are done.
+async fn carry_out(
     config: &Config,
     mapping: &Mapping,
-    lanes: &[&Lane],
-    wrong: &BTreeMap<String, Vec<String>>,
+    source: &Session,
+    jobs: &[i64],
 ) -> Result<Vec<Report>> {
-    let mut source = super::source_session(&config.source).await?;
-    let transaction = source.begin().await?;
-    let mut ids = Vec::new();
-    for lane in lanes {
-        let keys = wrong.get(&lane.route.object.name).map_or(&[][..], Vec::as_slice);
-        for keys in keys.chunks(REPAIR_KEYS) {
-            let request = Request { keys: Some(keys.to_vec()), ..Request::default() };
-            ids.push(resync::create(&transaction, &lane.route, &request).await?);
-        }
-    }
-    transaction.commit().await?;
-    if ids.is_empty() {
+    if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    super::ring(&source).await?;
-    replay::carry_out(config, mapping, &source, &ids, super::stop_signal()?).await
+    super::ring(source).await?;
+    replay::carry_out(config, mapping, source, jobs, super::stop_signal()?).await
+}
+
+fn is_done(report: &Report) -> bool {
+    report.finished_at.is_some() && report.progress.dead == 0 && report.reason.is_none()
+}
+
+/// What a comparison would have found after its repair.
+fn mended(verdict: &Verdict, repairs: &[Report]) -> Verdict {
+    let of_object = repairs.iter().filter(|report| report.object == verdict.object);
+    let waiting: i64 = of_object.map(|report| report.progress.waiting).sum();
+    let waiting = waiting.unsigned_abs();
+    let mut mended = verdict.clone();
+    let rows = std::mem::take(&mut mended.missing)
+        + std::mem::take(&mut mended.differing)
+        + std::mem::take(&mut mended.unreadable);
+    mended.unexpected = 0;
+    mended.equal += rows.saturating_sub(waiting);
+    if waiting > 0 {
+        *mended.parked.entry("repaired as far as its parents are there".into()).or_default() +=
+            waiting;
+    }
+    mended
 }
 
 fn print(result: &Comparison) -> Result<()> {
@@ -161,6 +270,7 @@ fn print(result: &Comparison) -> Result<()> {
         "missing",
         "differing",
         "unexpected",
+        "unreadable",
         "in flight",
         "parked",
         "kept",
@@ -172,6 +282,7 @@ fn print(result: &Comparison) -> Result<()> {
             verdict.missing,
             verdict.differing,
             verdict.unexpected,
+            verdict.unreadable,
             verdict.in_flight,
             verdict.parked.values().sum(),
             verdict.kept,
@@ -181,6 +292,10 @@ fn print(result: &Comparison) -> Result<()> {
     }
     say!("{table}")?;
     for verdict in &result.objects {
+        if let Some(total) = verdict.sample_of {
+            let (rows, total) = (HumanCount(verdict.rows), HumanCount(total.max(verdict.rows)));
+            say!("{}: a sample of {rows} of about {total} rows", verdict.object)?;
+        }
         for (why, keys) in &verdict.parked {
             say!("{}: {keys} {why}", verdict.object)?;
         }
@@ -190,6 +305,7 @@ fn print(result: &Comparison) -> Result<()> {
         match what {
             Wrong::Missing => say!("{object} {key} is missing")?,
             Wrong::Unexpected => say!("{object} {key} should not be there")?,
+            Wrong::Unreadable { reason } => say!("{object} {key} cannot be read: {reason}")?,
             Wrong::Differing { columns } => {
                 say!("{object} {key} differs")?;
                 for column in columns {

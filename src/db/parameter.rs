@@ -43,6 +43,7 @@ typed! {
     bool: BOOL, BOOL_ARRAY;
     i32: INT4, INT4_ARRAY;
     i64: INT8, INT8_ARRAY;
+    f64: FLOAT8, FLOAT8_ARRAY;
     Oid: OID, OID_ARRAY;
     &str: TEXT, TEXT_ARRAY;
     String: TEXT, TEXT_ARRAY;

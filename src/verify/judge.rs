@@ -1,0 +1,465 @@
+//! Looks again at keys that differ, until they are right, or nothing on its way explains the difference.
+//!
+//! Promise: a key is told as wrong only when either side had the same row before and after the outbox and the parked
+//! keys were asked, and that again and again, or while nothing at all was written in the source.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use super::statements::{self, Statements};
+use super::{Difference, Finding, Verdict, Wrong};
+use crate::change::{self, InFlight};
+use crate::db::Session;
+use crate::failure::Failure;
+use crate::name::ident;
+use crate::parked;
+use crate::plan::Route;
+use crate::project::{self, Wanted};
+
+/// So many keys are looked at together: a look reads the whole outbox once, which may hold millions.
+const TOGETHER: usize = 20_000;
+/// So many wrong rows' values are read together.
+const VALUES: usize = 500;
+/// A row may be changed, and its change applied, between the looks at the two sides. Such a key is right at the next
+/// look, or in flight.
+const LOOKS: u32 = 3;
+/// Between two looks at a key: longer than a batch takes from its claim to its acknowledgement.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Changes when a transaction that writes begins or ends anywhere in the cluster.
+const SNAPSHOT: &str = "select pg_catalog.pg_current_snapshot()::text";
+
+/// A row of either side: which, and how its values look.
+#[derive(Debug, Clone)]
+pub struct Print {
+    /// Its key; of a target row, its external id.
+    pub key: String,
+    /// Its external id as text.
+    pub id: String,
+    /// The same number where the compared values are.
+    pub print: i64,
+}
+
+impl From<&Row> for Print {
+    fn from(row: &Row) -> Self {
+        Self { key: row.get("key"), id: row.get("id"), print: row.get("print") }
+    }
+}
+
+/// A key that was not found to be equal.
+#[derive(Debug, Clone)]
+pub struct Suspect {
+    /// Its key; of a row that only the target has, its external id.
+    pub key: String,
+    /// Its external id as text.
+    pub id: String,
+    /// Only the target had it.
+    pub in_target_only: bool,
+}
+
+/// The judge of one object: gathers suspects and tells those that are wrong.
+pub struct Judge<'a> {
+    /// Looks at the source.
+    pub source: &'a Session,
+    /// Looks at the target.
+    pub target: &'a Session,
+    route: &'a Route,
+    /// The statements of its object.
+    pub statements: &'a Statements,
+    told: mpsc::Sender<Finding>,
+    fresh: Vec<Suspect>,
+    waiting: VecDeque<Waiting>,
+    /// What was found so far.
+    pub verdict: Verdict,
+}
+
+/// Keys that looked wrong while something moved: they are looked at again.
+struct Waiting {
+    suspects: Vec<Suspect>,
+    looks: u32,
+    due: Instant,
+}
+
+/// How a key looks on the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// There is no published row.
+    Absent,
+    Print(i64),
+    /// The source refuses to compute the row's values: the database's message.
+    Unreadable(String),
+}
+
+/// How a key looks on both sides.
+#[derive(Debug, PartialEq, Eq)]
+struct Sight {
+    row: Seen,
+    /// In the target there may be several rows with one external id.
+    others: Vec<i64>,
+}
+
+impl Sight {
+    fn is_right(&self) -> bool {
+        match self.row {
+            Seen::Absent => self.others.is_empty(),
+            Seen::Print(print) => {
+                !self.others.is_empty() && self.others.iter().all(|other| *other == print)
+            }
+            Seen::Unreadable(_) => false,
+        }
+    }
+}
+
+/// What a look at a key has found, where it is not right.
+enum Look {
+    Moving,
+    InFlight,
+    Parked(String),
+    Wrong(Sight),
+}
+
+impl<'a> Judge<'a> {
+    /// Looks through these sessions; none of them is in a transaction.
+    pub fn new(
+        source: &'a Session,
+        target: &'a Session,
+        route: &'a Route,
+        statements: &'a Statements,
+        told: mpsc::Sender<Finding>,
+    ) -> Self {
+        let verdict = Verdict { object: route.object.name.clone(), ..Verdict::default() };
+        Self {
+            source,
+            target,
+            route,
+            statements,
+            told,
+            fresh: Vec::new(),
+            waiting: VecDeque::new(),
+            verdict,
+        }
+    }
+
+    /// Takes a key that is not equal.
+    pub async fn suspect(&mut self, suspect: Suspect) -> Result<(), Failure> {
+        self.fresh.push(suspect);
+        if self.fresh.len() < TOGETHER {
+            return Ok(());
+        }
+        // What waits meanwhile has waited long enough when the next keys are there; else the reading waits for it.
+        while self.waiting.front().is_some_and(|first| first.due <= Instant::now())
+            || self.waiting_keys() >= TOGETHER
+        {
+            self.look_at_waiting().await?;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        self.look_at(fresh, 1).await
+    }
+
+    /// Looks at what is left, until each key is decided.
+    pub async fn close(mut self) -> Result<Verdict, Failure> {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.look_at(fresh, 1).await?;
+        while !self.waiting.is_empty() {
+            self.look_at_waiting().await?;
+        }
+        Ok(self.verdict)
+    }
+
+    fn waiting_keys(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.suspects.len()).sum()
+    }
+
+    async fn look_at_waiting(&mut self) -> Result<(), Failure> {
+        let Some(Waiting { suspects, looks, due }) = self.waiting.pop_front() else {
+            return Ok(());
+        };
+        tokio::time::sleep_until(due).await;
+        self.look_at(suspects, looks + 1).await
+    }
+
+    async fn look_at(&mut self, suspects: Vec<Suspect>, look: u32) -> Result<(), Failure> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let before = self.snapshot().await?;
+        let found = self.look(suspects).await?;
+        // Then either side is as it was all the time, and so it is when it is looked at again.
+        let nothing_stirs = before == self.snapshot().await?;
+        tracing::debug!(
+            object = self.route.object.name,
+            keys = found.len(),
+            look,
+            nothing_stirs,
+            "keys that differ were looked at again"
+        );
+        let (mut wrong, mut again) = (Vec::new(), Vec::new());
+        for (suspect, found) in found {
+            match found {
+                Look::InFlight => self.verdict.in_flight += 1,
+                Look::Parked(why) => *self.verdict.parked.entry(why).or_default() += 1,
+                Look::Wrong(sight) if nothing_stirs || look >= LOOKS => {
+                    wrong.push((suspect, sight))
+                }
+                // What moves until the end is being worked on.
+                Look::Moving if look >= LOOKS => self.verdict.in_flight += 1,
+                Look::Wrong(_) | Look::Moving => again.push(suspect),
+            }
+        }
+        for wrong in wrong.chunks(VALUES) {
+            again.extend(self.convict(wrong).await?);
+        }
+        if !again.is_empty() {
+            // Those that were convicted and then changed may be looked at once more than others.
+            let looks = look.min(LOOKS - 1);
+            self.waiting.push_back(Waiting { suspects: again, looks, due: Instant::now() + PAUSE });
+        }
+        Ok(())
+    }
+
+    /// One look at each of the keys; those that are right are counted.
+    async fn look(&mut self, suspects: Vec<Suspect>) -> Result<Vec<(Suspect, Look)>, Failure> {
+        let sights = self.sights(&suspects).await?;
+        let mut doubtful = Vec::new();
+        for (suspect, sight) in suspects.into_iter().zip(sights) {
+            match sight.is_right() {
+                // What only the target had was not counted among the source's rows.
+                true => self.verdict.equal += u64::from(!suspect.in_target_only),
+                false => doubtful.push((suspect, sight)),
+            }
+        }
+        if doubtful.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (suspects, sights): (Vec<Suspect>, Vec<Sight>) = doubtful.into_iter().unzip();
+        let keys: Vec<String> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
+        // A change that was on its way during the first sight is so now, or the target has changed since.
+        let in_flight = self.in_flight(&keys).await?;
+        let parked = parked::of(self.source, &self.route.object.name, &keys).await?;
+        let sights_now = self.sights(&suspects).await?;
+        let looks = suspects.into_iter().zip(sights.into_iter().zip(sights_now));
+        Ok(looks
+            .map(|(suspect, (sight, now))| {
+                let found = match parked.get(&suspect.key) {
+                    _ if in_flight.has(&suspect.key) => Look::InFlight,
+                    _ if sight != now => Look::Moving,
+                    Some(why) => Look::Parked(why.clone()),
+                    None => Look::Wrong(now),
+                };
+                (suspect, found)
+            })
+            .collect())
+    }
+
+    /// How the keys look on both sides at this moment.
+    async fn sights(&self, suspects: &[Suspect]) -> Result<Vec<Sight>, Failure> {
+        let keys = suspects.iter().map(|suspect| suspect.key.clone()).collect();
+        let ids: Vec<String> = suspects.iter().map(|suspect| suspect.id.clone()).collect();
+        let (rows, others) = tokio::try_join!(
+            read_apart(self.source, self.route, self.statements, &self.statements.prints_of, keys),
+            target_prints(self.target, self.statements, &ids),
+        )?;
+        let prints: HashMap<&str, i64> =
+            rows.found.iter().map(|row| (row.get("id"), row.get("print"))).collect();
+        let sight = |suspect: &Suspect| Sight {
+            row: match (prints.get(suspect.id.as_str()), rows.unreadable.get(&suspect.key)) {
+                (Some(print), _) => Seen::Print(*print),
+                (None, Some(why)) => Seen::Unreadable(why.clone()),
+                (None, None) => Seen::Absent,
+            },
+            others: others.get(&suspect.id).cloned().unwrap_or_default(),
+        };
+        Ok(suspects.iter().map(sight).collect())
+    }
+
+    /// Tells keys that are wrong, with what differs; returns those that have changed since they were looked at.
+    async fn convict(&mut self, wrong: &[(Suspect, Sight)]) -> Result<Vec<Suspect>, Failure> {
+        let differs =
+            |sight: &Sight| matches!(sight.row, Seen::Print(_)) && !sight.others.is_empty();
+        let differing = || wrong.iter().filter(|(_, sight)| differs(sight));
+        let keys: Vec<String> = differing().map(|(suspect, _)| suspect.key.clone()).collect();
+        let ids: Vec<String> = differing().map(|(suspect, _)| suspect.id.clone()).collect();
+        let (rows, others) = match keys.is_empty() {
+            true => (HashMap::new(), HashMap::new()),
+            false => {
+                let Statements { values, target_values, .. } = self.statements;
+                let (rows, others) = tokio::try_join!(
+                    read_apart(self.source, self.route, self.statements, values, keys),
+                    async { Ok(self.target.rows(target_values, &[&ids]).await?) },
+                )?;
+                (by_id(&rows.found), by_id(&others))
+            }
+        };
+        let (mut again, mut stale) = (Vec::new(), Vec::new());
+        for (suspect, sight) in wrong {
+            let what = match &sight.row {
+                Seen::Absent => Wrong::Unexpected,
+                Seen::Unreadable(reason) => Wrong::Unreadable { reason: reason.clone() },
+                Seen::Print(_) if sight.others.is_empty() => Wrong::Missing,
+                Seen::Print(print) => {
+                    let (row, others) = (rows.get(&suspect.id), others.get(&suspect.id));
+                    match differences(self.route, *print, row, &sight.others, others) {
+                        Some(columns) => Wrong::Differing { columns },
+                        None => {
+                            again.push(suspect.clone());
+                            continue;
+                        }
+                    }
+                }
+            };
+            self.verdict.count(&what);
+            if !matches!(what, Wrong::Unexpected) {
+                stale.push(suspect.key.clone());
+            }
+            let object = self.route.object.name.clone();
+            // Nobody listens any more: what is counted is right all the same.
+            _ = self.told.send(Finding { object, key: suspect.key.clone(), what }).await;
+        }
+        let since = self.changed_since(&stale).await?;
+        self.verdict.since = [self.verdict.since, since].into_iter().flatten().min();
+        Ok(again)
+    }
+
+    async fn snapshot(&self) -> Result<String, Failure> {
+        Ok(self.source.row(SNAPSHOT, &[]).await?.get(0))
+    }
+
+    /// Which of the keys a change is on its way for, of their own row or of one that touches it.
+    async fn in_flight(&self, keys: &[String]) -> Result<InFlight, Failure> {
+        let own = change::in_flight(self.source, &self.route.object, keys).await?;
+        let InFlight::Keys(mut moving) = own else { return Ok(InFlight::All) };
+        let mut wanted = Wanted::none(self.route.touches.len());
+        for (touch, recorded) in self.route.touches.iter().zip(&mut wanted.touches) {
+            let object = &self.route.object.name;
+            match change::touching(self.source, object, &touch.table).await? {
+                Some(keys) => *recorded = keys,
+                None => return Ok(InFlight::All),
+            }
+        }
+        if !wanted.is_empty() {
+            let resolve = &self.statements.resolve;
+            moving.extend(project::resolve(self.source, resolve, &wanted).await?);
+        }
+        Ok(InFlight::Keys(moving))
+    }
+
+    /// When the first of these source rows was last changed, where the mapping names a column that tells.
+    async fn changed_since(&self, keys: &[String]) -> Result<Option<Timestamp>, Failure> {
+        let Some(since) = &self.route.object.since else { return Ok(None) };
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let sql = format!(
+            "select min(source.{} at time zone 'UTC') from {} as source where source.{} = any ($1::text[]::{}[])",
+            ident(since),
+            self.route.object.source,
+            ident(&self.route.object.key),
+            self.route.key_type
+        );
+        Ok(self.source.row(&sql, &[&keys]).await?.get(0))
+    }
+}
+
+/// Source rows that were asked for by key.
+#[derive(Default)]
+pub struct Found {
+    /// Those that could be read.
+    pub found: Vec<Row>,
+    /// Why the others could not, by key.
+    pub unreadable: HashMap<String, String>,
+}
+
+/// Reads the rows with these keys; where the source refuses a row's values, finds that row and goes on without it. What
+/// cannot be a key of the source at all, as somebody may have written it into the target, has no row.
+pub async fn read_apart(
+    source: &Session,
+    route: &Route,
+    statements: &Statements,
+    sql: &str,
+    keys: Vec<String>,
+) -> Result<Found, Failure> {
+    let mut all = Found::default();
+    let mut parts = vec![Wanted::of(keys, route.touches.len())];
+    while let Some(part) = parts.pop() {
+        let refusal = match source.rows(sql, &part.parameters()).await.map_err(Failure::from) {
+            Ok(rows) => {
+                all.found.extend(rows);
+                continue;
+            }
+            Err(Failure::Dead(refusal)) => refusal,
+            Err(failure) => return Err(failure),
+        };
+        if let Some(halves) = part.halves() {
+            parts.extend(halves);
+        } else {
+            match project::resolve(source, &statements.resolve, &part).await {
+                Ok(_) => {
+                    let reason = format!("{} ({})", refusal.reason, refusal.sqlstate);
+                    all.unreadable.extend(part.keys.into_iter().map(|key| (key, reason.clone())));
+                }
+                Err(Failure::Dead(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The prints of target rows by their external ids.
+pub async fn target_prints(
+    target: &Session,
+    statements: &Statements,
+    ids: &[String],
+) -> Result<HashMap<String, Vec<i64>>, Failure> {
+    let mut prints: HashMap<String, Vec<i64>> = HashMap::new();
+    for row in target.rows(&statements.target_prints_of, &[&ids]).await? {
+        prints.entry(row.get("id")).or_default().push(row.get("print"));
+    }
+    // Two looks at the same rows must look the same.
+    prints.values_mut().for_each(|prints| prints.sort_unstable());
+    Ok(prints)
+}
+
+/// A row's compared values, and their print.
+struct Values {
+    values: Vec<Option<String>>,
+    print: i64,
+}
+
+fn by_id(rows: &[Row]) -> HashMap<String, Vec<Values>> {
+    let mut found: HashMap<String, Vec<Values>> = HashMap::new();
+    for row in rows {
+        let values = Values { values: row.get("values"), print: row.get("print") };
+        found.entry(row.get("id")).or_default().push(values);
+    }
+    found
+}
+
+/// The columns that differ; none when the rows are not those any more that were looked at.
+fn differences(
+    route: &Route,
+    print: i64,
+    row: Option<&Vec<Values>>,
+    prints: &[i64],
+    others: Option<&Vec<Values>>,
+) -> Option<Vec<Difference>> {
+    let row = row?.first().filter(|row| row.print == print)?;
+    let others = others?;
+    let seen: HashSet<i64> = prints.iter().copied().collect();
+    if others.iter().map(|other| other.print).collect::<HashSet<i64>>() != seen {
+        return None;
+    }
+    let columns = statements::compared(route).enumerate().filter_map(|(place, (_, column))| {
+        let other = others.iter().find(|other| other.values[place] != row.values[place])?;
+        Some(Difference {
+            column: column.field.column.clone(),
+            source: row.values[place].clone(),
+            target: other.values[place].clone(),
+        })
+    });
+    Some(columns.collect())
+}
