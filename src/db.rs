@@ -79,6 +79,13 @@ impl Database {
         self.settings = Settings::new(&self.purpose, users, timeout).into();
     }
 
+    /// The same database for another purpose, whose statements have another limit.
+    pub fn for_purpose(mut self, purpose: &str, timeout: Duration) -> Self {
+        self.purpose = purpose.to_string();
+        self.limit_statements(timeout);
+        self
+    }
+
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
         let (client, task) = in_time(self.connect()).await?;

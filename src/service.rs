@@ -26,6 +26,7 @@ use crate::mapping::Mapping;
 use crate::parked::{self, Awaited};
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
+use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
 
@@ -426,6 +427,11 @@ impl Service<'_> {
             unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
             let (pace, heard) = (self.pace.clone(), heard_sender.clone());
+            if let Some(every) = pace.verify_every {
+                let (source, target) = (ground.source.clone(), ground.target.clone());
+                let verifying = verify::keep_verifying(source, target, ground.lanes.clone(), every);
+                tasks.spawn(verifying.map(|()| None));
+            }
             if rings {
                 let listening = bell::listen(ground.source, source.clone(), wishes, heard_sender);
                 tasks.spawn(listening.map(|()| None));

@@ -19,12 +19,15 @@ use crate::plan::Route;
 
 mod judge;
 mod merge;
+mod rounds;
 mod statements;
 mod stretches;
 
 use judge::Judge;
 use merge::Frontier;
 use statements::Statements;
+
+pub use rounds::keep_verifying;
 
 /// One key that is not as it should be.
 #[derive(Debug, Clone, Serialize)]

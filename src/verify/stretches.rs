@@ -16,6 +16,10 @@ use crate::db::{Session, Transaction};
 use crate::failure::Failure;
 use crate::plan::Route;
 
+/// A stretch that is this slow reads a whole table, and there may be many. Also, whoever rests says nothing, and must not
+/// be taken for lost.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+
 /// Compares all rows that were not dealt with before. After each stretch it rests so many times as long as that took.
 pub async fn walk(
     route: &Route,
@@ -59,7 +63,7 @@ pub async fn walk(
 }
 
 async fn pause(began: Instant, rest: u32) {
-    let pause = began.elapsed() * rest;
+    let pause = (began.elapsed() * rest).min(LONGEST_REST);
     if pause > Duration::ZERO {
         tokio::time::sleep(pause).await;
     }
