@@ -79,3 +79,20 @@ table resync
     PRIMARY KEY (id)
     CREATE INDEX resync_open ON schoolbell.resync USING btree (id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]))
     CREATE UNIQUE INDEX resync_pkey ON schoolbell.resync USING btree (id)
+
+table verified
+    object text not null
+    verified_at timestamp with time zone not null default clock_timestamp()
+    seconds double precision not null
+    rows bigint not null
+    equal bigint not null
+    missing bigint not null
+    differing bigint not null
+    unexpected bigint not null
+    unreadable bigint not null
+    in_flight bigint not null
+    parked bigint not null
+    kept bigint not null
+    CHECK ((seconds >= (0)::double precision))
+    PRIMARY KEY (object)
+    CREATE UNIQUE INDEX verified_pkey ON schoolbell.verified USING btree (object)

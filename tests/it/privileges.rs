@@ -151,6 +151,16 @@ async fn everything_works(bell: &TestBell, roles: &Roles) {
     }
 
     roles.application(bell, "update schools set name = 'Sailors' where name = 'Pirates'").await;
+    let verified = roles.run(bell, &["verify"]).await;
+    assert_eq!(verified.code, 0, "{verified}");
+    bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
+    let sampled = roles.run(bell, &["verify", "--sample", "10"]).await;
+    assert_eq!(sampled.code, 1, "{sampled}");
+    let repaired = roles.run(bell, &["verify", "--repair"]).await;
+    assert_eq!(repaired.code, 0, "{repaired}");
+    assert_eq!(bell.target_texts(names).await, ["Acme", "Sailors"]);
+    let status = roles.run(bell, &["status"]).await;
+    assert!(status.stdout.contains("verified   school 20"), "{status}");
     bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
     let replayed = roles.run(bell, &["resync"]).await;
     assert_eq!(replayed.code, 0, "{replayed}");
@@ -223,6 +233,41 @@ async fn without_the_rights_on_heroku_connect_s_log_status_says_so_and_everythin
     assert_eq!(status.stdout.matches(denied).count(), 3, "once for each object: {status}");
 }
 
+#[tokio::test]
+async fn with_the_reading_rights_of_the_readme_both_sides_are_compared_and_nothing_is_written() {
+    let (bell, roles) = granted().await;
+    some_rows(&bell, &roles).await;
+    let drained = roles.run(&bell, &["run", "--drain"]).await;
+    assert_eq!(drained.code, 1, "one is dead: {drained}");
+    let reader = format!("{}_reader", roles.bell);
+    bell.source_sql(&format!("create role {reader} login")).await;
+    let own = |sql: &str| sql.replace(" to auditor;", &format!(" to {reader};"));
+    let blocks = blocks("Verify");
+    bell.source_sql(&own(&blocks[0])).await;
+    bell.target_sql(&own(&blocks[1])).await;
+    bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
+    let as_reader = |arguments: &[&str]| {
+        Program::new(arguments)
+            .env("DATABASE_URL", &as_role(&bell.source_url(), &reader))
+            .env("SALESFORCE_CONNECT_URL", &as_role(&bell.target_url(), &reader))
+            .env("SALESFORCE_ENABLED", "true")
+    };
+
+    let whole = as_reader(&["verify"]).run().await;
+    let sample = as_reader(&["verify", "--sample", "10"]).run().await;
+    let repair = as_reader(&["verify", "--repair"]).run().await;
+
+    for ended in [&whole, &sample] {
+        assert_eq!(ended.code, 1, "{ended}");
+        assert!(ended.stdout.contains("name: \"Wrong\" instead of \"Acme\""), "{ended}");
+        assert!(!ended.stderr.contains("denied"), "that it cannot be recorded is no news: {ended}");
+    }
+    assert_eq!(repair.code, 2, "{repair}");
+    assert!(repair.stderr.contains("permission denied for table resync"), "{repair}");
+    assert_eq!(bell.source_count("select count(*) from schoolbell.verified").await, 0);
+    assert_eq!(bell.source_count("select count(*) from schoolbell.resync").await, 0);
+}
+
 /// A right of the README: on which side, the privilege, and the kind and name of what it is on.
 struct Right {
     in_target: bool,
@@ -260,16 +305,19 @@ fn rights() -> Vec<Right> {
 /// Lets the service work until it is done or has said that something is denied, whichever is first.
 async fn works_or_complains(bell: &TestBell, roles: &Roles) -> String {
     let mut told = String::new();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["run", "--drain"],
         &["parked", "list", "--reason", "permission denied"],
         &["status"],
         &["parked", "retry", "--state", "waiting"],
         &["resync", "--detach"],
         &["run", "--drain"],
+        &["verify"],
     ];
     for command in commands {
-        let program = roles.program(bell, command);
+        // Who may compare and not record it is no reason to complain.
+        let level = if command == ["verify"] { "schoolbell=debug" } else { "schoolbell=info" };
+        let program = roles.program(bell, command).env("RUST_LOG", level);
         let mut child = program.spawn();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         while let Ok(Some(line)) = lines.next_line().await {
