@@ -46,6 +46,8 @@ pub async fn keep_verifying(
     let source = source.for_purpose("verify", STATEMENT_TIMEOUT);
     let target = target.for_purpose("verify", STATEMENT_TIMEOUT);
     let mut due = first_due(&source, &lanes, every).await;
+    // What has failed and why: it is told once, however often it is tried.
+    let mut hindered: HashMap<usize, String> = HashMap::new();
     loop {
         // Of those that are due at the same time parents come first.
         let next = (0..due.len()).min_by_key(|index| due[*index]);
@@ -54,10 +56,15 @@ pub async fn keep_verifying(
         let began = Instant::now();
         let route = &lanes[next].route;
         due[next] = match verify_and_record(&source, &target, route).await {
-            Ok(()) => began + every,
+            Ok(()) => {
+                hindered.remove(&next);
+                began + every
+            }
             Err(failure) => {
-                let object = &route.object.name;
-                tracing::warn!(object, reason = %failure, "cannot be verified now; it is tried again");
+                let (object, reason) = (&route.object.name, failure.to_string());
+                if hindered.insert(next, reason.clone()).as_ref() != Some(&reason) {
+                    tracing::warn!(object, reason, "cannot be verified now; it is tried again");
+                }
                 Instant::now() + every.min(TRY_AGAIN)
             }
         };
