@@ -203,7 +203,7 @@ impl<'a> Judge<'a> {
                 Look::InFlight => self.verdict.in_flight += 1,
                 Look::Parked(why) => *self.verdict.parked.entry(why).or_default() += 1,
                 Look::Wrong(sight) if nothing_stirs || look >= LOOKS => {
-                    wrong.push((suspect, sight))
+                    wrong.push((suspect, sight));
                 }
                 // What moves until the end is being worked on.
                 Look::Moving if look >= LOOKS => self.verdict.in_flight += 1,
