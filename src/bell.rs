@@ -7,7 +7,8 @@
 //! One connection for both on purpose: when it is lost, the lock is gone with it, so no writer rings for
 //! a listener that cannot hear.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,7 @@ use crate::db::{Database, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
+use crate::metrics::Metrics;
 use crate::notice::{self, Malformed, Notice};
 
 /// "SCHBBELL": the doorbell, in the source database.
@@ -66,8 +68,9 @@ pub async fn listen(
     others: Pool,
     mut wishes: watch::Receiver<Wishes>,
     heard: watch::Sender<Heard>,
+    metrics: Arc<Metrics>,
 ) {
-    let mut ear = Ear { others, heard, unknown: BTreeMap::new() };
+    let mut ear = Ear { others, heard, metrics, unknown: BTreeSet::new() };
     let mut backoff = Backoff::default();
     let mut told_deaf = false;
     while wishes.has_changed().is_ok() && !ear.heard.is_closed() {
@@ -82,6 +85,7 @@ pub async fn listen(
                     told_deaf = false;
                     backoff.reset();
                     ear.heard.send_modify(|heard| heard.listening = true);
+                    ear.metrics.bell_listening.set(1);
                     ear.attend(&client, notices, &mut wishes).await;
                 } else {
                     if !told_deaf {
@@ -105,6 +109,7 @@ pub async fn listen(
             heard.listening = false;
             heard.armed = None;
         });
+        ear.metrics.bell_is_silent();
         let pause = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -167,8 +172,9 @@ struct Ear {
     /// Sessions that can ring for a test.
     others: Pool,
     heard: watch::Sender<Heard>,
-    /// Payloads that are not ours, by kind.
-    unknown: BTreeMap<Malformed, u64>,
+    metrics: Arc<Metrics>,
+    /// Kinds of payloads that are not ours and were told of.
+    unknown: BTreeSet<Malformed>,
 }
 
 impl Ear {
@@ -232,6 +238,7 @@ impl Ear {
                 Ok(armed) => armed,
                 Err(_) => return,
             };
+            self.metrics.bell_armed.set(armed.into());
             match wish.sleep {
                 Some(_) if armed && fulfilled != wish.sleep => {
                     fulfilled = wish.sleep;
@@ -260,14 +267,17 @@ impl Ear {
     /// for a test means nothing: its token is returned.
     fn pass_on(&mut self, notification: &Notification) -> Option<String> {
         match Notice::decode(notification.payload()) {
-            Ok(notice) if notice.is_canary() => return Some(notice.table),
+            Ok(notice) if notice.is_canary() => {
+                self.metrics.notice(notice.kind());
+                return Some(notice.table);
+            }
             Ok(notice) => {
+                self.metrics.notice(notice.kind());
                 tracing::trace!(table = %notice.table, op = %notice.op, xact = %notice.xact, "rung");
             }
             Err(kind) => {
-                let count = self.unknown.entry(kind).or_default();
-                *count += 1;
-                if *count == 1 {
+                self.metrics.notice(kind.name());
+                if self.unknown.insert(kind) {
                     tracing::warn!(
                         ?kind,
                         "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others"

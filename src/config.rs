@@ -51,6 +51,10 @@ pub struct Pace {
     pub quiet_poll: Duration,
     /// Between two attempts of a standby to become the writer.
     pub standby: Duration,
+    /// Between two looks at both databases for the page and the metrics, while nobody asks for either.
+    pub look: Duration,
+    /// The same while somebody does. Each look takes a dozen statements that read catalogues and our own tables.
+    pub look_watched: Duration,
     /// How long one statement of the service may take on the server. A batch takes well under a second; this
     /// is for a page of a replay that has to read a large table, and for triggers that are not ours.
     pub statement_timeout: Duration,
@@ -84,6 +88,8 @@ impl Default for Pace {
             wait_sweep: Duration::from_secs(5),
             quiet_poll: Duration::from_millis(200),
             standby: Duration::from_secs(1),
+            look: Duration::from_secs(10),
+            look_watched: Duration::from_secs(2),
             statement_timeout: Duration::from_mins(2),
             answer_grace: Duration::from_secs(15),
             queue_warning: 0.5,

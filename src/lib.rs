@@ -49,12 +49,14 @@ pub mod apply;
 pub mod outcome;
 pub mod writer;
 
+pub mod metrics;
 pub mod service;
 pub mod worker;
 
 pub mod doctor;
 pub mod explain;
 pub mod heroku_connect;
+pub mod look;
 pub mod status;
 pub mod verified;
 pub mod verify;

@@ -40,6 +40,18 @@ pub enum Malformed {
     Operation,
 }
 
+impl Malformed {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Version => "other_version",
+            Self::TooLong => "too_long",
+            Self::Operation => "unknown_operation",
+        }
+    }
+}
+
 impl Notice {
     /// Decodes and checks a payload.
     pub fn decode(payload: &str) -> Result<Self, Malformed> {
@@ -63,6 +75,18 @@ impl Notice {
             return Err(Malformed::Unreadable);
         }
         Ok(notice)
+    }
+
+    /// The word for it, by its operation.
+    pub fn kind(&self) -> &'static str {
+        match self.op.as_str() {
+            "INSERT" => "insert",
+            "UPDATE" => "update",
+            "DELETE" => "delete",
+            "TRUNCATE" => "truncate",
+            "RETRY" => "retry",
+            _ => "test",
+        }
     }
 
     /// Sent to test whether the listener hears, for nothing else.

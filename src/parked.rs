@@ -18,6 +18,7 @@ const OF: &str = include_str!("../sql/parked_of.sql");
 const AWAITED: &str = include_str!("../sql/parked_awaited.sql");
 const WAKE: &str = include_str!("../sql/parked_wake.sql");
 const LIST: &str = include_str!("../sql/parked_list.sql");
+const REASONS: &str = include_str!("../sql/parked_reasons.sql");
 const COUNTS: &str = include_str!("../sql/parked_counts.sql");
 const CHOSEN: &str = include_str!("../sql/parked_chosen.sql");
 const NOT_THERE: &str = include_str!("../sql/parked_not_there.sql");
@@ -212,6 +213,58 @@ pub struct Count {
 /// Counts the parked keys by object and state.
 pub async fn counts(source: &Session) -> Result<Vec<Count>, tokio_postgres::Error> {
     Ok(source.rows(COUNTS, &[]).await?.iter().map(count).collect())
+}
+
+/// Keys of an object that are parked in the same state for the same reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reason {
+    /// The object.
+    pub object: String,
+    /// The state.
+    pub state: String,
+    /// What they wait for.
+    pub awaits: Option<String>,
+    /// The database's code for why they were refused.
+    pub sqlstate: Option<String>,
+    /// The database's own words for it; none where they may quote a row.
+    pub reason: Option<String>,
+    /// What a human can do.
+    pub remedy: Option<String>,
+    /// How many.
+    pub keys: i64,
+    /// Since when the oldest.
+    pub oldest: Timestamp,
+    /// The oldest.
+    pub oldest_key: String,
+}
+
+/// Parked keys by reason.
+#[derive(Debug, Clone, Default)]
+pub struct Reasons {
+    /// The first groups: those with dead keys, then the largest.
+    pub groups: Vec<Reason>,
+    /// How many groups there are.
+    pub all: i64,
+}
+
+/// Groups what is parked by its reason; at most `limit` groups are told. Reads every parked key once.
+pub async fn reasons(source: &Session, limit: i64) -> Result<Reasons, tokio_postgres::Error> {
+    let rows = source.rows(REASONS, &[&limit]).await?;
+    let group = |row: &tokio_postgres::Row| Reason {
+        object: row.get("object"),
+        state: row.get("state"),
+        awaits: row.get("awaits"),
+        sqlstate: row.get("sqlstate"),
+        reason: row.get("reason"),
+        remedy: row.get("remedy"),
+        keys: row.get("keys"),
+        oldest: row.get("oldest"),
+        oldest_key: row.get("oldest_key"),
+    };
+    Ok(Reasons {
+        groups: rows.iter().map(group).collect(),
+        all: rows.first().map_or(0, |row| row.get("groups")),
+    })
 }
 
 /// Which parked keys a human means; each part `None` for any.

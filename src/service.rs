@@ -23,6 +23,7 @@ use crate::db::{Database, Direct, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
+use crate::metrics::{Metrics, Role};
 use crate::parked::{self, Awaited};
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
@@ -104,9 +105,9 @@ pub enum End {
 }
 
 /// What the writer's lock said.
-enum Role {
+enum Lock {
     /// Ours, after another process had it (`waited`) or at once.
-    Writer { waited: bool },
+    Ours { waited: bool },
     /// Told to stop before it was free.
     Nobody,
     /// Draining is the work of this other process.
@@ -234,8 +235,10 @@ pub async fn run(
     mapping: &Mapping,
     mut stop: watch::Receiver<bool>,
     drain: bool,
+    metrics: &Arc<Metrics>,
 ) -> Result<End, Fatal> {
-    let service = Service { config, mapping, pace, drain, told_of_pooler: AtomicBool::new(false) };
+    let told_of_pooler = AtomicBool::new(false);
+    let service = Service { config, mapping, pace, drain, metrics, told_of_pooler };
     let mut ground = tokio::select! {
         ground = service.check() => Some(ground?),
         () = worker::told_to_stop(&mut stop) => None,
@@ -248,7 +251,9 @@ pub async fn run(
     while !*stop.borrow() {
         let began = Instant::now();
         let resumed = !backoff.is_fresh();
-        let reason = match service.attempt(ground.take(), resumed, &mut stop).await {
+        let ended = service.attempt(ground.take(), resumed, &mut stop).await;
+        metrics.at_rest();
+        let reason = match ended {
             Ok(end) => return Ok(end),
             Err(Ended::Fatal(fatal)) => return Err(fatal),
             // Whoever drains waits for it to end.
@@ -263,7 +268,9 @@ pub async fn run(
         if began.elapsed() > Backoff::LONGEST {
             backoff.reset();
         }
+        metrics.stands(Role::Interrupted, Some(reason.clone()));
         if backoff.is_fresh() {
+            metrics.interruptions.inc();
             tracing::warn!(reason, "interrupted; nothing is lost, trying to go on");
             told = HashSet::from([reason]);
         } else if told.len() < REASONS_TOLD && told.insert(reason.clone()) {
@@ -285,6 +292,7 @@ struct Service<'a> {
     mapping: &'a Mapping,
     pace: Pace,
     drain: bool,
+    metrics: &'a Arc<Metrics>,
     /// Once is enough, however often the work is interrupted.
     told_of_pooler: AtomicBool,
 }
@@ -303,21 +311,23 @@ impl Service<'_> {
         };
         let session = ground.target.session().await?.direct()?;
         let ground = match self.become_writer(&session, resumed, stop).await? {
-            Role::Writer { waited: false } => ground,
+            Lock::Ours { waited: false } => ground,
             // Much may have changed while another process was the writer.
-            Role::Writer { waited: true } => self.check_again().await?,
-            Role::Nobody => return Ok(End::Done(Tally::default())),
-            Role::LeftTo(process) => return Ok(End::LeftTo(process)),
+            Lock::Ours { waited: true } => self.check_again().await?,
+            Lock::Nobody => return Ok(End::Done(Tally::default())),
+            Lock::LeftTo(process) => return Ok(End::LeftTo(process)),
         };
         let names: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
         let (objects, notify) = (names.join(", "), ground.mode);
         if !resumed {
+            self.metrics.stands(Role::Writer, None);
             tracing::info!(objects, %notify, "working as the writer");
         }
         let settle = async {
             // Told when it lasts: an interruption that comes back at once would be told with every attempt.
             tokio::time::sleep(SETTLED).await;
             if resumed {
+                self.metrics.stands(Role::Writer, None);
                 tracing::info!(objects, %notify, "going on as the writer");
             }
             std::future::pending().await
@@ -334,11 +344,11 @@ impl Service<'_> {
         session: &Direct,
         resumed: bool,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Role, Failure> {
+    ) -> Result<Lock, Failure> {
         let (mut told, silence) = (false, self.pace.longest_silence());
         while !*stop.borrow() {
             if unless_silent(silence, async { Ok(writer::take(session).await?) }).await? {
-                return Ok(Role::Writer { waited: told });
+                return Ok(Lock::Ours { waited: told });
             }
             if !told {
                 let holder = async { Ok(writer::holder(session).await?) };
@@ -349,8 +359,9 @@ impl Service<'_> {
                         "our lost session is still the writer until the target lets it go"
                     );
                 } else if self.drain {
-                    return Ok(Role::LeftTo(process));
+                    return Ok(Lock::LeftTo(process));
                 } else {
+                    self.metrics.stands(Role::Standby, None);
                     tracing::info!(writer = process, "another process is the writer; standing by");
                 }
                 told = true;
@@ -360,7 +371,7 @@ impl Service<'_> {
                 () = worker::told_to_stop(stop) => {}
             }
         }
-        Ok(Role::Nobody)
+        Ok(Lock::Nobody)
     }
 
     /// After an interruption a setting that does not work (any more) is waited for, too.
@@ -419,6 +430,7 @@ impl Service<'_> {
             wish,
             rings,
             pace: self.pace.clone(),
+            metrics: self.metrics.clone(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Some(writer::stay(session).await) });
@@ -433,7 +445,13 @@ impl Service<'_> {
                 tasks.spawn(verifying.map(|()| None));
             }
             if rings {
-                let listening = bell::listen(ground.source, source.clone(), wishes, heard_sender);
+                let listening = bell::listen(
+                    ground.source,
+                    source.clone(),
+                    wishes,
+                    heard_sender,
+                    self.metrics.clone(),
+                );
                 tasks.spawn(listening.map(|()| None));
             }
             tasks.spawn(keep_sweeping(ground.lanes, source, target, pace, heard).map(|()| None));

@@ -8,16 +8,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::apply::Statements;
 use crate::bell::{Heard, Wishes};
-use crate::change::ChangeId;
+use crate::change::{Change, ChangeId};
 use crate::config::Pace;
 use crate::db::{Direct, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
+use crate::metrics::{Metrics, Step};
 use crate::outcome::{Outcome, Outcomes};
 use crate::plan::Route;
 use crate::project::{self, Projected};
@@ -85,6 +87,8 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Batch {
     changes: Vec<ChangeId>,
+    /// When they were made, in the same order.
+    made: Vec<Made>,
     /// Lanes whose table was truncated, and whether the lane reads it (or is only touched by it).
     truncated: BTreeSet<(usize, bool)>,
     /// Parked keys that were due, by lane, as they are parked.
@@ -96,6 +100,13 @@ struct Batch {
     refused: Vec<(usize, String, Outcome)>,
 }
 
+/// Changes of one moment: a statement makes all of its own at the same.
+#[derive(Debug)]
+struct Made {
+    at: Timestamp,
+    changes: u64,
+}
+
 /// A batch whose target transaction is committed.
 struct Done {
     batch: Batch,
@@ -104,6 +115,14 @@ struct Done {
 }
 
 impl Batch {
+    fn take(&mut self, change: &Change) {
+        self.changes.push(change.id);
+        match self.made.last_mut() {
+            Some(made) if made.at == change.changed_at => made.changes += 1,
+            _ => self.made.push(Made { at: change.changed_at, changes: 1 }),
+        }
+    }
+
     /// The keys of a lane: all that were looked at, and no key twice but in another spelling.
     fn keys(&self, lane: usize) -> impl Iterator<Item = &str> {
         let projected = &self.projected[lane];
@@ -120,6 +139,7 @@ pub struct Worker {
     pace: Pace,
     rest: Rest,
     tally: Tally,
+    metrics: Arc<Metrics>,
 }
 
 /// What the worker is given to work with.
@@ -144,18 +164,20 @@ pub struct Tools {
     pub rings: bool,
     /// How fast.
     pub pace: Pace,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Worker {
     /// Nothing is read before [`Worker::work`].
     pub fn new(tools: Tools) -> Self {
-        let Tools { lanes, reader, source, target, session, may_copy, heard, wish, rings, pace } =
-            tools;
-        let reader = Reader::new(lanes.clone(), reader, target, pace.clone());
-        let writer = Writer::new(lanes.clone(), session, may_copy);
-        let acknowledger = Acknowledger::new(lanes, source);
-        let rest = Rest::new(heard, wish, rings);
-        Self { reader, writer, acknowledger, pace, rest, tally: Tally::default() }
+        let Tools { lanes, source, target, heard, wish, pace, metrics, .. } = tools;
+        let reader =
+            Reader::new(lanes.clone(), tools.reader, target, pace.clone(), metrics.clone());
+        let writer = Writer::new(lanes.clone(), tools.session, tools.may_copy);
+        let acknowledger = Acknowledger::new(lanes, source, metrics.clone());
+        let rest = Rest::new(heard, wish, tools.rings);
+        Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }
     }
 
     /// Works until told to stop, or, when draining, until nothing is due. What is in hand is finished.
@@ -172,8 +194,8 @@ impl Worker {
             let steps = async {
                 tokio::try_join!(
                     read_next(&mut self.reader, claim, in_hand),
-                    apply_next(&mut self.writer, read.take()),
-                    acknowledge_next(&self.acknowledger, applied.take()),
+                    apply_next(&mut self.writer, read.take(), &self.metrics),
+                    acknowledge_next(&self.acknowledger, applied.take(), &self.metrics),
                 )
             };
             let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
@@ -185,6 +207,7 @@ impl Worker {
             }
             let changes = next.as_ref().is_some_and(|batch| !batch.changes.is_empty());
             (read, applied) = (next, now_applied);
+            self.metrics.claimed_changes.set(InHand::changes(read.as_ref(), applied.as_ref()));
             if read.is_some() || applied.is_some() {
                 self.rest.found_work(changes);
             } else if !claim {
@@ -210,6 +233,12 @@ struct InHand {
 }
 
 impl InHand {
+    /// How many changes are on their way.
+    fn changes(read: Option<&Batch>, applied: Option<&Done>) -> i64 {
+        let batches = [applied.map(|done| &done.batch), read];
+        batches.iter().flatten().map(|batch| batch.changes.len() as i64).sum()
+    }
+
     fn of(read: Option<&Batch>, applied: Option<&Done>) -> Self {
         let batches = [applied.map(|done| &done.batch), read];
         Self {
@@ -231,21 +260,32 @@ async fn read_next(
     }
 }
 
-async fn apply_next(writer: &mut Writer, batch: Option<Batch>) -> Result<Option<Done>, Failure> {
-    match batch {
-        Some(batch) => writer.apply(batch).await.map(Some),
-        None => Ok(None),
+async fn apply_next(
+    writer: &mut Writer,
+    batch: Option<Batch>,
+    metrics: &Metrics,
+) -> Result<Option<Done>, Failure> {
+    let Some(batch) = batch else { return Ok(None) };
+    let began = Instant::now();
+    let done = writer.apply(batch).await?;
+    metrics.step(Step::Apply, began.elapsed());
+    let now = Timestamp::now();
+    for made in &done.batch.made {
+        metrics.delivered(now.duration_since(made.at), made.changes);
     }
+    Ok(Some(done))
 }
 
 async fn acknowledge_next(
     acknowledger: &Acknowledger,
     done: Option<Done>,
+    metrics: &Metrics,
 ) -> Result<Option<(Tally, Option<Duration>)>, Failure> {
-    match done {
-        Some(done) => acknowledger.acknowledge(done).await.map(Some),
-        None => Ok(None),
-    }
+    let Some(done) = done else { return Ok(None) };
+    let began = Instant::now();
+    let acknowledged = acknowledger.acknowledge(done).await?;
+    metrics.step(Step::Acknowledge, began.elapsed());
+    Ok(Some(acknowledged))
 }
 
 impl Tally {

@@ -1,5 +1,6 @@
 //! `resync`: stores replays, lets whoever is the writer carry them out, and shows how far they are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -132,7 +133,8 @@ pub(super) async fn carry_out(
     let work = async {
         loop {
             let drain = true;
-            service::run(config, Pace::default(), mapping, stop.clone(), drain).await?;
+            service::run(config, Pace::default(), mapping, stop.clone(), drain, &Arc::default())
+                .await?;
             tokio::time::sleep(TAKE_OVER).await;
         }
     };

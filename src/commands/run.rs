@@ -1,5 +1,6 @@
 //! `run`: the service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -32,7 +33,7 @@ pub async fn run(settings: &Settings, drain: bool, verify_every: Option<&str>) -
         return Ok(Outcome::Clean);
     }
     let pace = Pace { verify_every, ..Pace::default() };
-    let ended = service::run(&config, pace, &mapping, stop, drain).await;
+    let ended = service::run(&config, pace, &mapping, stop, drain, &Arc::default()).await;
     let tally = match ended.map_err(super::stopped)? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {

@@ -9,6 +9,7 @@ use crate::change;
 use crate::db::Pool;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
+use crate::metrics::Metrics;
 use crate::outcome::{self, Outcome, Outcomes};
 use crate::parked::{self, Parking};
 use crate::resync::{self, Progress};
@@ -20,11 +21,12 @@ const MANY_KEYS: usize = 2_000;
 pub(super) struct Acknowledger {
     lanes: Arc<Vec<Lane>>,
     source: Pool,
+    metrics: Arc<Metrics>,
 }
 
 impl Acknowledger {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool) -> Self {
-        Self { lanes, source }
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool, metrics: Arc<Metrics>) -> Self {
+        Self { lanes, source, metrics }
     }
 
     /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
@@ -49,7 +51,10 @@ impl Acknowledger {
             freed.extend(keys.map(|key| (lane.name(), key)));
             report(lane, outcomes);
         }
-        let tally = tally(&batch, &outcomes);
+        let tallies: Vec<Tally> =
+            outcomes.iter().enumerate().map(|(lane, came)| tally(&batch, lane, came)).collect();
+        let mut tally = Tally { changes: batch.changes.len() as u64, ..Tally::default() };
+        tallies.iter().for_each(|lane| tally.add(lane));
         failpoint::reach(Failpoint::BeforeAcknowledge).await;
         let mut client = self.source.get().await?;
         let transaction = client.begin().await?;
@@ -108,22 +113,25 @@ impl Acknowledger {
                 .map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
         }
         transaction.commit().await?;
+        self.metrics.acknowledged(tally.changes);
+        for (lane, tally) in self.lanes.iter().zip(&tallies) {
+            self.metrics.settled(lane.name(), tally);
+        }
         failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
     }
 }
 
-fn tally(batch: &Batch, outcomes: &[Outcomes]) -> Tally {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        outcomes.iter().map(|lane| outcome::count(lane, wanted)).sum::<u64>()
-    };
-    let keys: u64 = (0..outcomes.len()).map(|lane| batch.keys(lane).count() as u64).sum();
-    let other: u64 = outcomes.iter().map(|lane| lane.len() as u64).sum();
-    let absent: u64 = batch.projected.iter().map(|part| part.absent.len() as u64).sum();
+/// What came of a lane's keys; the changes are counted for all lanes together.
+fn tally(batch: &Batch, lane: usize, outcomes: &Outcomes) -> Tally {
+    let count = |wanted: fn(&Outcome) -> bool| outcome::count(outcomes, wanted);
+    let keys = batch.keys(lane).count() as u64;
+    let other = outcomes.len() as u64;
+    let absent = batch.projected[lane].absent.len() as u64;
     let deleted = count(|outcome| matches!(outcome, Outcome::Deleted));
     let kept = count(|outcome| matches!(outcome, Outcome::Kept));
     Tally {
-        changes: batch.changes.len() as u64,
+        changes: 0,
         written: count(|outcome| matches!(outcome, Outcome::Updated | Outcome::Inserted)),
         // Keys that are absent on both sides are neither equal nor anything else.
         equal: keys.saturating_sub(other).saturating_sub(absent.saturating_sub(deleted + kept)),

@@ -18,6 +18,7 @@ use crate::config::Pace;
 use crate::db::{Pool, Session};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
+use crate::metrics::{Metrics, Step};
 use crate::outcome::Outcome;
 use crate::parked;
 use crate::project::{self, Projected, Wanted};
@@ -39,6 +40,7 @@ pub(super) struct Reader {
     source: Session,
     target: Pool,
     pace: Pace,
+    metrics: Arc<Metrics>,
     position: Position,
     strange_tables: HashSet<String>,
     page_size: PageSize,
@@ -54,7 +56,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Session, target: Pool, pace: Pace) -> Self {
+    pub(super) fn new(
+        lanes: Arc<Vec<Lane>>,
+        source: Session,
+        target: Pool,
+        pace: Pace,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             lanes,
             source,
@@ -69,6 +77,7 @@ impl Reader {
             more: false,
             next_page_at: Instant::now(),
             pace,
+            metrics,
         }
     }
 
@@ -77,10 +86,12 @@ impl Reader {
         tokio::time::sleep_until(self.look_at).await;
         let limit = self.row_size.at_most(self.pace.batch_changes);
         let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
+        let began = Instant::now();
         let (changes, due) = tokio::try_join!(
             change::claim(&self.source, &mut self.position, limit),
             due_keys(&self.source, &objects, in_hand.due, limit),
         )?;
+        let claimed = Instant::now();
         failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
         self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
@@ -135,6 +146,9 @@ impl Reader {
                 apply::retain_lacking(&target, &lane.statements, projected).await?;
             }
         }
+        // A look that found nothing is no step.
+        self.metrics.step(Step::Claim, claimed - began);
+        self.metrics.step(Step::Project, claimed.elapsed());
         failpoint::reach(Failpoint::AfterProject).await;
         Ok(Some(batch))
     }
@@ -183,7 +197,7 @@ impl Reader {
             }
         }
         if known {
-            batch.changes.push(change.id);
+            batch.take(change);
         } else if self.strange_tables.insert(change.table.clone()) {
             tracing::warn!(
                 table = %change.table,
@@ -226,6 +240,7 @@ impl Reader {
         };
         tracing::warn!(resync = id, reason, "a replay cannot go on");
         resync::fail(&self.source, id, &reason).await?;
+        self.metrics.failed_resyncs.inc();
         Ok(None)
     }
 

@@ -1,5 +1,6 @@
 //! Whatever dies meanwhile: nothing is lost, nothing is written twice or by two.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schoolbell::config::{Config, DatabaseUrl, Pace};
@@ -118,7 +119,7 @@ async fn of_two_services_one_writes_and_the_other_takes_over() {
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let (config, pace, mapping) = (first.config(), first.pace.clone(), first.mapping.clone());
     let second = tokio::spawn(async move {
-        schoolbell::service::run(&config, pace, &mapping, stopped, false).await
+        schoolbell::service::run(&config, pace, &mapping, stopped, false, &Arc::default()).await
     });
     let writers = "select count(*) from pg_stat_activity where datname = current_database() and application_name like \
                    'schoolbell writer%'";
@@ -257,7 +258,8 @@ async fn a_target_that_answers_no_more_is_written_to_only_when_it_has_let_the_ol
     let (config, mapping) = (Config { target, ..bell.config() }, bell.mapping.clone());
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let service = tokio::spawn(async move {
-        schoolbell::service::run(&config, impatient(), &mapping, stopped, false).await
+        schoolbell::service::run(&config, impatient(), &mapping, stopped, false, &Arc::default())
+            .await
     });
     let waiting = "select count(*) from schoolbell.parked where object = 'role' and due_at is null";
     eventually("the role waits for its school", || async {
@@ -320,7 +322,8 @@ async fn a_drain_does_not_take_its_own_lost_session_for_another_process() {
 
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let drain = tokio::spawn(async move {
-        schoolbell::service::run(&config, impatient(), &mapping, stopped, true).await
+        schoolbell::service::run(&config, impatient(), &mapping, stopped, true, &Arc::default())
+            .await
     });
     eventually("the drain is about to write", || async {
         let sql = "select count(*) from pg_stat_activity where datname = current_database() \
@@ -362,7 +365,7 @@ async fn a_login_that_is_taken_away_is_waited_for_and_no_row_is_blamed() {
         (Config { source: source.clone(), target, enabled: true }, bell.mapping.clone());
     let (pace, (_stop, stopped)) = (bell.pace.clone(), tokio::sync::watch::channel(false));
     let service = tokio::spawn(async move {
-        schoolbell::service::run(&config, pace, &mapping, stopped, false).await
+        schoolbell::service::run(&config, pace, &mapping, stopped, false, &Arc::default()).await
     });
     bell.insert_school("Before").await;
     let names = "select name from salesforce.editor__c order by 1";

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use schoolbell::config::{Config, DatabaseUrl, Pace};
 use schoolbell::demo::cluster::{Cluster, Options};
 use schoolbell::demo::stand_in;
 use schoolbell::mapping::Mapping;
+use schoolbell::metrics::Metrics;
 use schoolbell::service::{self, End, Fatal};
 use schoolbell::worker::Tally;
 use tokio::sync::watch;
@@ -98,6 +99,8 @@ pub struct TestBell {
     pub target_name: String,
     pub mapping: Mapping,
     pub pace: Pace,
+    /// What the services of this test count.
+    pub metrics: Arc<Metrics>,
     service: Option<Service>,
     /// How the service reaches the source and the target, where it is not the plain way.
     detours: [Option<String>; 2],
@@ -161,6 +164,7 @@ impl TestBell {
             target_name,
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
+            metrics: Arc::default(),
             service: None,
             detours: [None, None],
             own_cluster: None,
@@ -186,6 +190,7 @@ impl TestBell {
             target_name,
             mapping: Mapping::load(None).unwrap(),
             pace: pace(),
+            metrics: Arc::default(),
             service: None,
             detours: [None, None],
             own_cluster: Some(cluster),
@@ -263,10 +268,10 @@ impl TestBell {
         assert!(self.service.is_none(), "the service runs already");
         let (stop, stopped) = watch::channel(false);
         let (config, pace, mapping) = (self.config(), self.pace.clone(), self.mapping.clone());
-        let task =
-            tokio::spawn(
-                async move { service::run(&config, pace, &mapping, stopped, false).await },
-            );
+        let metrics = self.metrics.clone();
+        let task = tokio::spawn(async move {
+            service::run(&config, pace, &mapping, stopped, false, &metrics).await
+        });
         self.service = Some(Service { stop, task });
     }
 
@@ -287,7 +292,17 @@ impl TestBell {
     /// Applies what is due, in this process.
     pub async fn drain(&self) -> Tally {
         let (_stop, stopped) = watch::channel(false);
-        tally(service::run(&self.config(), self.pace.clone(), &self.mapping, stopped, true).await)
+        tally(
+            service::run(
+                &self.config(),
+                self.pace.clone(),
+                &self.mapping,
+                stopped,
+                true,
+                &Arc::default(),
+            )
+            .await,
+        )
     }
 
     /// Runs the program and expects it to succeed; returns what it printed.
