@@ -1,0 +1,263 @@
+//! Pages that read and never write: the status page, the metrics, and whether it is alive and ready.
+//!
+//! Promise: no request reaches a database. All of them are answered from the last look ([`crate::look`]) and from what
+//! was counted ([`crate::metrics`]). Keys, counts, times and reasons only; no row contents, no URL, no password.
+//!
+//! Missing on purpose: a check of the `Host` header. Nothing here can be changed, and what can be read is meant for
+//! whoever reaches the address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::config::{Config, Pace, Unusable};
+use crate::look::{Seen, View, Watcher, Window};
+use crate::mapping::Mapping;
+use crate::metrics::{Metrics, Standing};
+
+mod chart;
+mod connection;
+mod exposition;
+mod figure;
+mod page;
+mod readiness;
+
+use connection::Limited;
+
+/// Where the pages are unless somebody says otherwise: this machine only.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9417";
+/// A response is on its way within milliseconds; whoever takes it more slowly does not hold up the end.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
+
+/// Where the pages are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Nowhere.
+    Off,
+    /// At the default address, if it is free.
+    Default,
+    /// There, or it is an error.
+    Given(String),
+}
+
+impl Address {
+    /// From the setting; empty is the default.
+    pub fn parse(setting: Option<&str>) -> Self {
+        match setting.map(str::trim) {
+            None | Some("") => Self::Default,
+            Some("off") => Self::Off,
+            Some(address) => Self::Given(address.into()),
+        }
+    }
+
+    /// Begins to listen. Another service may have the default address, which is no reason not to work.
+    pub async fn listen(&self) -> Result<Option<TcpListener>, Unusable> {
+        let address = match self {
+            Self::Off => return Ok(None),
+            Self::Default => DEFAULT_ADDRESS,
+            Self::Given(address) => address,
+        };
+        match (TcpListener::bind(address).await, self) {
+            (Ok(listener), _) => Ok(Some(listener)),
+            (Err(error), Self::Given(_)) => Err(Unusable(format!(
+                "cannot listen on {address:?} (--http or SCHOOLBELL_HTTP): {error}; give a free HOST:PORT, or `off`"
+            ))),
+            (Err(error), _) => {
+                tracing::warn!(
+                    reason = %error,
+                    "no status page and no metrics: cannot listen on {address}; give another address with --http, or `off`"
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The pages, as long as they are served.
+pub struct Site {
+    /// Where.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    /// Ends with the site.
+    _watcher: JoinSet<()>,
+}
+
+/// What the pages are made from.
+#[derive(Clone)]
+struct Source {
+    window: Window,
+    metrics: Arc<Metrics>,
+    /// The tables that are captured.
+    tables: Arc<str>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What the pages show at a moment.
+struct Shown {
+    now: Timestamp,
+    seen: Arc<Seen>,
+    metrics: Arc<Metrics>,
+    standing: Standing,
+    tables: Arc<str>,
+    stopping: bool,
+}
+
+impl Shown {
+    fn view(&self) -> View<'_> {
+        self.seen.at(self.now)
+    }
+}
+
+impl Source {
+    fn shown(&self) -> Shown {
+        Shown {
+            now: Timestamp::now(),
+            seen: self.window.seen(),
+            metrics: self.metrics.clone(),
+            standing: self.metrics.standing(),
+            tables: self.tables.clone(),
+            stopping: *self.stopping.borrow(),
+        }
+    }
+}
+
+impl Site {
+    /// Serves the pages until they are closed. `stopping` turns true when the service is told to end.
+    pub fn open(
+        listener: TcpListener,
+        config: &Config,
+        mapping: &Mapping,
+        pace: Pace,
+        metrics: Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, Unusable> {
+        let unusable = |error| Unusable(format!("cannot serve the status page: {error}"));
+        let address = listener.local_addr().map_err(unusable)?;
+        let (watcher, window) = Watcher::new(config, mapping, pace, metrics.clone())?;
+        let mut watching = JoinSet::new();
+        watching.spawn(watcher.watch());
+        let tables = tables(mapping).into();
+        let source = Source { window, metrics, tables, stopping };
+        let (stop, mut stopped) = watch::channel(false);
+        let server = axum::serve(Limited::new(listener), router(source)).with_graceful_shutdown(
+            // Fails only when the site is gone.
+            async move { _ = stopped.wait_for(|stop| *stop).await },
+        );
+        // It never fails.
+        let server = tokio::spawn(async move { _ = server.await });
+        Ok(Self { address, stop, server, _watcher: watching })
+    }
+
+    /// Takes no more requests, and lets the responses of the moment get away.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(LAST_RESPONSES, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+/// The captured tables by name, without the schema that most of them are in.
+fn tables(mapping: &Mapping) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for object in &mapping.objects {
+        let name = object.source.plain();
+        let name = name.strip_prefix("public.").unwrap_or(&name).to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+/// Each route answers GET and HEAD; any other method is refused.
+fn router(source: Source) -> Router {
+    Router::new()
+        .route("/", get(async |State(source): State<Source>| page::respond(&source.shown())))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(async |State(source): State<Source>| ready(&source.shown())))
+        .route(
+            "/metrics",
+            get(async |State(source): State<Source>| exposition::respond(&source.shown())),
+        )
+        .route("/api/status", get(async |State(source): State<Source>| status(&source.shown())))
+        .fallback(async || (StatusCode::NOT_FOUND, "not found: see /, /metrics, /healthz, /readyz, /api/status\n"))
+        .layer(middleware::map_response(guarded))
+        .with_state(source)
+}
+
+/// What every response says to browsers, unless it says so itself: load nothing, guess nothing, keep nothing.
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let sayings: [(HeaderName, &str); 5] = [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Few connections are served at a time, so none is kept without a request.
+        (header::CONNECTION, "close"),
+    ];
+    for (name, saying) in sayings {
+        headers.entry(name).or_insert(HeaderValue::from_static(saying));
+    }
+    response
+}
+
+fn ready(shown: &Shown) -> Response {
+    let hindrances = readiness::hindrances(shown.view(), shown.stopping);
+    match hindrances.is_empty() {
+        true => "ready\n".into_response(),
+        false => {
+            let lines: Vec<String> =
+                hindrances.iter().map(|hindrance| format!("not ready: {hindrance}\n")).collect();
+            (StatusCode::SERVICE_UNAVAILABLE, lines.concat()).into_response()
+        }
+    }
+}
+
+/// Why there is no report.
+#[derive(Serialize)]
+struct Nothing<'a> {
+    error: &'a str,
+    /// When there was one.
+    last_seen_at: Option<Timestamp>,
+}
+
+/// The report of `status`, and in the header `Age` for how many seconds it is true; never an old one as if it were new.
+fn status(shown: &Shown) -> Response {
+    match shown.view() {
+        View::Fresh(look) => {
+            let age = shown.now.duration_since(look.at).as_secs().max(0);
+            ([(header::AGE, age.to_string())], Json(&look.status)).into_response()
+        }
+        View::Old(last, why) => {
+            let nothing = Nothing { error: why, last_seen_at: last.map(|look| look.at) };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(nothing)).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_given_or_off_or_the_default() {
+        assert_eq!(Address::parse(None), Address::Default);
+        assert_eq!(Address::parse(Some(" ")), Address::Default);
+        assert_eq!(Address::parse(Some("off")), Address::Off);
+        assert_eq!(Address::parse(Some("[::]:80")), Address::Given("[::]:80".into()));
+    }
+}
