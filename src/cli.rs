@@ -91,6 +91,9 @@ pub enum Command {
         /// log and in `schoolbell status`.
         #[arg(long, value_name = "DURATION", conflicts_with = "drain")]
         verify_every: Option<String>,
+        /// Where the status page and the metrics are: HOST:PORT, or off [default: 127.0.0.1:9417]
+        #[arg(long, value_name = "ADDRESS", env = "SCHOOLBELL_HTTP", hide_env_values = true)]
+        http: Option<String>,
     },
     /// Replay existing rows: bring the target up to date, parents first
     ///

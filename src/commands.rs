@@ -65,8 +65,8 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Migrate { dry_run, notify } => migrate::run(settings, dry_run, notify).await,
         Command::Uninstall { yes } => uninstall::run(settings, yes).await,
-        Command::Run { drain, verify_every } => {
-            run::run(settings, drain, verify_every.as_deref()).await
+        Command::Run { drain, verify_every, http } => {
+            run::run(settings, drain, verify_every.as_deref(), http.as_deref()).await
         }
         Command::Resync(options) => resync::run(settings, &options).await,
         Command::Verify(options) => verify::run(settings, &options).await,

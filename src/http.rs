@@ -101,6 +101,7 @@ struct Source {
     metrics: Arc<Metrics>,
     /// The tables that are captured.
     tables: Arc<str>,
+    objects: Arc<[String]>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -111,6 +112,7 @@ struct Shown {
     metrics: Arc<Metrics>,
     standing: Standing,
     tables: Arc<str>,
+    objects: Arc<[String]>,
     stopping: bool,
 }
 
@@ -128,6 +130,7 @@ impl Source {
             metrics: self.metrics.clone(),
             standing: self.metrics.standing(),
             tables: self.tables.clone(),
+            objects: self.objects.clone(),
             stopping: *self.stopping.borrow(),
         }
     }
@@ -149,7 +152,8 @@ impl Site {
         let mut watching = JoinSet::new();
         watching.spawn(watcher.watch());
         let tables = tables(mapping).into();
-        let source = Source { window, metrics, tables, stopping };
+        let objects = mapping.objects.iter().map(|object| object.name.clone()).collect();
+        let source = Source { window, metrics, tables, objects, stopping };
         let (stop, mut stopped) = watch::channel(false);
         let server = axum::serve(Limited::new(listener), router(source)).with_graceful_shutdown(
             // Fails only when the site is gone.
@@ -193,7 +197,9 @@ fn router(source: Source) -> Router {
             get(async |State(source): State<Source>| exposition::respond(&source.shown())),
         )
         .route("/api/status", get(async |State(source): State<Source>| status(&source.shown())))
-        .fallback(async || (StatusCode::NOT_FOUND, "not found: see /, /metrics, /healthz, /readyz, /api/status\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "not found: see /, /metrics, /healthz, /readyz, /api/status\n")
+        })
         .layer(middleware::map_response(guarded))
         .with_state(source)
 }
@@ -240,7 +246,7 @@ fn status(shown: &Shown) -> Response {
     match shown.view() {
         View::Fresh(look) => {
             let age = shown.now.duration_since(look.at).as_secs().max(0);
-            ([(header::AGE, age.to_string())], Json(&look.status)).into_response()
+            ([(header::AGE, age.to_string())], Json(look.status.told())).into_response()
         }
         View::Old(last, why) => {
             let nothing = Nothing { error: why, last_seen_at: last.map(|look| look.at) };

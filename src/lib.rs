@@ -61,6 +61,8 @@ pub mod status;
 pub mod verified;
 pub mod verify;
 
+pub mod http;
+
 pub mod demo;
 
 pub mod cli;

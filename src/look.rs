@@ -16,6 +16,7 @@ use crate::config::{Config, Pace, Unusable};
 use crate::db::{Database, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
+use crate::heroku_connect::{self, Mirror};
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::parked::{self, Reasons};
@@ -24,6 +25,8 @@ use crate::status::{self, Status};
 /// A look rests so many times as long as it took. Counting ten million pending changes takes seconds; so it costs the
 /// database a twentieth of one core at most, and the numbers stay exact.
 const REST: u32 = 20;
+/// The look at Heroku Connect's tables reads each of them once, and may rest longer: it shows what takes minutes anyway.
+const LONG_REST: u32 = 100;
 /// What takes longer is no look; the tables would have to hold a hundred million rows of ours.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much longer its answer may take on the way.
@@ -50,6 +53,8 @@ pub struct Look {
     pub status: Status,
     /// What is parked, by reason.
     pub reasons: Reasons,
+    /// When it was asked what Salesforce made of the rows, which is asked less often.
+    pub salesforce_at: Option<Timestamp>,
 }
 
 /// Why nothing can be seen.
@@ -66,9 +71,13 @@ pub struct Blind {
 pub struct Moment {
     /// When it began.
     pub at: Timestamp,
+    /// When it ended, as far as it has.
+    pub until: Timestamp,
     /// The greatest lag in it; none while nothing could be seen.
     pub lag_seconds: Option<f64>,
-    /// Changes that this process had acknowledged by its end.
+    /// Changes that this process had acknowledged before.
+    pub acknowledged_before: u64,
+    /// The same at its end.
     pub acknowledged: u64,
     /// Changes that were pending at its end, where that was seen.
     pub pending: Option<i64>,
@@ -119,12 +128,21 @@ impl Seen {
         let lag = status.map(|status| status.lag_seconds);
         let pending = status.map(|status| status.pending_changes);
         match self.history.back_mut() {
-            Some(moment) if now.duration_since(moment.at) < MOMENT => {
+            Some(moment) if now.duration_since(moment.at) <= MOMENT => {
                 moment.lag_seconds = moment.lag_seconds.into_iter().chain(lag).reduce(f64::max);
-                (moment.acknowledged, moment.pending) = (acknowledged, pending);
+                (moment.acknowledged, moment.pending, moment.until) = (acknowledged, pending, now);
             }
-            _ => {
-                self.history.push_back(Moment { at: now, lag_seconds: lag, acknowledged, pending });
+            last => {
+                // A moment begins where the one before ended, so that none is left out.
+                let (at, before) = last.map_or((now, acknowledged), |m| (m.until, m.acknowledged));
+                self.history.push_back(Moment {
+                    at,
+                    until: now,
+                    lag_seconds: lag,
+                    acknowledged_before: before,
+                    acknowledged,
+                    pending,
+                });
             }
         }
         while self.history.front().is_some_and(|first| now.duration_since(first.at) > REMEMBERED) {
@@ -158,6 +176,10 @@ pub struct Watcher {
     metrics: Arc<Metrics>,
     seen: watch::Sender<Arc<Seen>>,
     asked: Arc<Notify>,
+    mirrors: Vec<Mirror>,
+    mirrors_at: Option<Timestamp>,
+    /// Not before this moment is Salesforce's side looked at again.
+    mirrors_due: Instant,
 }
 
 /// A database, and the session on it that is kept as long as it works.
@@ -210,6 +232,9 @@ impl Watcher {
             metrics,
             seen: sender,
             asked: asked.clone(),
+            mirrors: Vec::new(),
+            mirrors_at: None,
+            mirrors_due: Instant::now(),
         };
         Ok((watcher, Window { seen, asked }))
     }
@@ -229,7 +254,15 @@ impl Watcher {
                 (self.source.session, self.target.session) = (None, None);
             }
             let least = rest.max(self.pace.look_watched);
-            self.publish(looked, least.max(self.pace.look));
+            let next = least.max(self.pace.look);
+            let reached = looked.is_ok();
+            self.publish(looked, next);
+            if reached && Instant::now() >= self.mirrors_due {
+                if unless_silent(silence, self.look_behind()).await.is_err() {
+                    (self.source.session, self.target.session) = (None, None);
+                }
+                self.publish_mirrors(next);
+            }
             sleep(least).await;
             tokio::select! {
                 () = sleep(self.pace.look.saturating_sub(least)) => {}
@@ -249,14 +282,41 @@ impl Watcher {
             (None, Err(problem)) => Err(problem.as_str()),
             (None, Ok(())) => Err("it is not connected"),
         };
-        let status = status::collect(source, reached, &self.mapping, self.enabled).await?;
+        let mut status = status::collect(source, reached, &self.mapping, self.enabled).await?;
         let reasons: OptionFuture<_> =
             (!status.parked.is_empty()).then(|| parked::reasons(source, REASONS)).into();
         let reasons = reasons.await.transpose()?.unwrap_or_default();
         if status.target_problem.is_some() {
             self.target.session = None;
         }
-        Ok(Look { at, took: began.elapsed(), status, reasons })
+        status.salesforce.clone_from(&self.mirrors);
+        Ok(Look { at, took: began.elapsed(), status, reasons, salesforce_at: self.mirrors_at })
+    }
+
+    /// What Heroku Connect and Salesforce have made of the rows.
+    async fn look_behind(&mut self) -> Result<(), Failure> {
+        let (Some(source), Some(target)) = (&self.source.session, &self.target.session) else {
+            return Ok(());
+        };
+        let (at, began) = (Timestamp::now(), Instant::now());
+        self.mirrors = heroku_connect::collect(source, target, &self.mapping).await;
+        self.mirrors_at = Some(at);
+        self.mirrors_due = Instant::now() + (began.elapsed() * LONG_REST).max(self.pace.look);
+        // Salesforce's own words may quote the row.
+        for failed in self.mirrors.iter_mut().flat_map(|mirror| &mut mirror.failed) {
+            failed.error = None;
+        }
+        Ok(())
+    }
+
+    /// The last look again, with what was seen behind it.
+    fn publish_mirrors(&self, next: Duration) {
+        let Some(last) = self.seen.borrow().last.clone() else { return };
+        let mut status = last.status.clone();
+        status.salesforce.clone_from(&self.mirrors);
+        let (at, took, reasons) = (last.at, last.took, last.reasons.clone());
+        let look = Look { at, took, status, reasons, salesforce_at: self.mirrors_at };
+        self.publish(Ok(look), next);
     }
 
     fn publish(&self, looked: Result<Look, Failure>, next: Duration) {

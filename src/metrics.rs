@@ -124,6 +124,14 @@ definitions! {
         "Rows of a replay that is not finished";
     RESYNC_DONE_ROWS = Gauge "schoolbell_resync_done_rows" ["resync", "object"]
         "Rows of it that were looked at";
+    SALESFORCE_ROWS = Gauge "schoolbell_salesforce_rows" ["object", "state"]
+        "Rows of the mapped tables by what Heroku Connect says of them: SYNCED, PENDING, FAILED and others";
+    SALESFORCE_UNSENT_ENTRIES = Gauge "schoolbell_salesforce_unsent_entries" ["object"]
+        "Entries of Heroku Connect's log that it has not processed";
+    SALESFORCE_UNSENT_OLDEST_SECONDS = Gauge "schoolbell_salesforce_unsent_oldest_seconds" ["object"]
+        "Age of the oldest of them";
+    SALESFORCE_ANSWER_SECONDS = Gauge "schoolbell_salesforce_answer_seconds" ["object", "quantile"]
+        "From the write of a row to Salesforce's answer, of the latest rows: the median and the 99th percentile";
 }
 
 /// The upper bounds of every histogram, in seconds: from less than a step takes to more than anybody accepts.
@@ -376,6 +384,12 @@ impl Metrics {
                 self.parkings.get_or_create(&labels).inc_by(keys);
             }
         }
+    }
+
+    /// The sum over these objects.
+    pub fn total(family: &Family<Labels<1>, Counter>, objects: &[String]) -> u64 {
+        let of = |object: &String| Some(family.get(&[("object", object.clone())])?.get());
+        objects.iter().filter_map(of).sum()
     }
 }
 

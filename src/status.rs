@@ -18,7 +18,7 @@ const LATE_SECONDS: f64 = 300.0;
 const UNSENT_SECONDS: f64 = 3_600.0;
 
 /// The report of `status`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Status {
     /// Version of schema `schoolbell`.
     pub schema_version: i32,

@@ -22,6 +22,7 @@ fn program(pair: &Pair, arguments: &[&str]) -> Command {
         .env("SALESFORCE_CONNECT_URL", format!("{}?sslmode=disable", pair.target_url))
         .env("SALESFORCE_ENABLED", "true")
         .env("NO_COLOR", "1")
+        .env("SCHOOLBELL_HTTP", "off")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command

@@ -1,39 +1,87 @@
-//! `run`: the service.
+//! `run`: the service, and its pages.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::sync::watch;
 
 use super::Outcome;
 use crate::cli::Settings;
-use crate::config::Pace;
+use crate::config::{Config, Pace};
+use crate::http::{Address, Site};
+use crate::mapping::Mapping;
+use crate::metrics::{Metrics, Role};
 use crate::parked;
 use crate::service::{self, End};
 
 /// More often would mean all the time, on tables of a size that matters.
 const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);
 
-pub async fn run(settings: &Settings, drain: bool, verify_every: Option<&str>) -> Result<Outcome> {
-    let verify_every = verify_every.map(duration).transpose()?;
+pub async fn run(
+    settings: &Settings,
+    drain: bool,
+    verify_every: Option<&str>,
+    http: Option<&str>,
+) -> Result<Outcome> {
+    let pace = Pace { verify_every: verify_every.map(duration).transpose()?, ..Pace::default() };
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
-    let mut stop = super::stop_signal()?;
-    if !config.enabled {
-        if drain {
-            anyhow::bail!(
-                "SALESFORCE_ENABLED is not true, so nothing may be written; changes keep waiting"
-            );
-        }
-        tracing::warn!(
-            "disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost"
-        );
-        // Fails only when nobody is left who could stop us.
-        _ = stop.wait_for(|stop| *stop).await;
-        return Ok(Outcome::Clean);
+    let stop = super::stop_signal()?;
+    let metrics = Arc::default();
+    // Whoever drains wants an end, not a page.
+    let address = if drain { Address::Off } else { Address::parse(http) };
+    let site = open(&address, &config, &mapping, &metrics, &stop).await?;
+    let ended = match config.enabled {
+        true => work(&config, pace, &mapping, stop, drain, &metrics).await,
+        false => stay_disabled(stop, drain, &metrics).await,
+    };
+    if let Some(site) = site {
+        site.close().await;
     }
-    let pace = Pace { verify_every, ..Pace::default() };
-    let ended = service::run(&config, pace, &mapping, stop, drain, &Arc::default()).await;
+    ended
+}
+
+async fn open(
+    address: &Address,
+    config: &Config,
+    mapping: &Mapping,
+    metrics: &Arc<Metrics>,
+    stop: &watch::Receiver<bool>,
+) -> Result<Option<Site>> {
+    let Some(listener) = address.listen().await? else { return Ok(None) };
+    let (pace, metrics) = (Pace::default(), metrics.clone());
+    let site = Site::open(listener, config, mapping, pace, metrics, stop.clone())?;
+    tracing::info!("status page and metrics at http://{}/", site.address);
+    Ok(Some(site))
+}
+
+async fn stay_disabled(
+    mut stop: watch::Receiver<bool>,
+    drain: bool,
+    metrics: &Metrics,
+) -> Result<Outcome> {
+    if drain {
+        bail!("SALESFORCE_ENABLED is not true, so nothing may be written; changes keep waiting");
+    }
+    metrics.stands(Role::Disabled, None);
+    tracing::warn!(
+        "disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost"
+    );
+    // Fails only when nobody is left who could stop us.
+    _ = stop.wait_for(|stop| *stop).await;
+    Ok(Outcome::Clean)
+}
+
+async fn work(
+    config: &Config,
+    pace: Pace,
+    mapping: &Mapping,
+    stop: watch::Receiver<bool>,
+    drain: bool,
+    metrics: &Arc<Metrics>,
+) -> Result<Outcome> {
+    let ended = service::run(config, pace, mapping, stop, drain, metrics).await;
     let tally = match ended.map_err(super::stopped)? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {

@@ -129,9 +129,13 @@ mod tests {
     fn the_line_has_a_gap_where_nothing_is_known() {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(2);
         let point = |minutes, value| Point { at: now - SignedDuration::from_mins(minutes), value };
-        let points = [point(60, Some(0.0)), point(30, None), point(10, Some(5.0)), point(0, Some(10.0))];
+        let points =
+            [point(60, Some(0.0)), point(30, None), point(10, Some(5.0)), point(0, Some(10.0))];
 
         assert_eq!(line(now, &points, 10.0), "M0.0 100.0h0M300.0 50.0L360.0 0.0");
-        assert_eq!(area(now, &points, 10.0), "M0.0 100L0.0 100.0L0.0 100ZM300.0 100L300.0 50.0L360.0 0.0L360.0 100Z");
+        assert_eq!(
+            area(now, &points, 10.0),
+            "M0.0 100L0.0 100.0L0.0 100ZM300.0 100L300.0 50.0L360.0 0.0L360.0 100Z"
+        );
     }
 }

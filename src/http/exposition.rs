@@ -8,21 +8,21 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Shown;
+use crate::heroku_connect::Mirror;
 use crate::look::{Look, Seen, View};
 use crate::metrics::{self, Definition, Labels, Metrics, Role};
 
 /// OpenMetrics, which Prometheus has read since 2.5.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const NO_LABELS: Labels<0> = [];
 
 pub(super) fn respond(shown: &Shown) -> Response {
     let Shown { now, ref seen, ref metrics, .. } = *shown;
@@ -53,11 +53,8 @@ impl Exposition {
     fn counted(&self, page: &mut Page<'_>) -> fmt::Result {
         let m = &*self.metrics;
         let role = m.standing().role;
-        page.write(
-            &metrics::BUILD_INFO,
-            &Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        )?;
-        page.gauges(&metrics::ENABLED, [([], f64::from(u8::from(role != Role::Disabled)))])?;
+        page.write(&metrics::BUILD_INFO, &Info::new([("version", env!("CARGO_PKG_VERSION"))]))?;
+        page.gauges(&metrics::ENABLED, [(NO_LABELS, f64::from(u8::from(role != Role::Disabled)))])?;
         let roles = Role::ALL.map(|each| ([("role", each.name())], u8::from(each == role).into()));
         page.gauges(&metrics::ROLE, roles)?;
         page.write(&metrics::INTERRUPTIONS, &m.interruptions)?;
@@ -89,7 +86,7 @@ impl Exposition {
             View::Fresh(look) => Some(look),
             View::Old(..) => None,
         };
-        let one = |value: Option<f64>| value.map(|value| ([], value));
+        let one = |value: Option<f64>| value.map(|value| (NO_LABELS, value));
         let of = |value: fn(&Look) -> f64| one(fresh.map(value));
         page.gauges(&metrics::LOOK_AGE_SECONDS, one(last.map(|look| seconds(look.at))))?;
         page.gauges(
@@ -134,7 +131,33 @@ impl Exposition {
         page.gauges(
             &metrics::RESYNC_DONE_ROWS,
             resyncs().map(|report| (resync(report), report.progress.done as f64)),
-        )
+        )?;
+        let mirrors = || fresh.iter().flat_map(|look| &look.status.salesforce);
+        let object = |mirror: &Mirror| [("object", mirror.object.clone())];
+        let rows = mirrors().flat_map(|mirror| {
+            mirror.rows.iter().map(|(state, rows)| {
+                let labels = [("object", mirror.object.clone()), ("state", state.clone())];
+                (labels, *rows as f64)
+            })
+        });
+        page.gauges(&metrics::SALESFORCE_ROWS, rows)?;
+        let unsent =
+            || mirrors().filter_map(|mirror| Some((object(mirror), mirror.unsent.as_ref()?)));
+        page.gauges(
+            &metrics::SALESFORCE_UNSENT_ENTRIES,
+            unsent().map(|(labels, unsent)| (labels, unsent.entries as f64)),
+        )?;
+        page.gauges(
+            &metrics::SALESFORCE_UNSENT_OLDEST_SECONDS,
+            unsent().map(|(labels, unsent)| (labels, unsent.oldest_seconds)),
+        )?;
+        let answers = mirrors().filter_map(|mirror| Some((mirror, mirror.answered.as_ref()?)));
+        let answers = answers.flat_map(|(mirror, way)| {
+            [("0.5", way.median_seconds), ("0.99", way.p99_seconds)].map(|(quantile, seconds)| {
+                ([("object", mirror.object.clone()), ("quantile", quantile.into())], seconds)
+            })
+        });
+        page.gauges(&metrics::SALESFORCE_ANSWER_SECONDS, answers)
     }
 }
 

@@ -96,7 +96,10 @@ mod tests {
     #[test]
     fn numbers_have_separators_and_as_many_digits_as_mean_something() {
         assert_eq!([0, 999, 1_000, -1_234_567].map(count), ["0", "999", "1,000", "-1,234,567"]);
-        assert_eq!([0.0, 0.042, 3.21, 9.96, 12_345.6].map(amount), ["0", "0.04", "3.2", "10", "12,346"]);
+        assert_eq!(
+            [0.0, 0.042, 3.21, 9.96, 12_345.6].map(amount),
+            ["0", "0.04", "3.2", "10", "12,346"]
+        );
         assert_eq!(counted(1, "row") + &counted(1_000, "key"), "1 row1,000 keys");
     }
 

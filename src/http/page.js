@@ -1,8 +1,9 @@
-// The page again every two seconds, into the one that is shown: only what differs is touched, so nothing flickers,
-// and what somebody has selected stays selected.
-const EVERY = 2000;
+// Asks for the page again every two seconds and changes what is shown only where it differs: nothing flickers, and what
+// somebody has selected stays selected.
 const main = document.querySelector("main");
+const icon = document.querySelector("link[rel=icon]");
 const lost = document.getElementById("lost");
+let asking = false;
 
 function become(shown, fresh) {
     if (shown.isEqualNode(fresh)) return;
@@ -16,32 +17,32 @@ function become(shown, fresh) {
         if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
     }
     const old = [...shown.childNodes];
-    [...fresh.childNodes].forEach((node, place) => (place < old.length ? become(old[place], node) : shown.append(node)));
-    old.slice(fresh.childNodes.length).forEach((node) => node.remove());
+    const all = [...fresh.childNodes];
+    all.forEach((node, place) => (place < old.length ? become(old[place], node) : shown.append(node)));
+    old.slice(all.length).forEach((node) => node.remove());
 }
 
-async function look() {
-    if (!document.hidden) {
-        try {
-            const response = await fetch("/", { signal: AbortSignal.timeout(5000) });
-            const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-            const count = fresh.querySelector("main").childNodes.length;
-            if (!response.ok || !count) throw new Error(response.status);
-            become(main, document.adoptNode(fresh.querySelector("main")));
-            become(document.querySelector("link[rel=icon]"), document.adoptNode(fresh.querySelector("link[rel=icon]")));
-            document.title = fresh.title;
-            lost.hidden = true;
-        } catch {
-            if (lost.hidden) {
-                lost.hidden = false;
-                lost.querySelector("time").textContent = new Date().toLocaleTimeString();
-                document.title = "no answer · Schoolbell";
-                main.classList.add("old");
-            }
-        }
+async function ask() {
+    if (asking || document.hidden) return;
+    asking = true;
+    try {
+        const response = await fetch("", { signal: AbortSignal.timeout(5000) });
+        const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+        const now = document.adoptNode(fresh.querySelector("main"));
+        // Another version of the program has another style.
+        if (now.dataset.version !== main.dataset.version) return location.reload();
+        become(main, now);
+        icon.href = fresh.querySelector("link[rel=icon]").href;
+        document.title = fresh.title;
+        lost.hidden = true;
+    } catch {
+        if (lost.hidden) lost.querySelector("time").textContent = new Date().toLocaleTimeString();
+        lost.hidden = false;
+        main.classList.add("old");
+        document.title = "no answer · Schoolbell";
     }
-    setTimeout(look, EVERY);
+    asking = false;
 }
 
-document.addEventListener("visibilitychange", () => document.hidden || clearTimeout(next));
-let next = setTimeout(look, EVERY);
+setInterval(ask, 2000);
+document.addEventListener("visibilitychange", ask);

@@ -48,7 +48,7 @@ mod tests {
         let mut status = Status::default();
         change(&mut status);
         let (at, took, reasons) = (Timestamp::UNIX_EPOCH, Duration::ZERO, Reasons::default());
-        Look { at, took, status, reasons }
+        Look { at, took, status, reasons, salesforce_at: None }
     }
 
     fn hindered(change: impl FnOnce(&mut Status)) -> Vec<String> {

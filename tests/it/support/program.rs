@@ -35,7 +35,9 @@ impl fmt::Display for Ended {
 impl Program {
     pub fn new(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_string()).collect();
-        Self { arguments, environment: BTreeMap::new() }
+        // Many run at a time, and one address is not enough for all.
+        let environment = BTreeMap::from([("SCHOOLBELL_HTTP".into(), "off".into())]);
+        Self { arguments, environment }
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
