@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -189,7 +189,7 @@ fn tables(mapping: &Mapping) -> String {
 /// Each route answers GET and HEAD; any other method is refused.
 fn router(source: Source) -> Router {
     Router::new()
-        .route("/", get(async |State(source): State<Source>| page::respond(&source.shown())))
+        .route("/", get(page))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(async |State(source): State<Source>| ready(&source.shown())))
         .route(
@@ -219,6 +219,14 @@ async fn guarded(mut response: Response) -> Response {
         headers.entry(name).or_insert(HeaderValue::from_static(saying));
     }
     response
+}
+
+/// The page, or with `?moment` what its script asks for.
+async fn page(State(source): State<Source>, RawQuery(query): RawQuery) -> Response {
+    match query.as_deref() {
+        Some("moment") => page::moment(&source.shown()),
+        _ => page::whole(&source.shown()),
+    }
 }
 
 fn ready(shown: &Shown) -> Response {

@@ -25,6 +25,8 @@ pub struct Program {
     source_url: String,
     target_url: String,
     service_log: PathBuf,
+    /// Where the service shows its page.
+    http: &'static str,
 }
 
 /// A running `schoolbell run`.
@@ -35,13 +37,14 @@ pub struct Service {
 }
 
 impl Program {
-    /// Finds itself.
-    pub fn new(cluster: &Cluster, source: &str, target: &str) -> Result<Self> {
+    /// Finds itself. `page`: its service shows one, on a port that is free.
+    pub fn new(cluster: &Cluster, source: &str, target: &str, page: bool) -> Result<Self> {
         Ok(Self {
             program: std::env::current_exe().context("cannot find this program's own file")?,
             source_url: cluster.url(source),
             target_url: cluster.url(target),
             service_log: cluster.folder().join("service.log"),
+            http: if page { "127.0.0.1:0" } else { "off" },
         })
     }
 
@@ -107,6 +110,14 @@ impl Program {
         cluster::tail(&String::from_utf8_lossy(&log), lines)
     }
 
+    /// Where the running service shows its page, as its log says.
+    pub fn page(&self) -> Option<String> {
+        let log = std::fs::read(&self.service_log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let url = &log[log.rfind("http://")?..];
+        url.split_whitespace().next().map(str::to_string)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
@@ -117,8 +128,7 @@ impl Program {
         }
         command
             .envs(self.environment())
-            // Another service may have the port; the demo shows none of its pages.
-            .env("SCHOOLBELL_HTTP", "off")
+            .env("SCHOOLBELL_HTTP", self.http)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             // Ctrl-C in a terminal is for us: what runs is stopped in its turn.

@@ -136,7 +136,7 @@ impl Story {
         stage.figure("salesforce: contacts, which Salesforce has created", count(people.len()));
         stage.note("It has Heroku Connect's tables and triggers; Salesforce itself is played.");
 
-        let program = Program::new(&cluster, APP, SALESFORCE)?;
+        let program = Program::new(&cluster, APP, SALESFORCE, options.stay)?;
         Ok(Self {
             stage,
             cluster,
@@ -615,7 +615,12 @@ impl Told {
         );
         stage.typed("salesforce-#", &format!("where editoruuid__c = '{school}' \\watch 1"));
         stage.note("");
-        stage.note("In another shell, Schoolbell's own view:");
+        if let Some(page) = program.page() {
+            stage.note("Schoolbell's own view, in a browser:");
+            stage.note(&page);
+            stage.note("");
+        }
+        stage.note("And in another shell:");
         for (name, value) in program.environment() {
             stage.typed("$", &format!("export {name}={value}"));
         }

@@ -22,8 +22,6 @@ use crate::metrics::{self, Definition, Labels, Metrics, Role};
 /// OpenMetrics, which Prometheus has read since 2.5.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const NO_LABELS: Labels<0> = [];
-
 pub(super) fn respond(shown: &Shown) -> Response {
     let Shown { now, ref seen, ref metrics, .. } = *shown;
     let moment = Exposition { now, seen: seen.clone(), metrics: metrics.clone() };
@@ -54,7 +52,7 @@ impl Exposition {
         let m = &*self.metrics;
         let role = m.standing().role;
         page.write(&metrics::BUILD_INFO, &Info::new([("version", env!("CARGO_PKG_VERSION"))]))?;
-        page.gauges(&metrics::ENABLED, [(NO_LABELS, f64::from(u8::from(role != Role::Disabled)))])?;
+        page.gauge(&metrics::ENABLED, Some(f64::from(u8::from(role != Role::Disabled))))?;
         let roles = Role::ALL.map(|each| ([("role", each.name())], u8::from(each == role).into()));
         page.gauges(&metrics::ROLE, roles)?;
         page.write(&metrics::INTERRUPTIONS, &m.interruptions)?;
@@ -86,25 +84,21 @@ impl Exposition {
             View::Fresh(look) => Some(look),
             View::Old(..) => None,
         };
-        let one = |value: Option<f64>| value.map(|value| (NO_LABELS, value));
-        let of = |value: fn(&Look) -> f64| one(fresh.map(value));
-        page.gauges(&metrics::LOOK_AGE_SECONDS, one(last.map(|look| seconds(look.at))))?;
-        page.gauges(
-            &metrics::LOOK_DURATION_SECONDS,
-            one(last.map(|look| look.took.as_secs_f64())),
-        )?;
+        let of = |value: fn(&Look) -> f64| fresh.map(value);
+        page.gauge(&metrics::LOOK_AGE_SECONDS, last.map(|look| seconds(look.at)))?;
+        page.gauge(&metrics::LOOK_DURATION_SECONDS, last.map(|look| look.took.as_secs_f64()))?;
         let target_up = fresh.map(|look| look.status.target_problem.is_none());
         let up = [("source", Some(fresh.is_some())), ("target", target_up)];
         let up = up.into_iter().filter_map(|(database, up)| {
             Some(([("database", database)], f64::from(u8::from(up?))))
         });
         page.gauges(&metrics::DATABASE_UP, up)?;
-        page.gauges(&metrics::LAG_SECONDS, of(|look| look.status.lag_seconds))?;
-        page.gauges(&metrics::PENDING_CHANGES, of(|look| look.status.pending_changes as f64))?;
+        page.gauge(&metrics::LAG_SECONDS, of(|look| look.status.lag_seconds))?;
+        page.gauge(&metrics::PENDING_CHANGES, of(|look| look.status.pending_changes as f64))?;
         let writers = fresh.filter(|look| look.status.target_problem.is_none());
         let writers = writers.map(|look| u8::from(look.status.writer.is_some()).into());
-        page.gauges(&metrics::WRITERS, one(writers))?;
-        page.gauges(
+        page.gauge(&metrics::WRITERS, writers)?;
+        page.gauge(
             &metrics::CAPTURE_PROBLEMS,
             of(|look| look.status.capture_problems.len() as f64),
         )?;
@@ -179,6 +173,11 @@ impl Page<'_> {
         family: &Family<Labels<N>, Counter>,
     ) -> fmt::Result {
         self.write(definition, family)
+    }
+
+    fn gauge(&mut self, definition: &'static Definition, value: Option<f64>) -> fmt::Result {
+        let mut metric = self.begin(definition)?;
+        value.map_or(Ok(()), |value| metric.encode_gauge(&value))
     }
 
     fn gauges<L: EncodeLabelSet>(

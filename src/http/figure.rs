@@ -44,14 +44,14 @@ pub(super) fn counted(number: i64, what: &str) -> String {
     format!("{} {what}{plural}", count(number))
 }
 
-/// A number with as many digits as mean something: `0.04`, `3.2`, `180`, `12,000`.
+/// A number with as many digits as mean something: `0.04`, `3.2`, `5`, `12,000`.
 pub(super) fn amount(number: f64) -> String {
-    match number.abs() {
-        0.0 => "0".into(),
+    let said = match number.abs() {
         small if small < 0.095 => format!("{number:.2}"),
         small if small < 9.95 => format!("{number:.1}"),
-        _ => count(number.round() as i64),
-    }
+        _ => return count(number.round() as i64),
+    };
+    said.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 /// A time with the unit in which people say it: `0.2 s`, `45 s`, `12 min`, `3 h 5 min`, `4 d 2 h`.
@@ -70,9 +70,9 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
-/// For how long, at a moment.
+/// For how long, at a moment, in whole seconds.
 pub(super) fn since(now: Timestamp, then: Timestamp) -> String {
-    time(now.duration_since(then).max(SignedDuration::ZERO).as_secs_f64())
+    time(now.duration_since(then).max(SignedDuration::ZERO).as_secs() as f64)
 }
 
 /// The time of day, for today's times.
@@ -97,8 +97,8 @@ mod tests {
     fn numbers_have_separators_and_as_many_digits_as_mean_something() {
         assert_eq!([0, 999, 1_000, -1_234_567].map(count), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!(
-            [0.0, 0.042, 3.21, 9.96, 12_345.6].map(amount),
-            ["0", "0.04", "3.2", "10", "12,346"]
+            [0.0, 0.042, 3.21, 5.0, 9.96, 12_345.6].map(amount),
+            ["0", "0.04", "3.2", "5", "10", "12,346"]
         );
         assert_eq!(counted(1, "row") + &counted(1_000, "key"), "1 row1,000 keys");
     }

@@ -1,4 +1,4 @@
-// Asks for the page again every two seconds and changes what is shown only where it differs: nothing flickers, and what
+// Asks for the moment every two seconds and changes what is shown only where it differs: nothing flickers, and what
 // somebody has selected stays selected.
 const main = document.querySelector("main");
 const icon = document.querySelector("link[rel=icon]");
@@ -26,7 +26,7 @@ async function ask() {
     if (asking || document.hidden) return;
     asking = true;
     try {
-        const response = await fetch("", { signal: AbortSignal.timeout(5000) });
+        const response = await fetch("?moment", { signal: AbortSignal.timeout(5000) });
         const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
         const now = document.adoptNode(fresh.querySelector("main"));
         // Another version of the program has another style.

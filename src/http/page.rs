@@ -25,33 +25,42 @@ const SCRIPT: &str = include_str!("page.js");
 /// So many of a rate's moments are one: less than a minute of a trickle looks like noise.
 const RATE_MOMENTS: usize = 3;
 
-pub(super) fn respond(shown: &Shown) -> Response {
+/// The whole page.
+pub(super) fn whole(shown: &Shown) -> Response {
     let nonce = nonce();
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let html = Html(document(shown, &nonce));
-    ([(header::CONTENT_SECURITY_POLICY, policy)], html).into_response()
+    let state = State::of(shown);
+    let parts = [
+        ("head", head(&state)),
+        ("style", STYLE.into()),
+        ("main", main(shown, &state)),
+        ("script", SCRIPT.into()),
+        ("nonce", nonce),
+    ];
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(filled(TEMPLATE, &parts))).into_response()
+}
+
+/// What changes from moment to moment, for the script.
+pub(super) fn moment(shown: &Shown) -> Response {
+    let state = State::of(shown);
+    Html(head(&state) + &main(shown, &state)).into_response()
+}
+
+fn head(state: &State) -> String {
+    format!(
+        "<title>{} · Schoolbell</title>\n<link rel=icon href=\"{}\">\n",
+        state.word(),
+        state.icon()
+    )
 }
 
 /// Marks our own style and script, so that a browser takes no others. Seeded by the system, and new each time.
 fn nonce() -> String {
     let random = || RandomState::new().hash_one(fastrand::u64(..));
     format!("{:016x}{:016x}", random(), random())
-}
-
-fn document(shown: &Shown, nonce: &str) -> String {
-    let state = State::of(shown);
-    let parts = [
-        ("title", format!("{} · Schoolbell", state.word())),
-        ("icon", state.icon()),
-        ("style", STYLE.into()),
-        ("main", main(shown, &state)),
-        ("script", SCRIPT.into()),
-        ("nonce", nonce.into()),
-    ];
-    filled(TEMPLATE, &parts)
 }
 
 /// A template with its `{{names}}` replaced, in one pass: what is put in is not looked through again.
@@ -253,7 +262,10 @@ fn flow(shown: &Shown, look: &Look) -> String {
             class: "",
             name: "captured",
             figure: or_unknown(count(hour.captured)),
-            notes: vec!["changes in the last hour".into(), format!("of {}", shown.tables)],
+            notes: vec![
+                format!("changes in the last {}", hour.lasts),
+                format!("of {}", shown.tables),
+            ],
         },
         Stop {
             track: GOES_ON,
@@ -274,7 +286,7 @@ fn flow(shown: &Shown, look: &Look) -> String {
             class: "applied",
             name: "applied",
             figure: or_unknown(count(hour.acknowledged)),
-            notes: or_others(vec!["changes in the last hour".into(), written(shown)]),
+            notes: or_others(vec![format!("changes in the last {}", hour.lasts), written(shown)]),
         },
         parked_stop(look),
         taken_stop(&status.salesforce, shown.now, look.salesforce_at),
@@ -355,6 +367,8 @@ fn taken_stop(mirrors: &[Mirror], now: Timestamp, at: Option<Timestamp>) -> Stop
 
 /// What happened in the last hour, as far as this process remembers.
 struct Hour {
+    /// As far back as the memory goes.
+    lasts: String,
     captured: i64,
     acknowledged: i64,
     /// Changes were acknowledged in the last moments.
@@ -373,8 +387,13 @@ impl Hour {
         let more = pending(known().next_back()) - pending(known().next());
         let lately = history.len().saturating_sub(2);
         let before = history.get(lately).map_or(now, |moment| moment.acknowledged_before);
+        let began = history.front().map_or(shown.now, |moment| moment.at);
+        let lasts = match shown.now.duration_since(began).as_secs() {
+            3_540.. => "hour".into(),
+            seconds => time(seconds.max(1) as f64),
+        };
         // What was pending an hour ago was captured before.
-        Self { captured: (acknowledged + more).max(0), acknowledged, moving: now > before }
+        Self { lasts, captured: (acknowledged + more).max(0), acknowledged, moving: now > before }
     }
 }
 
@@ -500,7 +519,7 @@ fn salesforce(shown: &Shown, look: &Look) -> String {
             }
         };
         let answer = mirror.answered.as_ref().map_or(UNKNOWN.to_string(), |way| {
-            format!("{}, at most {}", time(way.median_seconds), time(way.p99_seconds))
+            format!("{}, 99 % within {}", time(way.median_seconds), time(way.p99_seconds))
         });
         let known = |rows: i64| match mirror.rows.is_empty() && !mirror.problems.is_empty() {
             true => UNKNOWN.to_string(),
@@ -566,13 +585,15 @@ fn details(shown: &Shown, look: &Look) -> String {
         }
         problems => problems.join("; "),
     };
-    let delivery = format!("{} interruptions since the start", shown.metrics.interruptions.get());
+    let interruptions = shown.metrics.interruptions.get();
+    let interruptions = counted(i64::try_from(interruptions).unwrap_or(i64::MAX), "interruption")
+        + " since the start";
     let rows = [
         ("Writer", writer),
         ("This process", process),
         ("Bell", bell.into()),
         ("Capture", capture),
-        ("Reconnects", delivery),
+        ("Reconnects", interruptions),
         ("Version", format!("{}, schema {}", env!("CARGO_PKG_VERSION"), status.schema_version)),
     ];
     let rows: String = rows
