@@ -20,10 +20,12 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 pub mod books;
+pub mod browser;
 pub mod expectation;
 pub mod log;
 pub mod program;
 pub mod proxy;
+pub mod web;
 pub mod wire;
 pub mod writers;
 
