@@ -59,9 +59,9 @@ pub async fn ask(port: u16, method: &str, path: &str, body: &str) -> Answer {
     };
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
-    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = lines.filter_map(|line| line.split_once(':'));
     let headers: BTreeMap<String, String> =
-        headers.map(|(name, value)| (name.to_lowercase(), value.to_string())).collect();
+        headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_string())).collect();
     let length = headers.get("content-length").map(|length| length.parse::<usize>().unwrap());
     let length = if method == "HEAD" { 0 } else { length.unwrap_or(usize::MAX) };
     while bytes.len() < length && stream.read_buf(&mut bytes).await.unwrap() > 0 {}
