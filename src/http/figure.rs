@@ -25,6 +25,16 @@ impl Display for Escaped<'_> {
     }
 }
 
+/// A sentence of ours as HTML: what stands between backticks is something to type.
+pub(super) fn sentence(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let marked = parts.map(|(place, part)| match place % 2 {
+        0 => Escaped(part).to_string(),
+        _ => format!("<code>{}</code>", Escaped(part)),
+    });
+    marked.collect()
+}
+
 /// `1234567` as `1,234,567`.
 pub(super) fn count(number: impl TryInto<i128>) -> String {
     let digits = number.try_into().unwrap_or_default().to_string();
@@ -91,6 +101,11 @@ mod tests {
             Escaped(hostile).to_string(),
             "&lt;script&gt;alert(&quot;1&quot; &amp; &#39;2&#39;)&lt;/script&gt;\u{fffd}"
         );
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_marked() {
+        assert_eq!(sentence("a < b: see `run <x>`."), "a &lt; b: see <code>run &lt;x&gt;</code>.");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Shown;
 use super::chart::{Chart, Point};
-use super::figure::{Escaped, amount, clock, count, counted, since, time};
+use super::figure::{Escaped, amount, clock, count, counted, sentence, since, time};
 use crate::heroku_connect::Mirror;
 use crate::look::{Look, Moment, View};
 use crate::metrics::{Metrics, Role};
@@ -196,7 +196,7 @@ fn header(shown: &Shown, state: &State, look: Option<&Look>, old: bool) -> Strin
          <circle cx=12 cy=12 r=12 />{}</svg><p role=status><span class=unseen>{}: </span>{}</p></div>\n</header>\n",
         state.mark(),
         state.word(),
-        Escaped(&state.sentence)
+        sentence(&state.sentence)
     )
 }
 
@@ -442,7 +442,7 @@ fn parked(shown: &Shown, look: &Look) -> String {
              <td data-label=Oldest><code>{oldest_key}</code><small>for {age}</small></td></tr>\n",
             state = Escaped(state),
             object = Escaped(object),
-            why = Escaped(&why(group)),
+            why = sentence(&why(group)),
             keys = count(*keys),
             oldest_key = Escaped(oldest_key),
             age = since(shown.now, *oldest),

@@ -83,9 +83,12 @@ impl Browser {
             .await
     }
 
-    /// The text of an element as it is seen.
+    /// The text of an element as it is seen; empty when it is not.
     pub async fn text(&self, selector: &str) -> String {
-        let text = self.says(&format!("document.querySelector({selector:?})?.innerText")).await;
+        let seen = format!(
+            "(element => element?.checkVisibility() ? element.innerText : '')(document.querySelector({selector:?}))"
+        );
+        let text = self.says(&seen).await;
         text.as_str().unwrap_or_default().to_string()
     }
 
