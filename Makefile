@@ -17,7 +17,7 @@ demo: ## See it work: the whole thing on a throw-away PostgreSQL
 # The integration tests run last, so that their result is what a reader sees at the end.
 .PHONY: test
 test: ## Check format, lints and documentation, then run all tests
-	@scripts/setup build lints pooler
+	@scripts/setup build lints pooler browser
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked

@@ -12,13 +12,15 @@
 //! | project | [`project`] | claimed keys become target rows, as the source has them now |
 //! | apply | [`apply`], [`outcome`], [`writer`] | update what differs, insert what is missing; who may write |
 //! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
-//! | the loop | [`worker`], [`service`] | joins the steps; starts, stops, reconnects |
+//! | the loop | [`worker`], [`service`], [`metrics`] | joins the steps; starts, stops, reconnects; what is counted meanwhile |
 //! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`verified`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right, and when that was looked at; what hinders the work |
+//! | pages | [`look`], [`http`] | looks at both databases now and then; shows it, and reads nothing itself |
 //! | trying it | [`demo`] | a throw-away Postgres with a stand-in for Heroku Connect |
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
 //! name; `worker` holds no SQL; only `change` names the outbox, only `parked` the parked keys, only
-//! `resync` the replays, only `verified` the comparisons (`status` reads all four); nothing here imports [`commands`].
+//! `resync` the replays, only `verified` the comparisons (`status` reads all four); `http` has no session: it
+//! shows what `look` saw; nothing here imports [`commands`].
 
 pub mod config;
 pub mod mapping;
