@@ -62,10 +62,10 @@ impl Chart<'_> {
     }
 }
 
-/// The next round number: 1, 2 or 5 times a power of ten.
+/// The next round number, whose half is one, too.
 fn upper_end(most: f64) -> f64 {
     let power = 10_f64.powf(most.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0];
+    let steps = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
     // Rounding may leave a hair above the power itself.
     steps.map(|step| step * power).into_iter().find(|end| *end >= most * 0.999_999).unwrap_or(most)
 }
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn an_axis_ends_at_a_round_number_above_the_most() {
-        let ends = [0.3, 1.0, 1.2, 3.0, 7.0, 10.0, 11.0, 5_001.0].map(upper_end);
-        assert_eq!(ends, [0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 20.0, 10_000.0]);
+        let ends = [0.4, 1.0, 1.2, 3.0, 7.0, 10.0, 11.0, 5_001.0].map(upper_end);
+        assert_eq!(ends, [0.4, 1.0, 2.0, 3.0, 8.0, 10.0, 20.0, 6_000.0]);
     }
 
     #[test]
