@@ -113,10 +113,10 @@ async fn it_shows_how_far_a_running_resync_is() {
 
 #[tokio::test]
 async fn without_scripts_it_is_whole_and_comes_anew_by_itself() {
-    let Some((bell, _visitor, browser)) = looked_at().await else { return };
+    let Some((bell, visitor, browser)) = looked_at().await else { return };
     browser.without_scripts().await;
     let school = trouble(&bell).await;
-    browser.go_to(&browser.says("location.href").await.as_str().unwrap().to_string()).await;
+    browser.go_to(&visitor.url()).await;
 
     eventually("the page comes anew", || async {
         let html = browser.html().await;
