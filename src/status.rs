@@ -167,8 +167,8 @@ impl Status {
         let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
         if wrong > 0 {
             let sentence = format!(
-                "{wrong} rows were wrong when they were last compared: see `schoolbell verify`, mend them with \
-                 `schoolbell verify --repair`."
+                "{} found wrong when last compared: see `schoolbell verify`, mend with `schoolbell verify --repair`.",
+                counted(wrong, "row")
             );
             find(Level::Attention, sentence);
         }

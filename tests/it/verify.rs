@@ -528,7 +528,7 @@ async fn status_tells_when_each_object_was_last_verified_and_of_what_was_wrong()
     };
     assert!(line(&printed.stdout, "school").ends_with(": 20 rows, 1 wrong"), "{printed}");
     assert!(line(&printed.stdout, "role").ends_with(": 20 rows, none wrong"), "{printed}");
-    assert!(printed.stdout.contains("1 rows were wrong when they were last compared"), "{printed}");
+    assert!(printed.stdout.contains("1 row found wrong when last compared"), "{printed}");
     assert!(line(&repaired.stdout, "school").ends_with(": 20 rows, none wrong"), "{repaired}");
     let report: Value = serde_json::from_str(&told.stdout).unwrap();
     let verified = report["verified"].as_array().unwrap();
