@@ -21,11 +21,12 @@ const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
 /// The statements that grant them name the others.
 const NAMED: usize = 3;
 /// What the service does with the tables of schema `schoolbell`.
-const OWN_TABLES: [(&str, &[&str]); 4] = [
+const OWN_TABLES: [(&str, &[&str]); 5] = [
     ("refinery_schema_history", &["select"]),
     ("change", &["select", "delete"]),
     ("parked", &["select", "insert", "update", "delete"]),
     ("resync", &["select", "insert", "update"]),
+    ("verified", &["select", "insert", "update"]),
 ];
 
 /// What `status` and `explain` read of Heroku Connect's own columns, and of its log: no row contents.
