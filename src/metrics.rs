@@ -124,6 +124,12 @@ definitions! {
         "Rows of a replay that is not finished";
     RESYNC_DONE_ROWS = Gauge "schoolbell_resync_done_rows" ["resync", "object"]
         "Rows of it that were looked at";
+    VERIFIED_AGE_SECONDS = Gauge "schoolbell_verified_age_seconds" ["object"]
+        "Since when all rows of an object were compared last, by whatever process";
+    VERIFIED_ROWS = Gauge "schoolbell_verified_rows" ["object"]
+        "Rows that were compared then";
+    VERIFIED_WRONG_KEYS = Gauge "schoolbell_verified_wrong_keys" ["object"]
+        "Keys that were to be mended then: missing, differing, unexpected, or unreadable";
     SALESFORCE_ROWS = Gauge "schoolbell_salesforce_rows" ["object", "state"]
         "Rows of the mapped tables by what Heroku Connect says of them: SYNCED, PENDING, FAILED and others";
     SALESFORCE_UNSENT_ENTRIES = Gauge "schoolbell_salesforce_unsent_entries" ["object"]

@@ -18,6 +18,7 @@ use super::Shown;
 use crate::heroku_connect::Mirror;
 use crate::look::{Look, Seen, View};
 use crate::metrics::{self, Definition, Labels, Metrics, Role};
+use crate::verified::Verified;
 
 /// OpenMetrics, which Prometheus has read since 2.5.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -125,6 +126,20 @@ impl Exposition {
         page.gauges(
             &metrics::RESYNC_DONE_ROWS,
             resyncs().map(|report| (resync(report), report.progress.done as f64)),
+        )?;
+        let verified = || fresh.iter().flat_map(|look| &look.status.verified);
+        let compared = |last: &Verified| [("object", last.object.clone())];
+        page.gauges(
+            &metrics::VERIFIED_AGE_SECONDS,
+            verified().map(|last| (compared(last), seconds(last.verified_at))),
+        )?;
+        page.gauges(
+            &metrics::VERIFIED_ROWS,
+            verified().map(|last| (compared(last), last.rows as f64)),
+        )?;
+        page.gauges(
+            &metrics::VERIFIED_WRONG_KEYS,
+            verified().map(|last| (compared(last), last.wrong() as f64)),
         )?;
         let mirrors = || fresh.iter().flat_map(|look| &look.status.salesforce);
         let object = |mirror: &Mirror| [("object", mirror.object.clone())];

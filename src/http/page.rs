@@ -15,7 +15,7 @@ mod flow;
 mod sections;
 
 use flow::flow;
-use sections::{charts, details, parked, resyncs, salesforce};
+use sections::{charts, details, parked, resyncs, salesforce, verified};
 
 const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -170,6 +170,7 @@ fn main(shown: &Shown, state: &State) -> String {
         html += &parked(shown, look);
         html += &resyncs(look);
         html += &salesforce(shown, look);
+        html += &verified(shown, look);
         html += &details(shown, look);
     }
     html + "</main>"

@@ -6,6 +6,7 @@ use super::super::figure::{Escaped, amount, count, counted, sentence, since, tim
 use super::UNKNOWN;
 use crate::look::{Look, Moment};
 use crate::parked::Reason;
+use crate::verified::Verified;
 use crate::writer;
 
 /// A rate is that of so many seconds: a trickle looks like noise in less.
@@ -110,6 +111,46 @@ pub(super) fn resyncs(look: &Look) -> String {
         );
     }
     html + "</ul>\n</section>\n"
+}
+
+pub(super) fn verified(shown: &Shown, look: &Look) -> String {
+    let mut html =
+        "<section aria-labelledby=verified>\n<h2 id=verified>Last verify</h2>\n".to_string();
+    let verified = &look.status.verified;
+    if verified.is_empty() {
+        return html
+            + "<p class=calm>The rows were never compared as a whole: <code>schoolbell verify</code>, or \
+               <code>run --verify-every 1d</code>.</p>\n</section>\n";
+    }
+    html += "<table><thead><tr><th scope=col>Object</th><th scope=col>Verdict</th><th scope=col class=number>Rows</th>\
+             <th scope=col>When</th></tr></thead>\n<tbody>\n";
+    for last in verified {
+        let verdict = match last.wrong() {
+            0 => "every row is right".to_string(),
+            _ => format!("<span class=\"tag dead\">{}</span>", wrong(last)),
+        };
+        html += &format!(
+            "<tr><td data-label=Object>{object}</td><td data-label=Verdict>{verdict}</td>\
+             <td data-label=Rows class=number>{rows}</td><td data-label=When>{age} ago</td></tr>\n",
+            object = Escaped(&last.object),
+            rows = count(last.rows),
+            age = since(shown.now, last.verified_at)
+        );
+    }
+    html + "</tbody></table>\n</section>\n"
+}
+
+/// What was wrong, kind by kind.
+fn wrong(last: &Verified) -> String {
+    let kinds = [
+        (last.missing, "missing"),
+        (last.differing, "differing"),
+        (last.unexpected, "unexpected"),
+        (last.unreadable, "unreadable"),
+    ];
+    let told = kinds.iter().filter(|(keys, _)| *keys > 0);
+    let told: Vec<String> = told.map(|(keys, kind)| format!("{} {kind}", count(*keys))).collect();
+    told.join(", ")
 }
 
 pub(super) fn salesforce(shown: &Shown, look: &Look) -> String {
