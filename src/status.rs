@@ -147,6 +147,15 @@ impl Status {
             );
             find(Level::Attention, sentence);
         }
+        let retrying = self.parked.iter().filter(|count| count.state == "retrying");
+        if let Some(since) = retrying.map(|count| count.oldest).min() {
+            let long = lag_seconds(Some(since)) > LATE_SECONDS;
+            let sentence = format!(
+                "{} refused and tried again since {since:.0}: see `schoolbell parked list --state retrying`.",
+                counted(self.parked_in("retrying"), "key")
+            );
+            find(if long { Level::Attention } else { Level::Well }, sentence);
+        }
         let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
         if failed > 0 {
             let sentence = format!(

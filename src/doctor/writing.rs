@@ -2,7 +2,7 @@
 
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
-use crate::{change, writer};
+use crate::{change, status, writer};
 
 /// Who holds the writer's lock. Changes that wait while nobody does are not on their way.
 pub(super) async fn writer(source: &Side, target: &Side) -> Result<Diagnosis, Hindrance> {
@@ -13,7 +13,8 @@ pub(super) async fn writer(source: &Side, target: &Side) -> Result<Diagnosis, Hi
         return Ok(match pending {
             0 => Diagnosis::advice("no service is running, and nothing is pending").command(remedy),
             changes => Diagnosis::failed(format!(
-                "no service is running, and {changes} changes are pending"
+                "no service is running, and {} pending",
+                status::counted(changes, "change")
             ))
             .command(remedy),
         });

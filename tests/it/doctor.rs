@@ -787,7 +787,7 @@ async fn nobody_and_somebody_else_at_the_writer_s_lock_are_told_apart() {
 
     nobody.assert_not_ok(&[("writer", "advice")]);
     pending.assert_not_ok(&[("writer", "failed")]);
-    assert!(pending.found("writer").contains("1 changes are pending"), "{}", pending.ended);
+    assert!(pending.found("writer").contains("1 change pending"), "{}", pending.ended);
     for examined in [&nobody, &pending] {
         assert!(examined.remedies("writer")[0].1.contains("schoolbell run"), "{}", examined.ended);
     }
