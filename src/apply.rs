@@ -379,7 +379,7 @@ fn differs(route: &Route) -> String {
         .map(|(index, column)| {
             let (t, b) = (format!("t.{}", ident(&column.field.column)), format!("batch.f{index}"));
             let formed = project::comparable(column, &t);
-            match column.form {
+            let differs = match column.form {
                 Form::Plain => format!("{formed} is distinct from {b}"),
                 Form::Time => {
                     format!("({t} is distinct from {b} and {formed} is distinct from {b})")
@@ -387,6 +387,10 @@ fn differs(route: &Route) -> String {
                 Form::Text(_) => format!(
                     "({t}::text is distinct from {b}::text and {formed} is distinct from {b}::text)"
                 ),
+            };
+            match project::is_clear(column, &t) {
+                Some(clear) => format!("({differs} and {clear})"),
+                None => differs,
             }
         })
         .collect();

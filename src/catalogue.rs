@@ -3,9 +3,10 @@
 use tokio_postgres::types::Oid;
 
 use crate::db::Session;
-use crate::name::TableName;
+use crate::name::{self, TableName};
 
 const COLUMNS: &str = include_str!("../sql/columns.sql");
+const TABLES: &str = include_str!("../sql/tables.sql");
 
 /// A table as the catalogue has it.
 #[derive(Debug, Clone)]
@@ -37,6 +38,29 @@ pub struct Column {
     pub unique: bool,
     /// Its place in the primary key.
     primary_key_position: Option<i32>,
+}
+
+/// The tables of a database.
+pub async fn tables(client: &Session) -> Result<Vec<TableName>, tokio_postgres::Error> {
+    let rows = client.rows(TABLES, &[]).await?;
+    let tables =
+        rows.iter().map(|row| TableName { schema: row.get("schema"), table: row.get("table") });
+    Ok(tables.collect())
+}
+
+/// The existing table that was probably meant: one with a similar name, or of that name in another schema.
+pub async fn nearest_table(
+    client: &Session,
+    wanted: &TableName,
+) -> Result<Option<TableName>, tokio_postgres::Error> {
+    let tables = tables(client).await?;
+    let beside = tables.iter().filter(|table| table.schema == wanted.schema);
+    let similar = name::nearest(&wanted.table, beside.map(|table| table.table.as_str()));
+    let elsewhere = tables.iter().find(|table| table.table == wanted.table);
+    Ok(match similar {
+        Some(table) => Some(TableName { schema: wanted.schema.clone(), table: table.into() }),
+        None => elsewhere.cloned(),
+    })
 }
 
 impl Table {
@@ -81,12 +105,6 @@ impl Table {
 
     /// The existing column whose name is closest, for messages about one that does not exist.
     pub fn nearest(&self, name: &str) -> Option<&str> {
-        self.columns
-            .iter()
-            .map(|column| (strsim::damerau_levenshtein(&column.name, name), column.name.as_str()))
-            .min()
-            // Further away than half its length it is another word.
-            .filter(|(distance, _)| *distance * 2 <= name.len())
-            .map(|(_, name)| name)
+        name::nearest(name, self.columns.iter().map(|column| column.name.as_str()))
     }
 }

@@ -161,13 +161,11 @@ pub enum Command {
         #[command(subcommand)]
         action: ParkedAction,
     },
-    /// Print the mapping in use
-    #[command(after_help = "Example: schoolbell mapping > my-mapping.toml")]
-    Mapping {
-        /// Check it (against the databases too, where their URLs are set) instead of printing it
-        #[arg(long)]
-        check: bool,
-    },
+    /// Print the mapping in use, check one, or draft a first one
+    ///
+    /// Changes nothing. What a mapping is and how one is written: docs/mapping.md.
+    #[command(after_help = "Example: schoolbell mapping --check my-mapping.toml")]
+    Mapping(MappingOptions),
     /// Show the whole thing on a throw-away Postgres of its own
     ///
     /// Needs Postgres's server programs, and no database of yours: it touches none.
@@ -225,6 +223,43 @@ pub struct ResyncOptions {
     /// The result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What to do with the mapping, instead of printing it.
+#[derive(Debug, Args)]
+pub struct MappingOptions {
+    /// What else to do
+    #[command(subcommand)]
+    pub action: Option<MappingAction>,
+    /// Check this file, or the mapping in use, against the databases too where their URLs are set
+    ///
+    /// Tells everything that does not fit, each with file, line, object and field. Exits with 0 when all of it fits,
+    /// with 1 when there is advice, and with 2 when it cannot be used, or a database that is set cannot be reached:
+    /// what could be checked is told all the same.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub check: Option<Option<PathBuf>>,
+    /// What --check finds, as JSON
+    #[arg(long, requires = "check")]
+    pub json: bool,
+    /// Print the JSON schema of the format, by which editors complete and check a file
+    #[arg(long, conflicts_with = "check")]
+    pub schema: bool,
+}
+
+/// What else to do with a mapping.
+#[derive(Debug, Subcommand)]
+pub enum MappingAction {
+    /// Draft a first mapping from the tables of both databases
+    ///
+    /// Reads both catalogues and prints a mapping: columns are matched by name, type and length, and what found no
+    /// partner is there as a comment, with what comes closest. Changes nothing.
+    #[command(after_help = "Example: schoolbell mapping init schools=editor__c > my-mapping.toml")]
+    Init {
+        /// Tables that belong together, with a name for the object if it should have another [default: those with the
+        /// same name]
+        #[arg(value_name = "[OBJECT:]SOURCE=TARGET")]
+        pairs: Vec<String>,
+    },
 }
 
 /// What to compare.

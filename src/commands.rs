@@ -76,7 +76,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         }
         Command::Doctor { json } => doctor::run(settings, json).await,
         Command::Parked { action } => parked::run(settings, &action).await,
-        Command::Mapping { check } => mapping::run(settings, check).await,
+        Command::Mapping(options) => mapping::run(settings, &options).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Man { command, dir } => man::run(&command, dir.as_deref()),
         Command::Completions { shell } => {

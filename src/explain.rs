@@ -444,7 +444,10 @@ impl Look<'_> {
         let formed: Vec<Option<String>> = row.get("formed");
         let columns = self.route.columns.iter().zip(wanted).zip(raw).zip(formed);
         let differing = columns.filter_map(|(((column, wanted), raw), formed)| {
-            let differs = column.field.compared && raw != *wanted && formed != *wanted;
+            let differs = column.field.compared
+                && raw != *wanted
+                && formed != *wanted
+                && !project::is_masked(column, raw.as_deref());
             differs.then(|| Differing { column: column.field.column.clone(), target: raw })
         });
         differing.collect()

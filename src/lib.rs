@@ -15,6 +15,7 @@
 //! | the loop | [`worker`], [`service`], [`metrics`] | joins the steps; starts, stops, reconnects; what is counted meanwhile |
 //! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`verified`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right, and when that was looked at; what hinders the work |
 //! | pages | [`look`], [`http`] | looks at both databases now and then; shows it, and reads nothing itself |
+//! | a start | [`draft`] | a first mapping from both catalogues |
 //! | trying it | [`demo`] | a throw-away Postgres with a stand-in for Heroku Connect |
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
@@ -64,6 +65,8 @@ pub mod verified;
 pub mod verify;
 
 pub mod http;
+
+pub mod draft;
 
 pub mod demo;
 

@@ -1,15 +1,17 @@
 //! A mapping file, read and checked by itself. Knows no database: [`crate::plan`] holds it against both.
 //!
 //! Promise: what comes out of [`Mapping::parse`] is complete and consistent in itself, with the objects in
-//! parent order, and what is wrong with a file is reported all at once, by object and field.
+//! parent order, and what is wrong with a file is reported all at once, by line, object and field.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use crate::name::{self, TableName};
 
-use crate::name::TableName;
+mod finding;
+mod read;
+
+pub use finding::{Finding, Unusable};
 
 /// The mapping that is used when no file is named.
 pub const BUILT_IN: &str = include_str!("../mappings/editor-api.toml");
@@ -19,6 +21,8 @@ pub const SHIPPED: [(&str, &str); 2] = [
     ("editor-api-production", include_str!("../mappings/editor-api-production.toml")),
 ];
 const BUILT_IN_NAME: &str = "built-in mapping";
+/// The JSON schema of the format, for editors. A test holds it against what is read here.
+pub const SCHEMA: &str = include_str!("../mappings/schema.json");
 
 /// Columns of a mapped table that belong to Heroku Connect and Salesforce. They are never written.
 pub const HEROKU_CONNECT_COLUMNS: [&str; 7] =
@@ -64,6 +68,17 @@ pub struct Object {
     pub update_only: bool,
     /// What happens to the target row when the source row leaves the publication.
     pub on_delete: OnDelete,
+    /// The line of its header.
+    pub line: usize,
+    /// The lines of its settings, by name; those within `winner` as `winner.order`.
+    pub lines: BTreeMap<&'static str, usize>,
+}
+
+impl Object {
+    /// Where a setting stands, or else the object.
+    pub fn line_of(&self, setting: &str) -> usize {
+        self.lines.get(setting).copied().unwrap_or(self.line)
+    }
 }
 
 /// One column of the target.
@@ -77,6 +92,10 @@ pub struct Field {
     pub insert_only: bool,
     /// Whether a difference in this column alone makes the row be written.
     pub compared: bool,
+    /// Salesforce masks it: once it has, a value of nothing but asterisks is what is expected there.
+    pub encrypted: bool,
+    /// Its line in the file.
+    pub line: usize,
 }
 
 /// A value of the source row.
@@ -92,7 +111,7 @@ impl Value {
     /// The value as an SQL expression in a query whose source row is called `source`.
     pub fn sql(&self) -> String {
         match self {
-            Self::Column(column) => format!("source.{}", crate::name::ident(column)),
+            Self::Column(column) => format!("source.{}", name::ident(column)),
             Self::Sql(sql) => format!("({sql})"),
         }
     }
@@ -105,6 +124,17 @@ pub struct Parent {
     pub object: String,
     /// The parent's key, as the child's source row has it. Null: no parent is needed.
     pub key: Value,
+    /// The lines of both settings.
+    pub lines: ParentLines,
+}
+
+/// Where a parent's settings stand in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct ParentLines {
+    /// `object`.
+    pub object: usize,
+    /// `key`.
+    pub key: usize,
 }
 
 /// How one of several source rows of a key is chosen, whatever the order of the changes.
@@ -125,75 +155,29 @@ pub struct Touch {
     pub columns: Vec<String>,
     /// A query for the touched keys, over `changed`, the changed row's key columns (before and after).
     pub keys: String,
+    /// The lines of its settings.
+    pub lines: TouchLines,
+}
+
+/// Where a touching table's settings stand in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct TouchLines {
+    /// `table`.
+    pub table: usize,
+    /// `columns`, or else `table`.
+    pub columns: usize,
+    /// `keys`.
+    pub keys: usize,
 }
 
 /// What becomes of a target row whose source row is gone or left out by the filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDelete {
     /// It stays, counted and reported.
     Keep,
     /// It is deleted, and so Salesforce deletes its record.
     Delete,
 }
-
-/// One thing that is wrong with a mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The object, when it is about one.
-    pub object: Option<String>,
-    /// The field or setting, when it is about one.
-    pub field: Option<String>,
-    /// What is wrong and what would be right.
-    pub problem: String,
-}
-
-impl Finding {
-    /// A finding about a field or setting of an object.
-    pub fn of(object: &str, field: &str, problem: impl Into<String>) -> Self {
-        Self { object: Some(object.into()), field: Some(field.into()), problem: problem.into() }
-    }
-
-    /// A finding about an object as a whole.
-    pub fn object(object: &str, problem: impl Into<String>) -> Self {
-        Self { object: Some(object.into()), field: None, problem: problem.into() }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(object) = &self.object {
-            write!(f, "object {object}: ")?;
-        }
-        if let Some(field) = &self.field {
-            write!(f, "{field}: ")?;
-        }
-        f.write_str(&self.problem)
-    }
-}
-
-/// A mapping that cannot be used, with everything that is wrong with it.
-#[derive(Debug)]
-pub struct Unusable {
-    /// The file it came from.
-    pub file: String,
-    /// Never empty.
-    pub findings: Vec<Finding>,
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{}: {finding}", self.file)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Unusable {}
 
 impl Mapping {
     /// The mapping in `file` or shipped under that name, or the built-in one.
@@ -211,7 +195,7 @@ impl Mapping {
                     let problem = format!(
                         "cannot read the file: {error}; without a file there are {shipped}"
                     );
-                    Err(unusable(&name, problem))
+                    Err(Unusable::new(&name, vec![Finding::file(problem)]))
                 }
             },
         }
@@ -219,24 +203,16 @@ impl Mapping {
 
     /// Reads and checks the text of a mapping file; `file` is its name for messages.
     pub fn parse(file: &str, text: &str) -> Result<Self, Unusable> {
-        let raw: raw::Mapping =
-            toml::from_str(text).map_err(|error| unusable(file, error.to_string().trim_end()))?;
-        let mut findings = Vec::new();
-        if raw.version != 1 {
-            findings.push(Finding {
-                object: None,
-                field: Some("version".into()),
-                problem: format!("is {}, but this program reads version 1", raw.version),
-            });
+        let (objects, mut findings) = read::objects(text);
+        if findings.is_empty() && objects.is_empty() {
+            findings.push(Finding::file("names no object; begin one with [object.NAME]"));
         }
-        let objects: Vec<Object> =
-            raw.object.iter().map(|(name, object)| object.checked(name, &raw)).collect();
         check(&objects, &mut findings);
         let objects = parents_first(objects, &mut findings);
         if findings.is_empty() {
             Ok(Self { file: file.into(), text: text.into(), objects })
         } else {
-            Err(Unusable { file: file.into(), findings })
+            Err(Unusable::new(file, findings))
         }
     }
 
@@ -246,59 +222,45 @@ impl Mapping {
     }
 }
 
-fn unusable(file: &str, problem: impl Into<String>) -> Unusable {
-    Unusable {
-        file: file.into(),
-        findings: vec![Finding { object: None, field: None, problem: problem.into() }],
-    }
-}
-
 /// What a mapping file must fulfil beyond its syntax.
 fn check(objects: &[Object], findings: &mut Vec<Finding>) {
-    if objects.is_empty() {
-        findings.push(Finding {
-            object: None,
-            field: None,
-            problem: "names no object; begin one with [object.NAME]".into(),
-        });
-    }
     for object in objects {
-        let name = &object.name;
         let mut seen = BTreeSet::from([object.external_id.as_str()]);
         for field in &object.fields {
             let column = field.column.as_str();
             if HEROKU_CONNECT_COLUMNS.contains(&column) {
-                findings.push(Finding::of(
-                    name,
-                    column,
+                findings.push(Finding::field(
+                    object,
+                    field,
                     "belongs to Heroku Connect and is never written",
                 ));
             }
             if !seen.insert(column) {
-                findings.push(Finding::of(name, column, "is set twice"));
+                findings.push(Finding::field(object, field, "is set twice"));
             }
         }
         if object.update_only && object.on_delete == OnDelete::Delete {
             findings.push(Finding::of(
-                name,
+                object,
                 "on_delete",
                 "an update-only object does not create its rows, so it must not delete them",
             ));
         }
         if object.update_only && object.fields.iter().any(|field| field.insert_only) {
             findings.push(Finding::of(
-                name,
+                object,
                 "insert_only",
                 "an update-only object inserts no rows",
             ));
         }
         for parent in &object.parents {
             if !objects.iter().any(|other| other.name == parent.object) {
-                findings.push(Finding::of(
-                    name,
-                    "parents",
-                    format!("there is no object {}", parent.object),
-                ));
+                let names = objects.iter().map(|other| other.name.as_str());
+                findings.push(
+                    Finding::of(object, "parents", format!("there is no object {}", parent.object))
+                        .at(parent.lines.object)
+                        .or(name::nearest(&parent.object, names)),
+                );
             }
         }
     }
@@ -315,7 +277,7 @@ fn parents_first(objects: Vec<Object>, findings: &mut Vec<Finding>) -> Vec<Objec
         });
         if ready.is_empty() {
             for object in &rest {
-                findings.push(Finding::of(&object.name, "parents", "is its own ancestor"));
+                findings.push(Finding::of(object, "parents", "is its own ancestor"));
             }
             return sorted;
         }
@@ -323,167 +285,6 @@ fn parents_first(objects: Vec<Object>, findings: &mut Vec<Finding>) -> Vec<Objec
         waiting = rest;
     }
     sorted
-}
-
-/// The file as it is written. Unknown keys are errors: a misspelt setting must not be silently ignored.
-mod raw {
-    use super::{BTreeMap, Deserialize, OnDelete, TableName};
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct Mapping {
-        pub version: u32,
-        #[serde(default = "public")]
-        pub source_schema: String,
-        #[serde(default = "salesforce")]
-        pub target_schema: String,
-        #[serde(default)]
-        pub object: BTreeMap<String, Object>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct Object {
-        source: String,
-        key: String,
-        filter: Option<String>,
-        winner: Option<Winner>,
-        since: Option<String>,
-        target: String,
-        external_id: String,
-        #[serde(default)]
-        fields: BTreeMap<String, Value>,
-        #[serde(default)]
-        insert_only: BTreeMap<String, Value>,
-        #[serde(default)]
-        parents: Vec<Parent>,
-        #[serde(default)]
-        touched_by: Vec<Touch>,
-        #[serde(default)]
-        update_only: bool,
-        #[serde(default = "keep")]
-        on_delete: OnDelete,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Winner {
-        prefer: Option<String>,
-        order: String,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Parent {
-        object: String,
-        key: Value,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Touch {
-        table: String,
-        #[serde(default)]
-        columns: Vec<String>,
-        keys: String,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a column name, { column = … } or { sql = … }")]
-    enum Value {
-        Name(String),
-        Column(ColumnValue),
-        Sql(SqlValue),
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct ColumnValue {
-        column: String,
-        #[serde(default = "yes")]
-        compare: bool,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct SqlValue {
-        sql: String,
-        #[serde(default = "yes")]
-        compare: bool,
-    }
-
-    fn public() -> String {
-        "public".into()
-    }
-
-    fn salesforce() -> String {
-        "salesforce".into()
-    }
-
-    fn keep() -> OnDelete {
-        OnDelete::Keep
-    }
-
-    fn yes() -> bool {
-        true
-    }
-
-    impl Value {
-        fn checked(&self) -> (super::Value, bool) {
-            match self {
-                Self::Name(column) => (super::Value::Column(column.clone()), true),
-                Self::Column(value) => (super::Value::Column(value.column.clone()), value.compare),
-                Self::Sql(value) => (super::Value::Sql(value.sql.clone()), value.compare),
-            }
-        }
-
-        fn field(&self, column: &str, insert_only: bool) -> super::Field {
-            let (value, compared) = self.checked();
-            // What is written once is not ours afterwards, so it is never a difference.
-            let compared = compared && !insert_only;
-            super::Field { column: column.into(), value, insert_only, compared }
-        }
-    }
-
-    impl Object {
-        pub fn checked(&self, name: &str, mapping: &Mapping) -> super::Object {
-            let fields = self.fields.iter().map(|(column, value)| value.field(column, false));
-            let once = self.insert_only.iter().map(|(column, value)| value.field(column, true));
-            super::Object {
-                name: name.into(),
-                source: TableName::parse(&self.source, &mapping.source_schema),
-                key: self.key.clone(),
-                filter: self.filter.clone(),
-                winner: self.winner.as_ref().map(|winner| super::Winner {
-                    prefer: winner.prefer.clone(),
-                    order: winner.order.clone(),
-                }),
-                since: self.since.clone(),
-                target: TableName::parse(&self.target, &mapping.target_schema),
-                external_id: self.external_id.clone(),
-                fields: fields.chain(once).collect(),
-                parents: self
-                    .parents
-                    .iter()
-                    .map(|parent| super::Parent {
-                        object: parent.object.clone(),
-                        key: parent.key.checked().0,
-                    })
-                    .collect(),
-                touched_by: self
-                    .touched_by
-                    .iter()
-                    .map(|touch| super::Touch {
-                        table: TableName::parse(&touch.table, &mapping.source_schema),
-                        columns: touch.columns.clone(),
-                        keys: touch.keys.clone(),
-                    })
-                    .collect(),
-                update_only: self.update_only,
-                on_delete: self.on_delete,
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -504,9 +305,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_reported_with_its_line() {
         let message = findings("version = 1\n[object.a]\nsource = \"t\"\nkee = \"id\"\n");
-        assert!(message.contains("m.toml"), "{message}");
-        assert!(message.contains("line 4"), "{message}");
-        assert!(message.contains("kee"), "{message}");
+        assert!(
+            message.contains("m.toml:4: object a: kee: unknown key; did you mean key?"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -48,6 +48,16 @@ pub fn literal(text: &str) -> String {
     }
 }
 
+/// The known name that is closest to one that is not known, for messages.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = name.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &folded);
+    let known = known.into_iter().filter(|known| *known != name);
+    let (distance, nearest) = known.map(|known| (distance(known), known)).min()?;
+    // Further away than half its length it is another word.
+    (distance * 2 <= name.chars().count()).then_some(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::fmt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
-use crate::catalogue::Table;
+use crate::catalogue::{self, Table};
 use crate::db::Session;
 use crate::mapping::{Field, Finding, Mapping, Object, Touch, Unusable, Value};
 use crate::name::{TableName, ident, literal};
@@ -168,44 +168,86 @@ pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSi
         }
         for field in &object.fields {
             let sql = format!("select {} from {} as source", field.value.sql(), object.source);
-            if let Some(oid) =
-                expression(source, object, &field.column, &sql, &mut findings).await?
-            {
+            let place = (field.column.as_str(), field.line);
+            let about = About { object, table, place };
+            if let Some(oid) = expression(source, about, &sql, &mut findings).await? {
                 value_types.insert((object.name.clone(), field.column.clone()), oid);
             }
         }
-        for (setting, sql) in other_expressions(object) {
+        for (place, sql) in other_expressions(object) {
             let sql = format!("select 1 from {} as source {sql}", object.source);
-            expression(source, object, setting, &sql, &mut findings).await?;
+            expression(source, About { object, table, place }, &sql, &mut findings).await?;
         }
     }
     if !findings.is_empty() {
-        return Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings }));
+        return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
     let captures = captures(mapping, &tables);
-    for capture in &captures {
-        if capture.keys.is_empty() {
-            let object = capture.concerns.as_deref().unwrap_or_default();
-            findings.push(Finding::of(
-                object,
-                "touched_by",
-                format!(
-                    "keys of {} must use a column of the changed row, as changed.COLUMN",
-                    capture.table.plain()
-                ),
-            ));
-        }
-    }
     for object in &mapping.objects {
         for touch in &object.touched_by {
-            let sql = touched_keys(touch, &tables[&touch.table], "null::jsonb[]");
-            expression(source, object, "touched_by", &sql, &mut findings).await?;
+            let table = &tables[&touch.table];
+            let found = findings.len();
+            check_touch(object, touch, table, &mut findings);
+            if findings.len() > found {
+                continue;
+            }
+            let sql = touched_keys(touch, table, "null::jsonb[]");
+            let about = About { object, table, place: ("touched_by", touch.lines.keys) };
+            expression(source, about, &sql, &mut findings).await?;
         }
     }
     match findings.is_empty() {
         true => Ok(SourceSide { tables, value_types, captures }),
-        false => Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings })),
+        false => Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings))),
     }
+}
+
+/// What the target has.
+#[derive(Debug, Default)]
+pub struct TargetSide {
+    tables: BTreeMap<String, Table>,
+    /// What does not fit.
+    pub findings: Vec<Finding>,
+    /// What would be better; it works without.
+    pub advice: Vec<Finding>,
+}
+
+impl TargetSide {
+    /// Not one of the mapped tables is there: this is no database of Heroku Connect's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+/// Holds the mapping against the target's catalogue alone: names, and what every mapped table must have.
+pub async fn target_side(target: &Session, mapping: &Mapping) -> Result<TargetSide, Unplannable> {
+    let mut side = TargetSide::default();
+    for object in &mapping.objects {
+        match Table::read(target, &object.target).await? {
+            Some(table) => {
+                check_target(object, &table, &mut side.findings, &mut side.advice);
+                side.tables.insert(object.name.clone(), table);
+            }
+            None => {
+                let nearest = nearest_table(target, &object.target).await?;
+                let problem = format!(
+                    "the target database has no table {}; map it in Heroku Connect, or check \
+                     SALESFORCE_CONNECT_URL and the role's rights",
+                    object.target.plain()
+                );
+                let finding = Finding::of(object, "target", problem);
+                side.findings.push(finding.or(nearest.as_deref()));
+            }
+        }
+    }
+    Ok(side)
+}
+
+async fn nearest_table(
+    session: &Session,
+    wanted: &TableName,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    Ok(catalogue::nearest_table(session, wanted).await?.map(|table| table.plain()))
 }
 
 /// Holds the mapping against both catalogues. The findings are advice: the plan works without it.
@@ -215,34 +257,17 @@ pub async fn routes(
     target: &Session,
     mapping: &Mapping,
 ) -> Result<(Vec<Route>, Vec<Finding>), Unplannable> {
-    let mut findings = Vec::new();
-    let mut advice = Vec::new();
-    let mut targets = BTreeMap::new();
-    for object in &mapping.objects {
-        match Table::read(target, &object.target).await? {
-            Some(table) => _ = targets.insert(object.name.clone(), table),
-            None => findings.push(Finding::of(
-                &object.name,
-                "target",
-                format!(
-                    "the target database has no table {}; map it in Heroku Connect, or check \
-                     SALESFORCE_CONNECT_URL and the role's rights",
-                    object.target.plain()
-                ),
-            )),
-        }
-    }
+    let TargetSide { tables: targets, mut findings, advice } = target_side(target, mapping).await?;
     let mut routes = Vec::new();
     for object in &mapping.objects {
         let Some(table) = targets.get(&object.name) else { continue };
-        check_target(object, table, &mut findings, &mut advice);
         let clashes = clashes(object, table, source_side, source).await?;
         findings.extend(clashes);
         routes.extend(route(object, table, mapping, &targets, source_side));
     }
     match findings.is_empty() {
         true => Ok((routes, advice)),
-        false => Err(Unplannable::Mapping(Unusable { file: mapping.file.clone(), findings })),
+        false => Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings))),
     }
 }
 
@@ -253,15 +278,18 @@ async fn source_tables(
 ) -> Result<BTreeMap<TableName, Table>, Unplannable> {
     let mut tables = BTreeMap::new();
     for object in &mapping.objects {
-        let touching = object.touched_by.iter().map(|touch| ("touched_by", &touch.table));
-        for (setting, name) in std::iter::once(("source", &object.source)).chain(touching) {
+        let own = ("source", object.line_of("source"), &object.source);
+        let touches = object.touched_by.iter();
+        let touching = touches.map(|touch| ("touched_by", touch.lines.table, &touch.table));
+        for (setting, line, name) in std::iter::once(own).chain(touching) {
             match Table::read(source, name).await? {
                 Some(table) => _ = tables.insert(name.clone(), table),
-                None => findings.push(Finding::of(
-                    &object.name,
-                    setting,
-                    format!("the source database has no table {}", name.plain()),
-                )),
+                None => {
+                    let problem = format!("the source database has no table {}", name.plain());
+                    let nearest = nearest_table(source, name).await?;
+                    let finding = Finding::of(object, setting, problem).at(line);
+                    findings.push(finding.or(nearest.as_deref()));
+                }
             }
         }
     }
@@ -270,25 +298,26 @@ async fn source_tables(
 
 /// Reports the columns that a mapping names and the source table lacks.
 fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
-    let since = object.since.iter().map(|column| ("since", column));
+    let setting = |name: &'static str, column| (name, object.line_of(name), column);
+    let since = object.since.iter().map(|column| setting("since", column));
     let fields = object.fields.iter().filter_map(|field| match &field.value {
-        Value::Column(column) => Some((field.column.as_str(), column)),
+        Value::Column(column) => Some((field.column.as_str(), field.line, column)),
         Value::Sql(_) => None,
     });
     let parents = object.parents.iter().filter_map(|parent| match &parent.key {
-        Value::Column(column) => Some(("parents", column)),
+        Value::Column(column) => Some(("parents", parent.lines.key, column)),
         Value::Sql(_) => None,
     });
-    let named = std::iter::once(("key", &object.key)).chain(since).chain(fields).chain(parents);
-    for (setting, column) in named {
+    let key = std::iter::once(setting("key", &object.key));
+    for (setting, line, column) in key.chain(since).chain(fields).chain(parents) {
         if table.column(column).is_none() {
-            findings.push(Finding::of(&object.name, setting, lacks(table, column)));
+            findings.push(lacks(object, setting, table, column).at(line));
         }
     }
     // With a winner several rows may have one key; without, the last one read would win by chance.
     if object.winner.is_none() && table.column(&object.key).is_some_and(|column| !column.unique) {
         findings.push(Finding::of(
-            &object.name,
+            object,
             "key",
             format!(
                 "{} has no unique index on {}, so several rows may have one key; add the index, or say in \
@@ -301,7 +330,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
     }
     if table.primary_key().is_empty() {
         findings.push(Finding::of(
-            &object.name,
+            object,
             "source",
             format!(
                 "{} has no primary key, which a replay needs for its order",
@@ -311,30 +340,55 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
     }
 }
 
-fn lacks(table: &Table, column: &str) -> String {
-    let hint = match table.nearest(column) {
-        Some(nearest) => format!("; did you mean {nearest}?"),
-        None => String::new(),
-    };
-    format!("{} has no column {column}{hint}", table.name.plain())
+/// Reports the columns that a touching table lacks.
+fn check_touch(object: &Object, touch: &Touch, table: &Table, findings: &mut Vec<Finding>) {
+    for column in touch.columns.iter().filter(|column| table.column(column).is_none()) {
+        findings.push(lacks(object, "touched_by", table, column).at(touch.lines.columns));
+    }
+    if !table.columns.iter().any(|column| changed_mentions(&touch.keys, &column.name)) {
+        let problem = format!(
+            "keys of {} must use a column of the changed row, as changed.COLUMN",
+            touch.table.plain()
+        );
+        findings.push(Finding::of(object, "touched_by", problem).at(touch.lines.keys));
+    }
 }
 
+fn lacks(object: &Object, setting: &str, table: &Table, column: &str) -> Finding {
+    Finding::of(object, setting, format!("{} has no column {column}", table.name.plain()))
+        .or(table.nearest(column))
+}
+
+/// What findings call something, and its line.
+type Place<'a> = (&'a str, usize);
+
 /// The expressions of an object that are no fields, each as the end of a query on the source table.
-fn other_expressions(object: &Object) -> Vec<(&'static str, String)> {
+fn other_expressions(object: &Object) -> Vec<(Place<'static>, String)> {
+    let place = |setting: &'static str| (setting, object.line_of(setting));
     let mut expressions = Vec::new();
     if let Some(filter) = &object.filter {
-        expressions.push(("filter", format!("where ({filter})")));
+        expressions.push((place("filter"), format!("where ({filter})")));
     }
     if let Some(winner) = &object.winner {
-        expressions.push(("winner.order", format!("order by {}", winner.order)));
+        expressions.push((place("winner.order"), format!("order by {}", winner.order)));
         if let Some(prefer) = &winner.prefer {
-            expressions.push(("winner.prefer", format!("where ({prefer})")));
+            expressions.push((place("winner.prefer"), format!("where ({prefer})")));
         }
     }
     for parent in &object.parents {
-        expressions.push(("parents", format!("where ({}) is null", parent.key.sql())));
+        let place = ("parents", parent.lines.key);
+        expressions.push((place, format!("where ({}) is null", parent.key.sql())));
     }
     expressions
+}
+
+/// What an expression belongs to.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    object: &'a Object,
+    /// The table whose columns it may name.
+    table: &'a Table,
+    place: Place<'a>,
 }
 
 /// Lets the source parse a query of one column and returns its type, or reports what Postgres says. No row is read.
@@ -343,8 +397,7 @@ fn other_expressions(object: &Object) -> Vec<(&'static str, String)> {
 /// pooler keeps for us.
 async fn expression(
     source: &Session,
-    object: &Object,
-    field: &str,
+    about: About<'_>,
     sql: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Oid>, Unplannable> {
@@ -357,12 +410,29 @@ async fn expression(
             // Nor is it when somebody holds the table locked, or the server has no time for it.
             Some(db) if passes(db.code()) => Err(error.into()),
             Some(db) => {
-                findings.push(Finding::of(&object.name, field, db.message()));
+                let (setting, line) = about.place;
+                let unknown = (*db.code() == SqlState::UNDEFINED_COLUMN)
+                    .then(|| named_column(db.message()))
+                    .flatten();
+                findings.push(
+                    Finding::of(about.object, setting, db.message())
+                        .at(line)
+                        .or(unknown.and_then(|column| about.table.nearest(column))),
+                );
                 Ok(None)
             }
             None => Err(error.into()),
         },
     }
+}
+
+/// The column of the source row that Postgres misses, from its message: `column "kee" does not exist`. None where it
+/// speaks another language, or of another table.
+fn named_column(message: &str) -> Option<&str> {
+    let named = message.strip_prefix("column ")?.strip_suffix(" does not exist")?;
+    let named = named.strip_prefix("source.").unwrap_or(named);
+    let plain = named.strip_prefix('"').and_then(|named| named.strip_suffix('"')).unwrap_or(named);
+    (!plain.contains(['"', '.'])).then_some(plain)
 }
 
 /// The same question may be answered in a moment.
@@ -376,35 +446,33 @@ fn check_target(
     findings: &mut Vec<Finding>,
     advice: &mut Vec<Finding>,
 ) {
-    let name = &object.name;
-    let fields = object.fields.iter().map(|field| (field.column.as_str(), &field.column));
-    for (setting, column) in std::iter::once(("external_id", &object.external_id)).chain(fields) {
+    let fields =
+        object.fields.iter().map(|field| (field.column.as_str(), field.line, &field.column));
+    let external_id = ("external_id", object.line_of("external_id"), &object.external_id);
+    for (setting, line, column) in std::iter::once(external_id).chain(fields) {
         match table.column(column) {
-            None => findings.push(Finding::of(name, setting, lacks(table, column))),
-            Some(found) if found.type_oid >= FIRST_USER_OID => findings.push(Finding::of(
-                name,
-                setting,
-                format!("{column} has type {}, which is not a built-in one", found.type_name),
-            )),
+            None => findings.push(lacks(object, setting, table, column).at(line)),
+            Some(found) if found.type_oid >= FIRST_USER_OID => {
+                let problem =
+                    format!("{column} has type {}, which is not a built-in one", found.type_name);
+                findings.push(Finding::of(object, setting, problem).at(line));
+            }
             Some(_) => {}
         }
     }
     if table.column("sfid").is_none() {
-        findings.push(Finding::of(
-            name,
-            "target",
-            format!(
-                "{} has no column sfid: it is not a table that Heroku Connect maps",
-                table.name.plain()
-            ),
-        ));
+        let problem = format!(
+            "{} has no column sfid: it is not a table that Heroku Connect maps",
+            table.name.plain()
+        );
+        findings.push(Finding::of(object, "target", problem));
     }
     if let Some(external_id) = table.column(&object.external_id)
         && !external_id.unique
     {
         let slow = if external_id.indexed { "" } else { " and every batch reads the whole table" };
         advice.push(Finding::of(
-            name,
+            object,
             "external_id",
             format!(
                 "{} has no unique index on {}: two rows may get the same key{slow}. Flag the field as unique \
@@ -436,27 +504,31 @@ async fn clashes(
             pairs.push((field, from, to));
         }
     }
-    let from: Vec<Oid> = pairs.iter().map(|pair| pair.1).collect();
-    let to: Vec<Oid> = pairs.iter().map(|pair| pair.2.type_oid).collect();
-    let refused = source.rows(ASSIGNABLE, &[&from, &to]).await?;
+    let types: Vec<(Oid, Oid)> = pairs.iter().map(|(_, from, to)| (*from, to.type_oid)).collect();
     let mut findings = Vec::new();
-    for row in refused {
-        let place: i32 = row.get("place");
-        let (field, from, to) = &pairs[place as usize - 1];
+    for place in not_assignable(source, &types).await? {
+        let (field, from, to) = &pairs[place];
         let from = source
             .row("select pg_catalog.format_type($1, null)", &[from])
             .await?
             .get::<_, String>(0);
-        findings.push(Finding::of(
-            &object.name,
-            &field.column,
-            format!(
-                "the value is {from}, the column is {}; convert it with {{ sql = … }}",
-                to.type_name
-            ),
-        ));
+        let problem = format!(
+            "the value is {from}, the column is {}; convert it with {{ sql = … }}",
+            to.type_name
+        );
+        findings.push(Finding::field(object, field, problem));
     }
     Ok(findings)
+}
+
+/// The places of the pairs of which the second type would not take a value of the first by assignment.
+pub async fn not_assignable(
+    session: &Session,
+    types: &[(Oid, Oid)],
+) -> Result<Vec<usize>, tokio_postgres::Error> {
+    let (from, to): (Vec<Oid>, Vec<Oid>) = types.iter().copied().unzip();
+    let refused = session.rows(ASSIGNABLE, &[&from, &to]).await?;
+    Ok(refused.iter().map(|row| row.get::<_, i32>("place") as usize - 1).collect())
 }
 
 /// The route of an object all of whose names were found; `None` where findings were reported.

@@ -332,6 +332,26 @@ pub fn comparable(column: &RouteColumn, value: &str) -> String {
     }
 }
 
+/// Of an encrypted field: a condition that a target value meets unless Salesforce has masked it, which leaves nothing but
+/// asterisks of it. A masked value is never a difference.
+pub fn is_clear(column: &RouteColumn, value: &str) -> Option<String> {
+    let clear = || {
+        let formed = comparable(column, value);
+        // Null, for an empty value: that is clear.
+        format!("pg_catalog.btrim(({formed})::text, '*') is distinct from ''")
+    };
+    column.field.encrypted.then(clear)
+}
+
+/// The same of a target value that was read: whether it is masked.
+pub fn is_masked(column: &RouteColumn, value: Option<&str>) -> bool {
+    let asterisks = |value: &str| {
+        let value = value.trim_matches(|character: char| character.is_ascii_whitespace());
+        !value.is_empty() && value.bytes().all(|byte| byte == b'*')
+    };
+    column.field.encrypted && value.is_some_and(asterisks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

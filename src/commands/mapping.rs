@@ -1,40 +1,258 @@
-//! `mapping`: prints the mapping in use, or checks it.
+//! `mapping`: prints the mapping in use, checks one, drafts a first one.
 
-use anyhow::{Context, Result};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use super::Outcome;
-use crate::cli::Settings;
-use crate::db::Database;
-use crate::plan;
+use crate::catalogue;
+use crate::cli::{MappingAction, MappingOptions, Settings};
+use crate::config::Config;
+use crate::db::{Database, Session};
+use crate::draft::{self, Pair};
+use crate::mapping::{Finding, Mapping, SCHEMA};
+use crate::plan::{self, SourceSide, Unplannable};
 
-pub async fn run(settings: &Settings, check: bool) -> Result<Outcome> {
-    let mapping = super::mapping(settings)?;
-    if !check {
-        super::say(format_args!("{}", mapping.text))?;
-        return Ok(Outcome::Clean);
+pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
+    match (&options.action, &options.check) {
+        (Some(_), Some(_)) => bail!("--check stands without a command after it"),
+        (Some(MappingAction::Init { pairs }), None) => return init(settings, pairs).await,
+        (None, Some(file)) => {
+            let file = file.as_deref().or(settings.mapping.as_deref());
+            return check(settings, file, options.json).await;
+        }
+        (None, None) => {}
     }
-    let objects = mapping.objects.len();
+    match options.schema {
+        true => super::say(format_args!("{SCHEMA}"))?,
+        false => super::say(format_args!("{}", super::mapping(settings)?.text))?,
+    }
+    Ok(Outcome::Clean)
+}
+
+/// What a check has found.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    /// What keeps the mapping from being used.
+    findings: Vec<Told>,
+    /// What would be better.
+    advice: Vec<Told>,
+    source: Checked,
+    target: Checked,
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    file: String,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+/// Whether the mapping was held against a database.
+#[derive(Debug, Default, Serialize)]
+struct Checked {
+    checked: bool,
+    /// Why it was not.
+    why_not: Option<String>,
+    /// It should have been: the database is set.
+    #[serde(skip)]
+    failed: bool,
+}
+
+impl Checked {
+    fn done() -> Self {
+        Self { checked: true, ..Self::default() }
+    }
+
+    fn left_out(why_not: &str) -> Self {
+        Self { why_not: Some(why_not.into()), ..Self::default() }
+    }
+
+    fn failed(error: &anyhow::Error) -> Self {
+        Self { why_not: Some(format!("{error:#}")), failed: true, ..Self::default() }
+    }
+}
+
+impl Report {
+    fn new(file: &str, why_not: &str) -> Self {
+        Self {
+            file: file.into(),
+            findings: Vec::new(),
+            advice: Vec::new(),
+            source: Checked::left_out(why_not),
+            target: Checked::left_out(why_not),
+        }
+    }
+
+    fn add(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(told(&self.file, findings));
+        self.findings.sort_by_key(|told| (told.finding.line, told.finding.column));
+        // Either side may say the same of the file.
+        self.findings.dedup_by(|one, other| one.finding == other.finding);
+    }
+}
+
+fn told(file: &str, findings: Vec<Finding>) -> Vec<Told> {
+    findings.into_iter().map(|finding| Told { file: file.into(), finding }).collect()
+}
+
+async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<Outcome> {
+    let (report, objects) = match Mapping::load(file) {
+        Err(unusable) => {
+            let mut report = Report::new(&unusable.file, "the file must be mended first");
+            report.add(unusable.findings);
+            (report, 0)
+        }
+        Ok(mapping) => (against_databases(settings, &mapping).await?, mapping.objects.len()),
+    };
+    if json {
+        super::print_json(&report)?;
+    } else {
+        for Told { file, finding } in report.findings.iter().chain(&report.advice) {
+            say!("{}", finding.in_file(file))?;
+        }
+    }
+    let file = &report.file;
+    let failed = [("source", &report.source), ("target", &report.target)].into_iter().find_map(
+        |(side, checked)| {
+            checked.failed.then(|| (side, checked.why_not.clone().unwrap_or_default()))
+        },
+    );
+    match (report.findings.len(), failed) {
+        (0, None) => {}
+        (0, Some((side, why))) => bail!("{file}: the {side}'s side was not checked: {why}"),
+        (1, None) => bail!("{file} cannot be used as it is: 1 finding"),
+        (count, None) => bail!("{file} cannot be used as it is: {count} findings"),
+        (count, Some((side, why))) => {
+            bail!(
+                "{file} cannot be used as it is ({count} found), and the {side}'s side was not checked: {why}"
+            )
+        }
+    }
+    if !json {
+        match (report.source.checked, report.target.checked) {
+            (true, true) => say!("{file}: {objects} objects fit both databases")?,
+            (true, false) => say!(
+                "{file}: {objects} objects fit the source database; {}",
+                report.target.why_not.as_deref().unwrap_or_default()
+            )?,
+            (false, _) => say!(
+                "{file}: {objects} objects, sound in itself; set DATABASE_URL to check it against the databases"
+            )?,
+        }
+    }
+    Ok(Outcome::attention_if(!report.advice.is_empty()))
+}
+
+/// Holds a sound mapping against the databases that are set.
+async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Report> {
+    let mut report = Report::new(&mapping.file, "DATABASE_URL is not set");
     if settings.source_url.is_none() && super::environment("DATABASE_URL").is_none() {
-        say!(
-            "{}: {objects} objects, sound in itself; set DATABASE_URL to check it against the databases",
-            mapping.file
-        )?;
-        return Ok(Outcome::Clean);
+        return Ok(report);
     }
     let config = super::config(settings)?;
-    let source = super::source_session(&config.source).await?;
-    let source_side = plan::source_side(&source, &mapping).await?;
+    let (source, target) = (super::source_session(&config.source).await, target(&config).await);
+    let source_side = match &source {
+        Ok(source) => check_source(source, mapping, &mut report).await?,
+        Err(error) => {
+            report.source = Checked::failed(error);
+            None
+        }
+    };
+    let target = match target {
+        Ok(target) => target,
+        Err(error) => {
+            report.target = Checked::failed(&error);
+            return Ok(report);
+        }
+    };
+    let side = plan::target_side(&target, mapping).await?;
+    if side.is_elsewhere() && config.target.to_string() == config.source.to_string() {
+        report.target =
+            Checked::left_out("set SALESFORCE_CONNECT_URL to check the target's side, too");
+        return Ok(report);
+    }
+    report.target = Checked::done();
+    report.advice = told(&mapping.file, side.advice);
+    report.add(side.findings);
+    if let (Ok(source), Some(source_side)) = (&source, source_side) {
+        // What the target's side shows by itself is in there again, and told once.
+        match plan::routes(&source_side, source, &target, mapping).await {
+            Ok(_) => {}
+            Err(Unplannable::Mapping(unusable)) => report.add(unusable.findings),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(report)
+}
+
+async fn check_source(
+    source: &Session,
+    mapping: &Mapping,
+    report: &mut Report,
+) -> Result<Option<SourceSide>> {
+    report.source = Checked::done();
+    match plan::source_side(source, mapping).await {
+        Ok(side) => Ok(Some(side)),
+        Err(Unplannable::Mapping(unusable)) => {
+            report.add(unusable.findings);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn target(config: &Config) -> Result<Session> {
     let target = Database::new(config.target.clone(), "command")?.session().await;
-    let target = target.with_context(|| {
+    target.with_context(|| {
         format!(
             "cannot use the target database ({}); check SALESFORCE_CONNECT_URL or --target-url",
             config.target
         )
-    })?;
-    let (_, advice) = plan::routes(&source_side, &source, &target, &mapping).await?;
-    for finding in &advice {
-        say!("{}: {finding}", mapping.file)?;
+    })
+}
+
+async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
+    let config = super::config(settings)?;
+    let (source, target) = (super::source_session(&config.source).await?, target(&config).await?);
+    let asked: Vec<Pair> = asked
+        .iter()
+        .map(|text| {
+            Pair::parse(text).with_context(|| {
+                format!("{text:?} is no pair of tables; write it as SOURCE=TARGET or OBJECT:SOURCE=TARGET")
+            })
+        })
+        .collect::<Result<_>>()?;
+    let tables = (catalogue::tables(&source).await.map_err(super::reason)?, {
+        let tables = catalogue::tables(&target).await.map_err(super::reason)?;
+        draft::mapped(&target, tables).await.map_err(super::reason)?
+    });
+    let pairs = match asked.is_empty() {
+        false => asked,
+        true => draft::namesakes(&tables.0, &tables.1),
+    };
+    if pairs.is_empty() {
+        let list = |tables: &[crate::name::TableName]| {
+            let names: Vec<String> = tables.iter().map(crate::name::TableName::plain).collect();
+            names.join(", ")
+        };
+        bail!(
+            "no table of the source is called like one of the target's; say which belong together: schoolbell mapping init \
+             SOURCE=TARGET…\nthe source has {}\nthe target has {}",
+            list(&tables.0),
+            list(&tables.1)
+        );
     }
-    say!("{}: {objects} objects fit both databases", mapping.file)?;
-    Ok(Outcome::attention_if(!advice.is_empty()))
+    let mut drafts = Vec::new();
+    for pair in pairs {
+        drafts.push(pair.read(&source, &target).await.map_err(|error| match error {
+            draft::Unreadable::Database(error) => super::reason(error),
+            draft::Unreadable::Unknown(problem) => anyhow::anyhow!(problem),
+        })?);
+    }
+    let text = draft::mapping(&source, drafts).await.map_err(super::reason)?;
+    super::say(format_args!("{text}"))?;
+    Ok(Outcome::Clean)
 }

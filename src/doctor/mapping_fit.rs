@@ -172,7 +172,7 @@ fn checked<T>(
         Err(Unfit::Hindered(hindrance)) => Err(hindrance.clone()),
         Err(Unfit::Findings(Unusable { file, findings })) => {
             Ok(Diagnosis::failed(format!("{file} does not fit the {side}"))
-                .detail(findings.iter().map(ToString::to_string))
+                .detail(findings.iter().map(|finding| finding.in_file(file)))
                 .say(format!("change the {side}, or a copy of the mapping, until this is content:"))
                 .command("schoolbell mapping --check"))
         }

@@ -40,13 +40,35 @@ pub struct Print {
     pub key: String,
     /// Its external id as text.
     pub id: String,
-    /// The same number where the compared values are.
-    pub print: i64,
+    /// How its compared values look.
+    pub print: Marks,
+}
+
+/// How compared values look.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Marks {
+    /// The same number where the values are the same.
+    plain: i64,
+    /// The same of each encrypted value; none where Salesforce has masked it.
+    encrypted: Vec<Option<i64>>,
+}
+
+impl Marks {
+    fn of(row: &Row) -> Self {
+        Self { plain: row.get("print"), encrypted: row.get("encrypted") }
+    }
+
+    /// Whether a target row is right. What is masked is never a difference.
+    pub fn fit(&self, other: &Self) -> bool {
+        let mut encrypted = self.encrypted.iter().zip(&other.encrypted);
+        self.plain == other.plain
+            && encrypted.all(|(source, target)| target.is_none() || source == target)
+    }
 }
 
 impl From<&Row> for Print {
     fn from(row: &Row) -> Self {
-        Self { key: row.get("key"), id: row.get("id"), print: row.get("print") }
+        Self { key: row.get("key"), id: row.get("id"), print: Marks::of(row) }
     }
 }
 
@@ -89,7 +111,7 @@ struct Waiting {
 enum Seen {
     /// There is no published row.
     Absent,
-    Print(i64),
+    Print(Marks),
     /// The source refuses to compute the row's values: the database's message.
     Unreadable(String),
 }
@@ -99,15 +121,15 @@ enum Seen {
 struct Sight {
     row: Seen,
     /// In the target there may be several rows with one external id.
-    others: Vec<i64>,
+    others: Vec<Marks>,
 }
 
 impl Sight {
     fn is_right(&self) -> bool {
-        match self.row {
+        match &self.row {
             Seen::Absent => self.others.is_empty(),
             Seen::Print(print) => {
-                !self.others.is_empty() && self.others.iter().all(|other| *other == print)
+                !self.others.is_empty() && self.others.iter().all(|other| print.fit(other))
             }
             Seen::Unreadable(_) => false,
         }
@@ -263,11 +285,11 @@ impl<'a> Judge<'a> {
             read_apart(self.source, self.route, self.statements, &self.statements.prints_of, keys),
             target_prints(self.target, self.statements, &ids),
         )?;
-        let prints: HashMap<&str, i64> =
-            rows.found.iter().map(|row| (row.get("id"), row.get("print"))).collect();
+        let prints: HashMap<&str, Marks> =
+            rows.found.iter().map(|row| (row.get("id"), Marks::of(row))).collect();
         let sight = |suspect: &Suspect| Sight {
             row: match (prints.get(suspect.id.as_str()), rows.unreadable.get(&suspect.key)) {
-                (Some(print), _) => Seen::Print(*print),
+                (Some(print), _) => Seen::Print(print.clone()),
                 (None, Some(why)) => Seen::Unreadable(why.clone()),
                 (None, None) => Seen::Absent,
             },
@@ -302,7 +324,7 @@ impl<'a> Judge<'a> {
                 Seen::Print(_) if sight.others.is_empty() => Wrong::Missing,
                 Seen::Print(print) => {
                     let (row, others) = (rows.get(&suspect.id), others.get(&suspect.id));
-                    match differences(self.route, *print, row, &sight.others, others) {
+                    match differences(self.route, print, row, &sight.others, others) {
                         Some(columns) => Wrong::Differing { columns },
                         None => {
                             again.push(suspect.clone());
@@ -414,10 +436,10 @@ pub async fn target_prints(
     target: &Session,
     statements: &Statements,
     ids: &[String],
-) -> Result<HashMap<String, Vec<i64>>, Failure> {
-    let mut prints: HashMap<String, Vec<i64>> = HashMap::new();
+) -> Result<HashMap<String, Vec<Marks>>, Failure> {
+    let mut prints: HashMap<String, Vec<Marks>> = HashMap::new();
     for row in target.rows(&statements.target_prints_of, &[&ids]).await? {
-        prints.entry(row.get("id")).or_default().push(row.get("print"));
+        prints.entry(row.get("id")).or_default().push(Marks::of(&row));
     }
     // Two looks at the same rows must look the same.
     prints.values_mut().for_each(|prints| prints.sort_unstable());
@@ -427,13 +449,13 @@ pub async fn target_prints(
 /// A row's compared values, and their print.
 struct Values {
     values: Vec<Option<String>>,
-    print: i64,
+    print: Marks,
 }
 
 fn by_id(rows: &[Row]) -> HashMap<String, Vec<Values>> {
     let mut found: HashMap<String, Vec<Values>> = HashMap::new();
     for row in rows {
-        let values = Values { values: row.get("values"), print: row.get("print") };
+        let values = Values { values: row.get("values"), print: Marks::of(row) };
         found.entry(row.get("id")).or_default().push(values);
     }
     found
@@ -442,19 +464,23 @@ fn by_id(rows: &[Row]) -> HashMap<String, Vec<Values>> {
 /// The columns that differ; none when the rows are not those any more that were looked at.
 fn differences(
     route: &Route,
-    print: i64,
+    print: &Marks,
     row: Option<&Vec<Values>>,
-    prints: &[i64],
+    prints: &[Marks],
     others: Option<&Vec<Values>>,
 ) -> Option<Vec<Difference>> {
-    let row = row?.first().filter(|row| row.print == print)?;
+    let row = row?.first().filter(|row| row.print == *print)?;
     let others = others?;
-    let seen: HashSet<i64> = prints.iter().copied().collect();
-    if others.iter().map(|other| other.print).collect::<HashSet<i64>>() != seen {
+    let seen: HashSet<&Marks> = prints.iter().collect();
+    if others.iter().map(|other| &other.print).collect::<HashSet<&Marks>>() != seen {
         return None;
     }
     let columns = statements::compared(route).enumerate().filter_map(|(place, (_, column))| {
-        let other = others.iter().find(|other| other.values[place] != row.values[place])?;
+        let differs = |other: &&Values| {
+            other.values[place] != row.values[place]
+                && !project::is_masked(column, other.values[place].as_deref())
+        };
+        let other = others.iter().find(differs)?;
         Some(Difference {
             column: column.field.column.clone(),
             source: row.values[place].clone(),

@@ -88,7 +88,7 @@ pub async fn merge(
         match (rows.first(), others.first()) {
             (None, None) => return Ok(None),
             (Some(row), Some(other)) if row.id == other.id => {
-                let equal = row.print == other.print;
+                let equal = row.print.fit(&other.print);
                 found = Some(equal && found.unwrap_or(true));
                 others.pass();
             }

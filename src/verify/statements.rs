@@ -137,14 +137,16 @@ fn printed(route: &Route, rows: &str) -> String {
 
 fn printed_outer(route: &Route, rows: &str) -> String {
     format!(
-        "select o.key, o.external_id::text as id, {} as print\nfrom (\n{rows}\n) as o",
+        "select o.key, o.external_id::text as id, {}\nfrom (\n{rows}\n) as o",
         source_print(route)
     )
 }
 
+/// Two columns: a number that is the same where the compared values are, and one for each encrypted value.
 fn source_print(route: &Route) -> String {
-    let values = compared(route).map(|(index, column)| as_compared(column, &format!("o.f{index}")));
-    print(values)
+    let value = |(index, column)| as_compared(column, &format!("o.f{index}"));
+    let encrypted = encrypted(route).map(|column| print(std::iter::once(value(column))));
+    prints_in_columns(&print(plain(route).map(value)), encrypted)
 }
 
 fn prints_of(route: &Route) -> String {
@@ -190,25 +192,33 @@ fn published(route: &Route) -> String {
 fn target_prints(route: &Route) -> String {
     let id = target_id(route);
     format!(
-        "select {id}::text as key, {id}::text as id, {} as print\nfrom {} as t\nwhere {id} is not null\n\
+        "select {id}::text as key, {id}::text as id, {}\nfrom {} as t\nwhere {id} is not null\n\
          order by {id}::text collate \"C\"",
         target_print(route),
         route.object.target
     )
 }
 
+/// The same of a target row. There is no number for a value that Salesforce has masked.
 fn target_print(route: &Route) -> String {
-    let values = compared(route).map(|(_, column)| {
-        let value = format!("t.{}", ident(&column.field.column));
-        as_compared(column, &project::comparable(column, &value))
+    let raw = |column: &RouteColumn| format!("t.{}", ident(&column.field.column));
+    let value = |column: &RouteColumn| as_compared(column, &project::comparable(column, &raw(column)));
+    let encrypted = encrypted(route).filter_map(|(_, column)| {
+        let clear = project::is_clear(column, &raw(column))?;
+        Some(format!("case when {clear} then {} end", print(std::iter::once(value(column)))))
     });
-    print(values)
+    prints_in_columns(&print(plain(route).map(|(_, column)| value(column))), encrypted)
+}
+
+fn prints_in_columns(plain: &str, encrypted: impl Iterator<Item = String>) -> String {
+    let encrypted: Vec<String> = encrypted.collect();
+    format!("{plain} as print, array[{}]::int8[] as encrypted", encrypted.join(", "))
 }
 
 fn target_prints_of(route: &Route) -> String {
     let id = target_id(route);
     let (print, rows) = (target_print(route), target_rows(route));
-    format!("select {id}::text as key, {id}::text as id, {print} as print\nfrom {rows}")
+    format!("select {id}::text as key, {id}::text as id, {print}\nfrom {rows}")
 }
 
 /// A join, not `= any`, which without an index would compare each row with each of thousands of ids.
@@ -224,7 +234,7 @@ fn target_rows(route: &Route) -> String {
 fn values(route: &Route) -> String {
     let values = compared(route).map(|(index, _)| format!("o.f{index}::text"));
     format!(
-        "select o.key, o.external_id::text as id, array[{}]::text[] as values, {} as print\nfrom (\n{}\n) as o\n\
+        "select o.key, o.external_id::text as id, array[{}]::text[] as values, {}\nfrom (\n{}\n) as o\n\
          where o.present",
         values.collect::<Vec<_>>().join(", "),
         source_print(route),
@@ -239,7 +249,7 @@ fn target_values(route: &Route) -> String {
         format!("({})::text", project::comparable(column, &value))
     });
     format!(
-        "select {id}::text as key, {id}::text as id, array[{}]::text[] as values, {} as print\nfrom {}",
+        "select {id}::text as key, {id}::text as id, array[{}]::text[] as values, {}\nfrom {}",
         values.collect::<Vec<_>>().join(", "),
         target_print(route),
         target_rows(route)
@@ -289,6 +299,16 @@ fn tablesample(rows: u64, total: u64) -> String {
 /// The columns in which a difference counts, with their places in the route.
 pub fn compared(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
     route.columns.iter().enumerate().filter(|(_, column)| column.field.compared)
+}
+
+/// Those that are read as they were written.
+fn plain(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
+    compared(route).filter(|(_, column)| !column.field.encrypted)
+}
+
+/// Those that Salesforce masks.
+fn encrypted(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
+    compared(route).filter(|(_, column)| column.field.encrypted)
 }
 
 /// Text of either side as the same type, whose values have the same print.

@@ -113,7 +113,7 @@ async fn compare(found: Found, judge: &mut Judge<'_>, before: &Frontier) -> Resu
     let others = target_prints(judge.target, judge.statements, &ids).await?;
     for Print { key, id, print } in rows {
         judge.verdict.rows += 1;
-        let equal = others.get(&id).is_some_and(|others| others.iter().all(|it| *it == print));
+        let equal = others.get(&id).is_some_and(|others| others.iter().all(|it| print.fit(it)));
         match equal {
             true => judge.verdict.equal += 1,
             false => judge.suspect(Suspect { key, id, in_target_only: false }).await?,

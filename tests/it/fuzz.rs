@@ -152,7 +152,7 @@ fn whatever_a_mapping_file_holds_it_is_a_mapping_or_there_are_findings() {
         Err(unusable) => {
             assert!(!unusable.findings.is_empty(), "{name}: {text}");
             for line in unusable.to_string().lines().take(1) {
-                assert!(line.starts_with("file.toml: "), "{name}: {line}");
+                assert!(line.starts_with("file.toml:"), "{name}: {line}");
             }
         }
     });

@@ -285,3 +285,66 @@ async fn verify_counts_rows_that_a_change_on_its_way_touches_as_in_flight() {
 
     assert_eq!((before, renamed, truncated), ([2, 0], [0, 2], [0, 1]));
 }
+
+/// Salesforce reads an encrypted field back as asterisks: that is no difference for anybody who compares.
+#[tokio::test]
+async fn an_encrypted_field_that_salesforce_has_masked_is_right_and_any_other_value_is_compared() {
+    let mut bell = clubs().await;
+    let text = MEMBERS
+        .replace("title__c = \"title\"", "title__c = { column = \"title\", encrypted = true }");
+    bell.use_mapping(&text).await;
+    let file = bell.mapping_file(&text);
+    let file = file.to_str().unwrap();
+    bell.source_sql(
+        "insert into clubs values ('a', 'Archery'), ('b', 'Bowls'), ('c', 'Chess'), ('d', null); \
+         insert into members values (1, 'a')",
+    )
+    .await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.club__c set sfid = code__c").await;
+    bell.source_sql("update schoolbell.parked set due_at = now()").await;
+    bell.drain().await;
+    let titles = "select concat_ws('|', code__c, title__c) from salesforce.club__c order by 1";
+    let verify = async || {
+        let report = bell.run(&["verify", "club", "--json", "--mapping", file]).await;
+        let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+        let verdict = &report["objects"][0];
+        ["equal", "differing"].map(|what| verdict[what].as_u64().unwrap())
+    };
+    let explained = async |key: &str| {
+        let report = bell.run(&["explain", "club", key, "--json", "--mapping", file]).await;
+        let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+        report["target"][0]["differing"].as_array().unwrap().len()
+    };
+
+    // As Salesforce leaves it: masked, and where there was nothing, nothing.
+    bell.target_sql(
+        "update salesforce.club__c set title__c = '*******' where title__c is not null",
+    )
+    .await;
+    bell.source_sql("update clubs set secret = 'x'").await;
+    bell.run_ok(&["resync", "club", "--mapping", file]).await;
+    assert_eq!(bell.target_texts(titles).await, ["a|*******", "b|*******", "c|*******", "d"]);
+    assert_eq!((verify().await, explained("a").await), ([4, 0], 0));
+
+    // The limit: alone it is not noticed. With another field it is written.
+    bell.source_sql("update clubs set title = 'Arrows' where code = 'a'").await;
+    assert_eq!(bell.drain().await.written, 0);
+    bell.source_sql("insert into members values (2, 'a')").await;
+    bell.drain().await;
+    let archery =
+        "select concat_ws('|', title__c, members__c) from salesforce.club__c where code__c = 'a'";
+    assert_eq!(bell.target_texts(archery).await, ["Arrows|2"]);
+
+    // Whatever is not asterisks alone is compared: clear, emptied, or with something beside them.
+    for wrong in ["'Bows'", "null", "'***s'", "''"] {
+        bell.target_sql(&format!(
+            "update salesforce.club__c set title__c = {wrong} where code__c = 'b'"
+        ))
+        .await;
+        assert_eq!((verify().await, explained("b").await), ([3, 1], 1), "{wrong}");
+        bell.run_ok(&["resync", "club", "--mapping", file]).await;
+        let written = bell.target_texts(titles).await;
+        assert_eq!(written, ["a|Arrows", "b|Bowls", "c|*******", "d"], "{wrong}");
+    }
+}

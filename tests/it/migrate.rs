@@ -394,7 +394,7 @@ async fn a_mapping_that_names_what_the_source_lacks_is_refused_and_nothing_is_cr
         assert_eq!(ended.code, 2, "{ended}");
         assert_eq!(ended.stdout, "");
         assert!(ended.stderr.starts_with("schoolbell: "), "{ended}");
-        assert!(ended.stderr.contains(&format!("{file}: ")), "{ended}");
+        assert!(ended.stderr.contains(&format!("{file}:")), "{ended}");
         assert!(ended.stderr.contains(sentence), "{sentence}: {ended}");
         assert!(ended.stderr.contains("nothing was changed"), "{ended}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended}");
