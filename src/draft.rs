@@ -116,7 +116,7 @@ pub async fn mapped(
 /// The tables that are called alike on both sides.
 pub fn namesakes(sources: &[TableName], targets: &[TableName]) -> Vec<Pair> {
     let alike = |source: &&TableName, target: &TableName| {
-        singular(&source.table.to_lowercase()) == likeness::base(&target.table)
+        likeness::base(&source.table) == likeness::base(&target.table)
     };
     let pairs = targets.iter().filter_map(|target| {
         let source = sources.iter().find(|source| alike(source, target))?;

@@ -48,14 +48,21 @@ pub fn literal(text: &str) -> String {
     }
 }
 
+/// A part of a name that is shorter than this is in too many others.
+const SHORTEST_PART: usize = 4;
+
 /// The known name that is closest to one that is not known, for messages.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = name.to_lowercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &folded);
     let known = known.into_iter().filter(|known| *known != name);
-    let (distance, nearest) = known.map(|known| (distance(known), known)).min()?;
-    // Further away than half its length it is another word.
-    (distance * 2 <= name.chars().count()).then_some(nearest)
+    let mut known: Vec<(usize, &str)> = known.map(|known| (distance(known), known)).collect();
+    known.sort_unstable();
+    // Further away than half its length it is another word, unless it is the same one and more.
+    let near = |distance: usize| distance * 2 <= name.chars().count();
+    let more = |known: &str| name.len() >= SHORTEST_PART && known.to_lowercase().contains(&folded);
+    let nearest = known.first().filter(|(distance, _)| near(*distance));
+    nearest.or_else(|| known.iter().find(|(_, known)| more(known))).map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -67,6 +74,21 @@ mod tests {
         assert_eq!(ident("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_that_may_have_been_meant() {
+        let known = ["country_code", "name", "postal_code", "PostCode"];
+        for (wrong, right) in [
+            ("postcode", Some("PostCode")),
+            ("country", Some("country_code")),
+            ("nam", Some("name")),
+            ("e", None),
+            ("website", None),
+        ] {
+            assert_eq!(nearest(wrong, known), right, "{wrong}");
+        }
+        assert_eq!(nearest("name", []), None);
     }
 
     #[test]

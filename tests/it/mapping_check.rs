@@ -151,7 +151,7 @@ fn starts(ended: &Ended, file: &str, findings: &[(usize, &str)]) {
 
 #[tokio::test]
 async fn what_does_not_fit_either_database_is_told_at_once_by_line() {
-    let bell = TestBell::bare().await;
+    let bell = TestBell::installed().await;
     let text = wrong_on_both_sides();
     let path = bell.mapping_file(&text);
     let file = path.to_str().unwrap();
