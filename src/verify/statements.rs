@@ -202,7 +202,8 @@ fn target_prints(route: &Route) -> String {
 /// The same of a target row. There is no number for a value that Salesforce has masked.
 fn target_print(route: &Route) -> String {
     let raw = |column: &RouteColumn| format!("t.{}", ident(&column.field.column));
-    let value = |column: &RouteColumn| as_compared(column, &project::comparable(column, &raw(column)));
+    let value =
+        |column: &RouteColumn| as_compared(column, &project::comparable(column, &raw(column)));
     let encrypted = encrypted(route).filter_map(|(_, column)| {
         let clear = project::is_clear(column, &raw(column))?;
         Some(format!("case when {clear} then {} end", print(std::iter::once(value(column)))))

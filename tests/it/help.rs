@@ -6,7 +6,7 @@ use schoolbell::cli::Cli;
 use serde_json::Value;
 
 use crate::support::TestBell;
-use crate::support::program::Program;
+use crate::support::program::{Ended, Program};
 
 /// Compares with `tests/it/snapshots/NAME.snap`.
 fn pinned(name: &str, text: &str) {
@@ -128,6 +128,10 @@ async fn the_shape_of_every_report_is_pinned() {
     for (name, arguments) in reports.drain(..) {
         pin(&bell, name, &arguments).await;
     }
+    let wrong = schoolbell::mapping::BUILT_IN.replace("\"postal_code\"", "\"postal_cod\"");
+    let wrong = bell.mapping_file(&wrong);
+    let check = bell.run(&["mapping", "--check", wrong.to_str().unwrap(), "--json"]).await;
+    pin_report("mapping_check", &check);
     // Stopped, so that something is pending and unfinished.
     bell.service_stops().await;
     bell.source_sql("update schools set name = 'Pending'; alter table roles disable trigger user")
@@ -140,6 +144,10 @@ async fn pin(bell: &TestBell, name: &str, arguments: &[&str]) {
     let arguments = [arguments, &["--json"]].concat();
     let ended = bell.run(&arguments).await;
     assert!(ended.code < 2, "{ended}");
+    pin_report(name, &ended);
+}
+
+fn pin_report(name: &str, ended: &Ended) {
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     let mut lines = std::collections::BTreeSet::new();
     shape(&report, "", &mut lines);
