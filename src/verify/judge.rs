@@ -16,6 +16,7 @@ use super::{Difference, Finding, Verdict, Wrong};
 use crate::change::{self, InFlight};
 use crate::db::Session;
 use crate::failure::Failure;
+use crate::mapping::OnDelete;
 use crate::name::ident;
 use crate::parked;
 use crate::plan::Route;
@@ -104,6 +105,11 @@ struct Waiting {
     suspects: Vec<Suspect>,
     looks: u32,
     due: Instant,
+}
+
+/// Whether the target's row goes with the source's.
+fn deletes(route: &Route) -> bool {
+    route.object.on_delete == OnDelete::Delete
 }
 
 /// How a key looks on the source.
@@ -319,6 +325,11 @@ impl<'a> Judge<'a> {
         let (mut again, mut stale) = (Vec::new(), Vec::new());
         for (suspect, sight) in wrong {
             let what = match &sight.row {
+                // Its source row has left since the first look, and the target's may stay.
+                Seen::Absent if !deletes(self.route) => {
+                    self.verdict.kept += u64::from(!self.route.object.update_only);
+                    continue;
+                }
                 Seen::Absent => Wrong::Unexpected,
                 Seen::Unreadable(reason) => Wrong::Unreadable { reason: reason.clone() },
                 Seen::Print(_) if sight.others.is_empty() => Wrong::Missing,

@@ -147,7 +147,12 @@ async fn found_and_cured(healthy: &Healthy, damage: &Damage<'_>) {
 
     let broken = healthy.doctor().await;
 
-    broken.assert_not_ok(not_ok);
+    // A service that lacks something starts anew again and again, and is no writer meanwhile.
+    let mut found = broken.not_ok();
+    if !not_ok.iter().any(|(name, _)| *name == "writer") {
+        found.remove("writer");
+    }
+    assert_eq!(found, not_ok.iter().copied().collect(), "{}", broken.ended);
     let name = not_ok[0].0;
     let said = broken.check(name).to_string();
     for part in *says {
@@ -156,6 +161,7 @@ async fn found_and_cured(healthy: &Healthy, damage: &Damage<'_>) {
     let remedies = broken.remedies(name);
     assert!(remedies.iter().any(|(_, text)| text.contains(remedy)), "{remedies:?}");
     healthy.pastes(&remedies).await;
+    healthy.has_writer().await;
     healthy.doctor().await.assert_not_ok(&[]);
 }
 

@@ -5,8 +5,8 @@ use clap::CommandFactory;
 use schoolbell::cli::Cli;
 use serde_json::Value;
 
-use crate::support::TestBell;
 use crate::support::program::{Ended, Program};
+use crate::support::{TestBell, eventually};
 
 /// Compares with `tests/it/snapshots/NAME.snap`.
 fn pinned(name: &str, text: &str) {
@@ -101,6 +101,13 @@ async fn with_a_bit_of_everything() -> (TestBell, String) {
     bell.source_sql("update schools set updated_at = clock_timestamp() at time zone 'UTC'").await;
     bell.caught_up().await;
     bell.salesforce_accepts_everything().await;
+    // It is woken by its school's arrival, and is due until it waits again.
+    eventually("the role waits for its contact", || async {
+        let parked = bell.parked().await;
+        let waits = parked.iter().any(|parked| parked.contains("for contact sfid"));
+        if waits { Ok(()) } else { Err(parked) }
+    })
+    .await;
     bell.source_sql(&format!("update schools set name = 'Bolt' where id = '{school}'")).await;
     bell.caught_up().await;
     bell.target_sql(

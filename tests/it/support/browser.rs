@@ -13,10 +13,15 @@ use super::web::ask;
 /// Where distributions put the driver, besides PATH.
 const PLACES: [&str; 3] = ["/usr/lib/chromium", "/usr/lib64/chromium-browser", "/opt/homebrew/bin"];
 
+/// Runs the driver until its standard input ends, which it does with whoever holds the other end, however that ends. The
+/// driver alone would leave its browsers behind.
+const UNTIL_NOBODY_LISTENS: &str = "\"$0\" --port=0 & cat >/dev/null; kill -KILL 0";
+
 /// One window, in a profile of its own. It ends with the test.
 pub struct Browser {
     port: u16,
     session: String,
+    /// Holds the driver's standard input.
     _driver: Child,
 }
 
@@ -30,12 +35,13 @@ impl Browser {
             println!("left out: chromedriver is not there; scripts/setup browser installs it");
             return None;
         };
-        let mut driver = Command::new(Path::new(folder).join("chromedriver"))
-            .arg("--port=0")
-            .stdin(Stdio::null())
+        let mut driver = Command::new("sh")
+            .args(["-c", UNTIL_NOBODY_LISTENS])
+            .arg(Path::new(folder).join("chromedriver"))
+            .process_group(0)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
