@@ -25,11 +25,7 @@ const USUAL_PLACES: [(&str, &str); 5] = [
 pub fn find() -> Result<PathBuf, String> {
     // Somebody who names a folder wants that one: finding another would hide the mistake.
     if let Some(named) = env::var_os(BIN_VARIABLE).filter(|value| !value.is_empty()) {
-        let named = PathBuf::from(named);
-        return match complete(&named) {
-            true => Ok(named),
-            false => Err(format!("{BIN_VARIABLE}: {} has no initdb and postgres", named.display())),
-        };
+        return checked(BIN_VARIABLE, named.into());
     }
     on_path().or_else(in_usual_places).ok_or_else(|| {
         format!(
@@ -38,6 +34,14 @@ pub fn find() -> Result<PathBuf, String> {
              to their folder"
         )
     })
+}
+
+/// A folder that somebody has named, unless it lacks the programs; `who` is how it was named.
+pub fn checked(who: &str, folder: PathBuf) -> Result<PathBuf, String> {
+    match complete(&folder) {
+        true => Ok(folder),
+        false => Err(format!("{who}: {} has no initdb and postgres", folder.display())),
+    }
 }
 
 fn complete(folder: &Path) -> bool {

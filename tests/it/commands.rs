@@ -922,10 +922,11 @@ async fn run_drain_ends_when_a_right_on_the_outbox_is_missing_and_goes_through_w
 #[tokio::test]
 async fn an_interruption_is_told_once_however_many_attempts_fail_and_once_more_when_it_is_over() {
     let bell = TestBell::installed().await;
-    let proxy = Proxy::start(bell.cluster().port()).await;
-    for (side, database) in
-        [("DATABASE_URL", &bell.source_name), ("SALESFORCE_CONNECT_URL", &bell.target_name)]
-    {
+    for (side, cluster, database) in [
+        ("DATABASE_URL", bell.cluster(), &bell.source_name),
+        ("SALESFORCE_CONNECT_URL", bell.target_cluster(), &bell.target_name),
+    ] {
+        let proxy = Proxy::start(cluster.port()).await;
         let mut child = program(&bell, &["run"])
             .env(side, &proxy.url(database))
             .env("RUST_LOG", "schoolbell=debug")

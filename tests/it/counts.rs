@@ -70,8 +70,8 @@ async fn change(bell: &TestBell, schools: i64, transactions: i64) {
 
 /// What the service asks the source and the target from now on is counted.
 async fn counted(bell: &mut TestBell) -> [Proxy; 2] {
-    let port = bell.cluster().port();
-    let (source, target) = (Proxy::start(port).await, Proxy::start(port).await);
+    let source = Proxy::start(bell.cluster().port()).await;
+    let target = Proxy::start(bell.target_cluster().port()).await;
     bell.source_through(&source.url(&bell.source_name));
     bell.target_through(&target.url(&bell.target_name));
     [source, target]

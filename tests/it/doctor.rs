@@ -870,7 +870,7 @@ async fn a_database_that_is_not_reached_leaves_the_other_s_checks_as_they_are() 
 #[tokio::test]
 async fn a_server_that_says_nothing_holds_up_nobody_for_ever() {
     let healthy = Healthy::start().await;
-    let proxy = Proxy::start(healthy.bell.cluster().port()).await;
+    let proxy = Proxy::start(healthy.bell.target_cluster().port()).await;
     proxy.stall();
     let program = healthy
         .roles
@@ -941,8 +941,9 @@ async fn a_pooler_is_advice_before_the_source_and_a_failure_before_the_target() 
                 .env("SALESFORCE_ENABLED", "true");
             Examined::of(timeout(PATIENCE, program.run()).await.expect("it ends"))
         };
+        let Some(targets) = Pooler::start(bell.target_cluster(), options).await else { return };
         let (pooled_source, pooled_target) =
-            (pooler.url(&bell.source_name), pooler.url(&bell.target_name));
+            (pooler.url(&bell.source_name), targets.url(&bell.target_name));
         let direct_source = as_role(&bell.source_url(), &healthy.roles.bell);
         let direct_target = as_role(&bell.target_url(), &healthy.roles.bridge);
 

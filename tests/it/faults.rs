@@ -250,7 +250,7 @@ async fn a_source_that_answers_no_more_on_open_connections_is_given_up_and_reach
 async fn a_target_that_answers_no_more_is_written_to_only_when_it_has_let_the_old_session_go() {
     let log = Log::listen();
     let bell = TestBell::installed().await;
-    let proxy = Proxy::start(bell.cluster().port()).await;
+    let proxy = Proxy::start(bell.target_cluster().port()).await;
     let school = bell.insert_school("Acme").await;
     bell.insert_role(&school, 1).await;
     bell.source_sql("update roles set user_id = null").await;
@@ -313,7 +313,7 @@ async fn a_target_that_answers_no_more_is_written_to_only_when_it_has_let_the_ol
 async fn a_drain_does_not_take_its_own_lost_session_for_another_process() {
     let log = Log::listen();
     let bell = TestBell::installed().await;
-    let proxy = Proxy::start(bell.cluster().port()).await;
+    let proxy = Proxy::start(bell.target_cluster().port()).await;
     let school = bell.insert_school("Acme").await;
     let target = DatabaseUrl::parse("test", &proxy.url(&bell.target_name), &|_| None).unwrap();
     let (config, mapping) = (Config { target, ..bell.config() }, bell.mapping.clone());

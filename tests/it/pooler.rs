@@ -261,9 +261,10 @@ async fn what_needs_a_session_of_its_own_is_refused_through_a_pooler() {
     for options in BOTH {
         let bell = deleting().await;
         let Some(pooler) = Pooler::start(bell.cluster(), options).await else { return };
+        let Some(targets) = Pooler::start(bell.target_cluster(), options).await else { return };
         let (source, target) = (bell.source_url(), bell.target_url());
         let (pooled_source, pooled_target) =
-            (pooler.url(&bell.source_name), pooler.url(&bell.target_name));
+            (pooler.url(&bell.source_name), targets.url(&bell.target_name));
         let refused = async |source: &str, target: &str, arguments: &[&str]| {
             let program = program(&bell, source, target, arguments);
             let ended: Ended = timeout(SOON, program.run()).await.expect("it refuses at once");

@@ -31,12 +31,16 @@ pub mod writers;
 
 /// A state that is not reached by then never will be; the longest honest wait is a few seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Names the folder of the server programs for the targets; without it they are in the sources' cluster.
+const TARGET_BIN_VARIABLE: &str = "SCHOOLBELL_TARGET_POSTGRES_BIN";
 /// Between two looks at a state that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The cluster of this run. It ends with the process: its watchdog sees to that.
+/// The cluster of this run, or the two. They end with the process: their watchdogs see to that.
 struct Ground {
     cluster: Cluster,
+    /// Of the targets, where these are to be on a server of another version.
+    target_cluster: Option<Cluster>,
     /// Names of databases that a test is done with.
     done: std::sync::mpsc::Sender<String>,
 }
@@ -50,41 +54,55 @@ fn ground() -> &'static Ground {
         // A runtime of its own: that of the first test ends before the others.
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            let cluster = runtime.block_on(start_cluster());
-            let url = cluster.url("postgres");
+            let (cluster, target_cluster) = runtime.block_on(start_clusters());
+            let clusters = std::iter::once(&cluster).chain(&target_cluster);
+            let urls: Vec<String> = clusters.map(|cluster| cluster.url("postgres")).collect();
             let (done, names) = std::sync::mpsc::channel::<String>();
-            std::thread::spawn(move || runtime.block_on(drop_databases(&url, &names)));
-            Ground { cluster, done }
+            std::thread::spawn(move || runtime.block_on(drop_databases(&urls, &names)));
+            Ground { cluster, target_cluster, done }
         })
         .join()
         .unwrap()
     })
 }
 
-async fn start_cluster() -> Cluster {
-    let settings = ["max_connections = 400", "max_prepared_transactions = 20"];
-    let settings = settings.map(str::to_string).to_vec();
-    let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
-    for name in ["bare_source", "bare_target", "migrated_source"] {
-        cluster.create_database(name, None).await.unwrap();
-    }
+/// The folder of the server programs for the targets, where these are to be of another version than the sources'.
+pub fn target_programs() -> Option<PathBuf> {
+    std::env::var_os(TARGET_BIN_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+async fn start_clusters() -> (Cluster, Option<Cluster>) {
+    let start = async |programs| {
+        let settings = ["max_connections = 400", "max_prepared_transactions = 20"];
+        let settings = settings.map(str::to_string).to_vec();
+        Cluster::start(Options { settings, programs, ..Options::default() }).await.unwrap()
+    };
+    let cluster = start(None).await;
+    let target_cluster = match target_programs() {
+        Some(programs) => Some(start(Some(programs)).await),
+        None => None,
+    };
     for name in ["bare_source", "migrated_source"] {
+        cluster.create_database(name, None).await.unwrap();
         stand_in::install_application(&cluster.connect(name).await.unwrap()).await.unwrap();
     }
-    stand_in::install_heroku_connect(&cluster.connect("bare_target").await.unwrap()).await.unwrap();
+    let targets = target_cluster.as_ref().unwrap_or(&cluster);
+    targets.create_database("bare_target", None).await.unwrap();
+    stand_in::install_heroku_connect(&targets.connect("bare_target").await.unwrap()).await.unwrap();
     let migrated = std::process::Command::new(program::path())
         .args(["migrate", "--source-url", &cluster.url("migrated_source")])
         .output()
         .unwrap();
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    cluster
+    (cluster, target_cluster)
 }
 
-/// Only what a test created; the cluster takes the rest with it.
-async fn drop_databases(url: &str, names: &std::sync::mpsc::Receiver<String>) {
+/// Only what a test created; the cluster takes the rest with it. A name is one of either cluster.
+async fn drop_databases(urls: &[String], names: &std::sync::mpsc::Receiver<String>) {
     while let Ok(name) = names.recv() {
-        if let Ok((client, connection)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await
-        {
+        for url in urls {
+            let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+            let Ok((client, connection)) = connected else { continue };
             tokio::spawn(connection);
             _ = client.batch_execute(&format!("drop database if exists {name} with (force)")).await;
         }
@@ -156,12 +174,13 @@ impl TestBell {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (source_name, target_name) = (format!("source_{number}"), format!("target_{number}"));
-        let cluster = &ground().cluster;
-        cluster.create_database(&source_name, Some(source_template)).await.unwrap();
-        cluster.create_database(&target_name, Some(target_template)).await.unwrap();
+        let sources = &ground().cluster;
+        let targets = ground().target_cluster.as_ref().unwrap_or(sources);
+        sources.create_database(&source_name, Some(source_template)).await.unwrap();
+        targets.create_database(&target_name, Some(target_template)).await.unwrap();
         Self {
-            source: cluster.connect(&source_name).await.unwrap(),
-            target: cluster.connect(&target_name).await.unwrap(),
+            source: sources.connect(&source_name).await.unwrap(),
+            target: targets.connect(&target_name).await.unwrap(),
             source_name,
             target_name,
             mapping: Mapping::load(None).unwrap(),
@@ -173,10 +192,11 @@ impl TestBell {
         }
     }
 
-    /// Triggers installed and service running, in a cluster that a test may restart or measure.
+    /// Triggers installed and service running, in a cluster that a test may restart or measure. Both databases are in
+    /// it, also where the targets are to be on a server of another version.
     pub async fn in_a_cluster_of_its_own(settings: &[&str]) -> Self {
         let settings = settings.iter().map(|line| (*line).to_string()).collect();
-        let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
+        let cluster = Cluster::start(Options { settings, ..Options::default() }).await.unwrap();
         let (source_name, target_name) = ("source".to_string(), "target".to_string());
         for name in [&source_name, &target_name] {
             cluster.create_database(name, None).await.unwrap();
@@ -202,14 +222,23 @@ impl TestBell {
         bell
     }
 
+    /// The cluster of the source.
     pub fn cluster(&self) -> &Cluster {
         self.own_cluster.as_ref().unwrap_or(&ground().cluster)
+    }
+
+    /// The cluster of the target, mostly the same one.
+    pub fn target_cluster(&self) -> &Cluster {
+        match &ground().target_cluster {
+            Some(targets) if self.own_cluster.is_none() => targets,
+            _ => self.cluster(),
+        }
     }
 
     /// The test's own connections, after the cluster was restarted.
     pub async fn reconnect(&mut self) {
         self.source = self.cluster().connect(&self.source_name).await.unwrap();
-        self.target = self.cluster().connect(&self.target_name).await.unwrap();
+        self.target = self.target_cluster().connect(&self.target_name).await.unwrap();
     }
 
     /// Installs the triggers for another mapping and uses it from now on.
@@ -245,7 +274,7 @@ impl TestBell {
     }
 
     pub fn target_url(&self) -> String {
-        self.cluster().url(&self.target_name)
+        self.target_cluster().url(&self.target_name)
     }
 
     pub fn config(&self) -> Config {
@@ -263,7 +292,7 @@ impl TestBell {
 
     /// One more connection to the target.
     pub async fn target_session(&self) -> Client {
-        self.cluster().connect(&self.target_name).await.unwrap()
+        self.target_cluster().connect(&self.target_name).await.unwrap()
     }
 
     pub fn service_starts(&mut self) {

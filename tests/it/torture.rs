@@ -25,7 +25,7 @@ use tokio_postgres::Client;
 
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::writers::{self, Writers};
-use crate::support::{eventually, expectation, program, texts};
+use crate::support::{eventually, expectation, program, target_programs, texts};
 
 /// What is done to a program that stands at a failpoint, or to what is around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -271,10 +271,10 @@ struct Stage {
 
 impl Stage {
     async fn start(seed: u64) -> Self {
-        let cluster = || async {
-            Cluster::start(Options { durable: false, settings: Vec::new() }).await.unwrap()
+        let cluster = async |programs| {
+            Cluster::start(Options { programs, ..Options::default() }).await.unwrap()
         };
-        let (source, target) = tokio::join!(cluster(), cluster());
+        let (source, target) = tokio::join!(cluster(None), cluster(target_programs()));
         source.create_database("source", None).await.unwrap();
         target.create_database("target", None).await.unwrap();
         let application = source.connect("source").await.unwrap();
@@ -907,7 +907,7 @@ async fn vanish() {
         "listen_addresses = '127.0.0.1,10.99.0.1'".to_string(),
         format!("hba_file = '{}'", access.display()),
     ];
-    let cluster = Cluster::start(Options { durable: false, settings }).await.unwrap();
+    let cluster = Cluster::start(Options { settings, ..Options::default() }).await.unwrap();
     cluster.create_database("source", None).await.unwrap();
     cluster.create_database("target", None).await.unwrap();
     let source = cluster.connect("source").await.unwrap();
