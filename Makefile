@@ -24,6 +24,11 @@ test: ## Check format, lints and documentation, then run all tests
 	cargo test --locked --doc
 	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --lib --bins --tests
 
+.PHONY: test-all
+test-all: ## Run all tests on each supported PostgreSQL (VERSIONS="14 18", "14/18" for source and target)
+	@scripts/setup build pooler
+	scripts/test-all $(VERSIONS)
+
 .PHONY: torture
 torture: ## Inject faults for ten minutes (SCHOOLBELL_TORTURE_SECONDS) and print the matrix
 	@scripts/setup build

@@ -16,7 +16,7 @@ use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Direct, Session};
 use crate::mapping::Mapping;
 use crate::service::Fatal;
-use crate::{bell, notice};
+use crate::{bell, notice, supported};
 
 /// `println!` for results. The standard one panics when the reader has gone.
 macro_rules! say {
@@ -130,9 +130,13 @@ fn mapping(settings: &Settings) -> Result<Mapping> {
 /// A session on the source for one command.
 async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
-    database.session().await.map_err(anyhow::Error::from).with_context(|| {
+    let session = database.session().await.map_err(anyhow::Error::from).with_context(|| {
         format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
-    })
+    })?;
+    match supported::refusal(&session).await.map_err(reason)? {
+        Some(refusal) => bail!("cannot use the source database ({url}): {refusal}"),
+        None => Ok(session),
+    }
 }
 
 /// The same for a command that keeps a lock while it changes the schema; `what` is its name.

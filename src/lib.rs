@@ -5,7 +5,7 @@
 //! | step | module | what it does |
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
-//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`catalogue`], [`plan`] | connections; what a failure means; the mapping against both catalogues |
+//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`] | the triggers and the schema they write to, installed by `migrate` |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
@@ -34,6 +34,7 @@ pub mod deadline;
 pub mod failpoint;
 pub mod failure;
 pub mod plan;
+pub mod supported;
 pub mod tls;
 
 pub mod capture;

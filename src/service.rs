@@ -27,6 +27,7 @@ use crate::metrics::{Metrics, Role};
 use crate::parked::{self, Awaited};
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
+use crate::supported;
 use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
@@ -58,6 +59,13 @@ pub enum Fatal {
         /// Why.
         reason: String,
     },
+    /// A server lacks what the program needs.
+    TooOld {
+        /// Which one, and where.
+        database: String,
+        /// Its version, and which ones will do.
+        reason: String,
+    },
     /// A pooler stands in front of the target, where the writer's lock needs a session.
     PooledTarget {
         /// Which database, and where.
@@ -75,7 +83,9 @@ impl fmt::Display for Fatal {
             Self::Setting(unusable) => unusable.fmt(f),
             Self::Schema(remedy) => f.write_str(remedy),
             Self::Plan(unplannable) => unplannable.fmt(f),
-            Self::Unreachable { database, reason } => write!(f, "cannot use {database}: {reason}"),
+            Self::Unreachable { database, reason } | Self::TooOld { database, reason } => {
+                write!(f, "cannot use {database}: {reason}")
+            }
             Self::PooledTarget { database } => write!(
                 f,
                 "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
@@ -205,7 +215,10 @@ async fn primary(database: &Database, name: &str) -> Result<Session, Fatal> {
             reason: "it is a standby in recovery; the URL must lead to the primary".into(),
         });
     }
-    Ok(session)
+    match supported::refusal(&session).await.map_err(|error| unreachable(name, &error))? {
+        Some(reason) => Err(Fatal::TooOld { database: name.into(), reason }),
+        None => Ok(session),
+    }
 }
 
 fn unreachable(name: &str, error: &tokio_postgres::Error) -> Fatal {

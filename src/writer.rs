@@ -25,11 +25,11 @@ const LONGEST_SILENCE: &str = "15s";
 const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
 /// An empty statement takes under a millisecond; a server that is this late will have ended the session.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// $1: how long. Servers before 14 cannot limit the silence between transactions.
+/// $1: how long, between transactions and within one.
 const LIMIT_SILENCE: &str = "
-    select pg_catalog.set_config(name, $1, false)
-    from pg_catalog.pg_settings
-    where name in ('idle_session_timeout', 'idle_in_transaction_session_timeout')
+    select
+        pg_catalog.set_config('idle_session_timeout', $1, false),
+        pg_catalog.set_config('idle_in_transaction_session_timeout', $1, false)
 ";
 /// A look through an index takes about as long as reading ten rows in turn, of a table that is in memory. With the
 /// default of 4 the planner would rather read a table of a million rows for each batch of thousands.
@@ -60,7 +60,7 @@ pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
     }
     let name = format!("schoolbell writer {} since {:.0}", process(), Timestamp::now());
     target.row("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
-    target.rows(LIMIT_SILENCE, &[&LONGEST_SILENCE]).await?;
+    target.row(LIMIT_SILENCE, &[&LONGEST_SILENCE]).await?;
     target.row_once(RANDOM_PAGE_COST).await?;
     target.row_once(WORK_MEM).await?;
     Ok(true)

@@ -13,6 +13,7 @@ use crate::db::{Database, Session};
 use crate::draft::{self, Pair};
 use crate::mapping::{Finding, Mapping, SCHEMA};
 use crate::plan::{self, SourceSide, Unplannable};
+use crate::supported;
 
 pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
     match (&options.action, &options.check) {
@@ -206,12 +207,16 @@ async fn check_source(
 
 async fn target(config: &Config) -> Result<Session> {
     let target = Database::new(config.target.clone(), "command")?.session().await;
-    target.with_context(|| {
+    let target = target.with_context(|| {
         format!(
             "cannot use the target database ({}); check SALESFORCE_CONNECT_URL or --target-url",
             config.target
         )
-    })
+    })?;
+    if let Some(refusal) = supported::refusal(&target).await.map_err(super::reason)? {
+        bail!("cannot use the target database ({}): {refusal}", config.target);
+    }
+    Ok(target)
 }
 
 async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {

@@ -12,11 +12,13 @@ use super::Outcome;
 use crate::cli::Settings;
 use crate::config::Config;
 use crate::db::{Database, Session};
+use crate::failure;
 use crate::heroku_connect::{self, Mirror};
 use crate::mapping::Mapping;
 use crate::parked;
 use crate::schema;
 use crate::status::{self, Status};
+use crate::supported;
 use crate::verified::Verified;
 use crate::writer::Holder;
 
@@ -56,6 +58,15 @@ pub async fn installed(source: &Session) -> Result<()> {
     Ok(())
 }
 
+/// A session on the target, or why there is none: the rest is told all the same.
+async fn target_session(target: &Database) -> Result<Session, String> {
+    let session = target.session().await.map_err(|failure| failure.to_string())?;
+    match supported::refusal(&session).await.map_err(|error| failure::chain(&error))? {
+        Some(refusal) => Err(refusal),
+        None => Ok(session),
+    }
+}
+
 struct Looker {
     config: Config,
     mapping: Mapping,
@@ -79,7 +90,7 @@ impl Looker {
         };
         let target = match self.sessions.1.take() {
             Some(target) => Ok(target),
-            None => self.target.session().await.map_err(|failure| failure.to_string()),
+            None => target_session(&self.target).await,
         };
         let reached = target.as_ref().map_err(String::as_str);
         let mut status = status::collect(&source, reached, &self.mapping, self.config.enabled)

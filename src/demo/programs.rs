@@ -7,10 +7,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::supported;
+
 /// The variable that names the folder of `initdb` and `postgres`.
 pub const BIN_VARIABLE: &str = "SCHOOLBELL_POSTGRES_BIN";
 /// The oldest major version that Schoolbell supports.
-pub const OLDEST: u32 = 14;
+pub const OLDEST: u32 = *supported::VERSIONS.start() as u32;
 
 /// Where packages put one folder per version: the parent, and what stands before the version.
 const USUAL_PLACES: [(&str, &str); 5] = [

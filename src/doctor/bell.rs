@@ -14,7 +14,8 @@ pub(super) async fn canary(source: &Side) -> Result<Diagnosis, Hindrance> {
     }
     let database = source.database()?;
     let ringer = database.session().await?;
-    Ok(match bell::canary(database, &ringer).await? {
+    let heard = bell::canary(database, &ringer).await;
+    Ok(match heard.map_err(|failure| source.aged(failure.into()))? {
         Some(took) => Diagnosis::ok(format!("heard after {:.1} ms", took.as_secs_f64() * 1_000.0)),
         None => Diagnosis::failed(
             "LISTEN hears nothing: most likely a pooler in transaction mode stands in front of the source",

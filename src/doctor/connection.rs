@@ -4,10 +4,8 @@ use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use crate::capture::NotifyMode;
 use crate::service;
+use crate::supported::VERSIONS;
 use crate::tls::Mode;
-
-/// The servers that the tests run on.
-const SUPPORTED: std::ops::RangeInclusive<i32> = 14..=18;
 
 /// Whether the database is reached, and can be written.
 pub(super) async fn reached(side: &Side) -> Result<Diagnosis, Hindrance> {
@@ -31,12 +29,12 @@ pub(super) async fn reached(side: &Side) -> Result<Diagnosis, Hindrance> {
 pub(super) async fn version(side: &Side) -> Result<Diagnosis, Hindrance> {
     let facts = side.facts()?;
     let found = format!("PostgreSQL {}", facts.version);
-    let (oldest, newest) = (SUPPORTED.start(), SUPPORTED.end());
-    Ok(if SUPPORTED.contains(&facts.major_version) {
-        Diagnosis::ok(found)
-    } else if facts.major_version < *oldest {
-        Diagnosis::failed(format!("{found} is too old"))
+    let (oldest, newest) = (VERSIONS.start(), VERSIONS.end());
+    Ok(if let Some(too_old) = facts.too_old() {
+        Diagnosis::failed(too_old)
             .say(format!("upgrade the server to PostgreSQL {oldest} to {newest}"))
+    } else if VERSIONS.contains(&facts.major_version) {
+        Diagnosis::ok(found)
     } else {
         Diagnosis::advice(format!("{found} is newer than those this program was tested with"))
             .say(format!("look for a newer schoolbell; this one was tested up to {newest}"))

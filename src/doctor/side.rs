@@ -13,6 +13,7 @@ use crate::db::{Database, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::plan::Unplannable;
+use crate::supported;
 
 const SESSION: &str = include_str!("../../sql/doctor_session.sql");
 /// The server ends a question that takes longer; each is a look at a catalogue, or a bounded one at a table.
@@ -79,6 +80,13 @@ pub(super) struct Facts {
     pub is_superuser: bool,
     /// Attributes of the role that the service does not need, as `alter role` has them.
     pub attributes: Vec<String>,
+}
+
+impl Facts {
+    /// Why the program does not work with this server.
+    pub fn too_old(&self) -> Option<String> {
+        supported::too_old(self.major_version, &self.version)
+    }
 }
 
 /// One of the two databases.
@@ -156,7 +164,7 @@ impl Side {
         let session = &self.opened()?.session;
         let asked = async { Ok(question(session).await) };
         match unless_silent(ANSWER_TIMEOUT, asked).await {
-            Ok(answer) => answer.map_err(Into::into),
+            Ok(answer) => answer.map_err(|error| self.aged(error.into())),
             Err(_) => {
                 self.silent.set(true);
                 Err(self.silence())
@@ -173,12 +181,20 @@ impl Side {
         let (ours, theirs) = (&self.opened()?.session, &other.opened()?.session);
         let asked = async { Ok(question(ours, theirs).await) };
         if let Ok(answer) = unless_silent(ANSWER_TIMEOUT, asked).await {
-            return answer.map_err(Into::into);
+            return answer.map_err(|error| self.aged(other.aged(error.into())));
         }
         for (side, session) in [(self, ours), (other, theirs)] {
             side.silent.set(timeout(PING_TIMEOUT, session.row_once("select 1")).await.is_err());
         }
         Err(Hindrance::new(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
+    }
+
+    /// The reason for what an old server could not answer is its age, not what it says that it lacks.
+    pub fn aged(&self, hindrance: Hindrance) -> Hindrance {
+        match self.facts().ok().and_then(Facts::too_old) {
+            Some(too_old) => Hindrance::new(format!("{too_old} ({})", hindrance.reason)),
+            None => hindrance,
+        }
     }
 
     fn opened(&self) -> Result<&Opened, Hindrance> {

@@ -27,6 +27,7 @@ mod model;
 mod page;
 mod parked;
 mod parking;
+mod places;
 mod pooler;
 mod privileges;
 mod production;
