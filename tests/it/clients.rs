@@ -220,7 +220,7 @@ async fn source_and_target_in_one_database() {
     let mut bell = TestBell::installed().await;
     let sql = include_str!("../../sql/stand_in/heroku_connect.sql");
     bell.source_sql(sql).await;
-    bell.target_name = bell.source_name.clone();
+    bell.target_through(&bell.source_url());
     bell.target = bell.source_session().await;
     bell.service_starts();
 

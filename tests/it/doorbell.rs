@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{TestBell, armed_bell, eventually};
+use crate::support::{TestBell, armed_bell, eventually, texts};
 
 /// Longer than any test: nothing but a ring can wake the service.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -204,13 +204,12 @@ async fn an_idle_service_makes_no_wal_on_either_side() {
 /// Waits until the sleeping service has looked at both databases a few times.
 async fn several_looks(bell: &TestBell) {
     let latest = "select max(query_start)::text from pg_stat_activity where application_name like 'schoolbell%' \
-                  and datname = ";
+                  and datname = current_database()";
     for _ in 0..5 {
-        for database in [&bell.source_name, &bell.target_name] {
-            let sql = format!("{latest}'{database}'");
-            let seen = bell.source_texts(&sql).await;
+        for database in [&bell.source, &bell.target] {
+            let seen = texts(database, latest).await;
             eventually("the service looks again", || async {
-                let now = bell.source_texts(&sql).await;
+                let now = texts(database, latest).await;
                 if now == seen { Err(now) } else { Ok(()) }
             })
             .await;

@@ -355,7 +355,7 @@ async fn a_login_that_is_taken_away_is_waited_for_and_no_row_is_blamed() {
     let log = Log::listen();
     let bell = TestBell::installed().await;
     let role = format!("guest_of_{}", bell.source_name);
-    bell.source_sql(&format!("create role {role} superuser login")).await;
+    bell.on_every_server(&format!("create role {role} superuser login")).await;
     let url = |url: &str| {
         let url = url.replacen("postgres@", &format!("{role}@"), 1);
         DatabaseUrl::parse("test", &url, &|_| None).unwrap()
@@ -373,10 +373,10 @@ async fn a_login_that_is_taken_away_is_waited_for_and_no_row_is_blamed() {
     bell.caught_up().await;
     let parked = bell.parked().await;
 
-    bell.source_sql(&format!("alter role {role} nologin")).await;
+    bell.on_every_server(&format!("alter role {role} nologin")).await;
     let cut =
         format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'");
-    bell.source_sql(&cut).await;
+    bell.on_every_server(&cut).await;
     bell.insert_school("Meanwhile").await;
     eventually("it is told", || async {
         match log.lines("interrupted").len() {
@@ -389,7 +389,7 @@ async fn a_login_that_is_taken_away_is_waited_for_and_no_row_is_blamed() {
     let Err(Failure::Reconnect(reason)) = refused else { panic!("{:?}", refused.err()) };
     assert!(reason.contains("not permitted to log in; mend user and password"), "{reason}");
     assert_eq!(bell.target_texts(names).await, ["Before"]);
-    bell.source_sql(&format!("alter role {role} login")).await;
+    bell.on_every_server(&format!("alter role {role} login")).await;
 
     bell.target_becomes(names, &["Before", "Meanwhile"]).await;
     bell.caught_up().await;

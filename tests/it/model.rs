@@ -307,12 +307,10 @@ async fn ran(bell: &TestBell, arguments: &[&str]) {
 
 /// What a killed service had sent to the databases is done or undone.
 async fn no_session_is_left(bell: &TestBell) {
-    let sessions = format!(
-        "select count(*) from pg_stat_activity where application_name like 'schoolbell%' and datname in ('{}', '{}')",
-        bell.source_name, bell.target_name
-    );
+    let sessions = "select count(*) from pg_stat_activity where application_name like 'schoolbell%' \
+                    and datname = current_database()";
     patiently("the sessions of the killed service end", || async {
-        match bell.source_count(&sessions).await {
+        match bell.source_count(sessions).await + bell.target_count(sessions).await {
             0 => Ok(()),
             left => Err(format!("{left} left")),
         }

@@ -80,13 +80,17 @@ pub async fn granted() -> (TestBell, Roles) {
     };
     let bell = TestBell::bare().await;
     let Roles { owner, app, .. } = &roles;
+    bell.on_every_server(&format!(
+        "create role {owner} login; create role {app} login; create role {} login; create role {} login",
+        roles.bell, roles.bridge
+    ))
+    .await;
     bell.source_sql(&format!(
-        "create role {owner} login; create role {app} login; create role {} login; create role {} login; \
-         alter table schools owner to {owner}; alter table roles owner to {owner}; \
+        "alter table schools owner to {owner}; alter table roles owner to {owner}; \
          grant create on database {} to {owner}; \
          grant select, insert, update, delete on schools, roles to {app}; \
          grant usage on sequence roles_id_seq to {app}",
-        roles.bell, roles.bridge, bell.source_name
+        bell.source_name
     ))
     .await;
     let migrated =

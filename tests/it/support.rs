@@ -358,6 +358,14 @@ impl TestBell {
         self.source.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// Runs SQL about what a server's databases share, such as roles: once, or on each of the two servers.
+    pub async fn on_every_server(&self, sql: &str) {
+        self.source_sql(sql).await;
+        if self.target_cluster().port() != self.cluster().port() {
+            self.target_sql(sql).await;
+        }
+    }
+
     /// Runs SQL on the target, as a user of it (Heroku Connect would send it to Salesforce).
     pub async fn target_sql(&self, sql: &str) {
         self.target.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
