@@ -139,8 +139,10 @@ async fn api_status_is_the_report_of_the_command() {
 #[tokio::test]
 async fn it_is_ready_unless_a_database_is_gone_or_capture_is_not_whole() {
     let mut bell = TestBell::installed().await;
-    let proxies =
-        [Proxy::start(bell.cluster().port()).await, Proxy::start(bell.cluster().port()).await];
+    let proxies = [
+        Proxy::start(bell.cluster().port()).await,
+        Proxy::start(bell.target_cluster().port()).await,
+    ];
     bell.source_through(&proxies[0].url(&bell.source_name));
     bell.target_through(&proxies[1].url(&bell.target_name));
     bell.service_starts();
@@ -254,8 +256,8 @@ async fn metrics_move_by_exactly_what_was_written() {
 #[tokio::test]
 async fn an_interruption_is_counted_and_told_until_it_is_over() {
     let mut bell = TestBell::installed().await;
-    let proxy = Proxy::start(bell.cluster().port()).await;
-    let port = bell.cluster().port();
+    let port = bell.target_cluster().port();
+    let proxy = Proxy::start(port).await;
     bell.target_through(&proxy.url(&bell.target_name));
     bell.service_starts();
     let visitor = bell.visitor().await;
@@ -316,8 +318,10 @@ async fn every_metric_that_is_documented_is_exposed_with_its_help_and_no_other()
 #[tokio::test]
 async fn no_request_reaches_a_database() {
     let mut bell = TestBell::installed().await;
-    let port = bell.cluster().port();
-    let proxies = [Proxy::start(port).await, Proxy::start(port).await];
+    let proxies = [
+        Proxy::start(bell.cluster().port()).await,
+        Proxy::start(bell.target_cluster().port()).await,
+    ];
     bell.source_through(&proxies[0].url(&bell.source_name));
     bell.target_through(&proxies[1].url(&bell.target_name));
     let visitor = bell
@@ -377,10 +381,9 @@ async fn looking_takes_one_session_on_each_side_that_cannot_write_and_makes_no_w
     looks().await;
 
     assert_eq!(bell.source_texts(lsn).await, before);
-    for database in [&bell.source_name, &bell.target_name] {
-        let sessions = "select count(*) from pg_stat_activity where application_name = 'schoolbell page' and datname = ";
-        assert_eq!(bell.source_count(&format!("{sessions}'{database}'")).await, 1, "{database}");
-    }
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'schoolbell page' \
+                    and datname = current_database()";
+    assert_eq!((bell.source_count(sessions).await, bell.target_count(sessions).await), (1, 1));
 }
 
 #[tokio::test]

@@ -244,7 +244,7 @@ async fn with_the_reading_rights_of_the_readme_both_sides_are_compared_and_nothi
     let drained = roles.run(&bell, &["run", "--drain"]).await;
     assert_eq!(drained.code, 1, "one is dead: {drained}");
     let reader = format!("{}_reader", roles.bell);
-    bell.source_sql(&format!("create role {reader} login")).await;
+    bell.on_every_server(&format!("create role {reader} login")).await;
     let own = |sql: &str| sql.replace(" to auditor;", &format!(" to {reader};"));
     let blocks = blocks("Verify");
     bell.source_sql(&own(&blocks[0])).await;
