@@ -198,6 +198,7 @@ async fn everything_works(layout: &Layout) {
     place.salesforce_accepts_everything().await;
     bell.caught_up().await;
     place.says(&["explain", "school", &school], 0, &["It is in Salesforce as a"]).await;
+    place.says(&["verify"], 0, &["school"]).await;
     let synced = ["writer     ", "salesforce school 2 synced, 0 pending, 0 failed"];
     place.says(&["status"], 0, &synced).await;
 
