@@ -1,6 +1,6 @@
 -- What was applied leaves the outbox, in one statement with what must be kept for later.
 -- $1, $2: transactions and ids of the changes. $3, $4: objects and keys that are done.
--- $5…$12: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy.
+-- $5…$13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
 with acknowledged as (
     delete from schoolbell.change as c
     using unnest($1::text[], $2::int8[]) as done (xact, id)
@@ -27,13 +27,16 @@ with acknowledged as (
         and p.object = locked.object
         and p.key = locked.key
 )
-insert into schoolbell.parked as p (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, attempts, due_at)
+insert into schoolbell.parked as p (
+    object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, attempts, due_at
+)
 select
-    k.object, k.key, k.state, k.awaits, k.awaits_key, k.reason, k.sqlstate, k.remedy, 1,
+    k.object, k.key, k.state, k.awaits, k.awaits_key, k.reason, k.sqlstate, k.remedy, k.held, 1,
     -- The first retry comes soon: most deadlocks are over by then.
     case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
-from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-    as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy)
+from unnest(
+    $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[]
+) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held)
 -- Asked for only so that it comes first.
 where (select count(*) from locked) >= 0
 on conflict (object, key) do update
@@ -43,6 +46,7 @@ set state = excluded.state,
     reason = excluded.reason,
     sqlstate = excluded.sqlstate,
     remedy = excluded.remedy,
+    held = excluded.held,
     -- Attempts count while the state stays, so that a row that waited long is not backed off for it.
     attempts = case when p.state = excluded.state then p.attempts + 1 else 1 end,
     -- Twice as long each time, from 1 s to 5 min, with jitter so that many rows do not come back at once.

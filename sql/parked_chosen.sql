@@ -4,6 +4,7 @@ select
     chosen.object,
     chosen.state,
     count(*) as keys,
+    count(*) filter (where chosen.held) as held,
     min(chosen.parked_at) as oldest,
     array_agg(chosen.key order by chosen.place) filter (where chosen.place <= $4) as first_keys,
     pg_catalog.clock_timestamp() as seen_at
@@ -12,6 +13,7 @@ from (
         object,
         state,
         key,
+        held,
         parked_at,
         row_number() over (partition by object, state order by parked_at, key) as place
     from schoolbell.parked

@@ -6,12 +6,13 @@ with dropped as (
         and ($2::text[] is null or key = any ($2))
         and ($3::text is null or state = $3)
         and parked_at <= $4
-    returning object, state, parked_at
+    returning object, state, held, parked_at
 )
 select
     object,
     state,
     count(*) as keys,
+    count(*) filter (where held) as held,
     min(parked_at) as oldest
 from dropped
 group by object, state

@@ -1,10 +1,28 @@
--- Parked keys that are due again, the longest due first. $1: the objects of the mapping, $2: at most so many.
+-- Parked keys that are due again, the longest due first. $1: the objects of the mapping, $2: at most so many,
+-- $3, $4: objects whose rows are deleted, each with one whose rows leave before.
 -- The statement's time, not the clock's: that one would be asked for every row instead of the index.
 select
-    object,
-    key
-from schoolbell.parked
-where due_at <= pg_catalog.statement_timestamp()
-    and object = any ($1)
-order by due_at
+    p.object,
+    p.key,
+    -- Only a human makes a held key due.
+    p.held as released
+from schoolbell.parked as p
+where p.due_at <= pg_catalog.statement_timestamp()
+    and p.object = any ($1)
+    -- Children leave first, also when many were released together.
+    and not (
+        p.held
+        and p.object = any (array(
+            select first.object
+            from unnest($3::text[], $4::text[]) as first (object, child)
+            where exists (
+                select
+                from schoolbell.parked as c
+                where c.object = first.child
+                    and c.held
+                    and c.due_at <= pg_catalog.statement_timestamp()
+            )
+        ))
+    )
+order by p.due_at
 limit $2

@@ -7,6 +7,7 @@ select
     awaits,
     awaits_key,
     due_at,
+    held,
     attempts,
     reason,
     sqlstate,

@@ -12,6 +12,7 @@ with judged as (
         sqlstate,
         remedy,
         case
+            when held then reason
             when awaits is null and pg_catalog.left(sqlstate, 2) = any (array['0A', '22', '23', '40', '42', '55', '57'])
                 then reason
         end as reason,

@@ -1,4 +1,5 @@
 -- A human wants these keys to be tried now. $1: objects, $2: keys, $3: state, each null for any.
+-- $4: deletions that the brake held by then are released, too; null: none is.
 -- What is due already keeps its place.
 with due as (
     update schoolbell.parked
@@ -6,12 +7,14 @@ with due as (
     where ($1::text[] is null or object = any ($1))
         and ($2::text[] is null or key = any ($2))
         and ($3::text is null or state = $3)
-    returning object, state, parked_at
+        and (not held or tried_at <= $4::timestamptz)
+    returning object, state, held, parked_at
 )
 select
     object,
     state,
     count(*) as keys,
+    count(*) filter (where held) as held,
     min(parked_at) as oldest
 from due
 group by object, state

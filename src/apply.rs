@@ -37,6 +37,8 @@ pub struct Statements {
     compare: String,
     lacking: String,
     leave: Option<String>,
+    there: String,
+    standing: String,
     arrived: Vec<(String, String)>,
 }
 
@@ -57,6 +59,8 @@ impl Statements {
             compare: compare(route),
             lacking: lacking(route),
             leave: leave(route),
+            there: there(route),
+            standing: format!("select count(*) from {}", route.object.target),
             arrived: arrived(route),
         }
     }
@@ -202,6 +206,24 @@ pub async fn compare_rows(
     let columns = columns_of(route, rows);
     let told = transaction.query(&statement, &parameters(&columns)).await?;
     Ok(told.iter().map(|row| outcome(route, row)).collect())
+}
+
+/// Of these keys, those that have a row in the target.
+pub async fn keys_there(
+    target: &Direct,
+    statements: &Statements,
+    keys: &[String],
+) -> Result<Vec<String>, Failure> {
+    let target = target.client();
+    let statement = target.prepare_cached(&statements.there).await?;
+    Ok(target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// How many rows the target's table has. Reads all of it.
+pub async fn rows_standing(target: &Direct, statements: &Statements) -> Result<i64, Failure> {
+    let target = target.client();
+    let statement = target.prepare_cached(&statements.standing).await?;
+    Ok(target.query_one(&statement, &[]).await?.get(0))
 }
 
 /// Leaves only the rows whose key the target lacks.
@@ -492,18 +514,30 @@ fn lacking(route: &Route) -> String {
 
 /// An update-only object's rows are Salesforce's own: that their source is gone changes nothing.
 fn leave(route: &Route) -> Option<String> {
-    let external_id = ident(&route.object.external_id);
-    let target = &route.object.target;
-    let keys = format!("t.{external_id} = any ($1::text[]::{}[])", route.external_id_type);
     match (route.object.update_only, route.object.on_delete) {
         (true, _) => None,
-        (false, OnDelete::Keep) => {
-            Some(format!("select t.{external_id}::text\nfrom {target} as t\nwhere {keys}"))
-        }
+        (false, OnDelete::Keep) => Some(there(route)),
         (false, OnDelete::Delete) => Some(format!(
-            "delete from {target} as t\nwhere {keys}\nreturning t.{external_id}::text"
+            "delete from {} as t\nwhere {}\nreturning t.{}::text",
+            route.object.target,
+            has_key(route),
+            ident(&route.object.external_id)
         )),
     }
+}
+
+fn there(route: &Route) -> String {
+    format!(
+        "select t.{}::text\nfrom {} as t\nwhere {}",
+        ident(&route.object.external_id),
+        route.object.target,
+        has_key(route)
+    )
+}
+
+fn has_key(route: &Route) -> String {
+    let external_id = ident(&route.object.external_id);
+    format!("t.{external_id} = any ($1::text[]::{}[])", route.external_id_type)
 }
 
 /// For each thing a key of this route may wait for: the query that finds the ones that are there.

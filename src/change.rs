@@ -188,6 +188,7 @@ pub async fn acknowledge(
                 &p.reasons,
                 &p.sqlstates,
                 &p.remedies,
+                &p.held,
             ],
         )
         .await?;

@@ -274,6 +274,9 @@ pub struct VerifyOptions {
     /// Name the columns that differ, but not what is in them
     #[arg(long)]
     pub no_values: bool,
+    /// List, too, the target rows that stay although their source is gone
+    #[arg(long)]
+    pub kept: bool,
     /// List at most so many keys; all are counted
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
@@ -328,8 +331,8 @@ pub enum ParkedAction {
         /// Rows that Salesforce refused, instead of parked keys
         #[arg(long, conflicts_with = "state")]
         failed: bool,
-        /// Do not ask
-        #[arg(long, requires = "failed")]
+        /// Do not ask before target rows are deleted
+        #[arg(long)]
         yes: bool,
     },
     /// Forget them, without writing them

@@ -10,7 +10,7 @@
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
 //! | project | [`project`] | claimed keys become target rows, as the source has them now |
-//! | apply | [`apply`], [`outcome`], [`writer`] | update what differs, insert what is missing; who may write |
+//! | apply | [`apply`], [`brake`], [`outcome`], [`writer`] | update what differs, insert what is missing; how many rows may be deleted; who may write |
 //! | acknowledge or park | [`change`], [`parked`] | what was claimed is deleted or kept for later, in one transaction |
 //! | the loop | [`worker`], [`service`], [`metrics`] | joins the steps; starts, stops, reconnects; what is counted meanwhile |
 //! | reports | [`status`], [`heroku_connect`], [`explain`], [`verify`], [`verified`], [`doctor`] | what is pending, waiting, dead; what Salesforce made of it; where one row is; whether every row is right, and when that was looked at; what hinders the work |
@@ -20,7 +20,7 @@
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
 //! name; `worker` holds no SQL; only `change` names the outbox, only `parked` the parked keys, only
-//! `resync` the replays, only `verified` the comparisons (`status` reads all four); `http` has no session: it
+//! `resync` the replays, only `verified` the comparisons (`status` reads all four), only `brake` the deletions; `http` has no session: it
 //! shows what `look` saw; nothing here imports [`commands`].
 
 pub mod config;
@@ -50,6 +50,7 @@ pub mod resync;
 pub mod project;
 
 pub mod apply;
+pub mod brake;
 pub mod outcome;
 pub mod writer;
 

@@ -4,7 +4,9 @@
 //! parent order, and what is wrong with a file is reported all at once, by line, object and field.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::name::{self, TableName};
 
@@ -12,6 +14,7 @@ mod finding;
 mod read;
 
 pub use finding::{Finding, Unusable};
+pub use read::duration;
 
 /// The mapping that is used when no file is named.
 pub const BUILT_IN: &str = include_str!("../mappings/editor-api.toml");
@@ -68,6 +71,8 @@ pub struct Object {
     pub update_only: bool,
     /// What happens to the target row when the source row leaves the publication.
     pub on_delete: OnDelete,
+    /// How many target rows may be deleted before somebody is asked.
+    pub brake: Brake,
     /// The line of its header.
     pub line: usize,
     /// The lines of its settings, by name; those within `winner` as `winner.order`.
@@ -179,6 +184,32 @@ pub enum OnDelete {
     Delete,
 }
 
+/// How many rows of an object may be deleted within a while; from then on deletions are held and somebody is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Brake {
+    /// So many rows.
+    pub rows: u32,
+    /// Such a share of the target's rows, 0 to 1, but always one row.
+    pub share: f64,
+    /// The while.
+    pub within: Duration,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { rows: 100, share: 0.1, within: Duration::from_hours(1) }
+    }
+}
+
+impl fmt::Display for Brake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = jiff::fmt::friendly::SpanPrinter::new();
+        let within = within.unsigned_duration_to_string(&self.within);
+        let percent = (self.share * 1e5).round() / 1e3;
+        write!(f, "{} rows or {percent} % of all within {within}", self.rows)
+    }
+}
+
 impl Mapping {
     /// The mapping in `file` or shipped under that name, or the built-in one.
     pub fn load(file: Option<&Path>) -> Result<Self, Unusable> {
@@ -244,6 +275,13 @@ fn check(objects: &[Object], findings: &mut Vec<Finding>) {
                 object,
                 "on_delete",
                 "an update-only object does not create its rows, so it must not delete them",
+            ));
+        }
+        if object.on_delete == OnDelete::Keep && object.lines.contains_key("brake") {
+            findings.push(Finding::of(
+                object,
+                "brake",
+                "has no meaning without on_delete = \"delete\"",
             ));
         }
         if object.update_only && object.fields.iter().any(|field| field.insert_only) {

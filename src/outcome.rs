@@ -26,6 +26,8 @@ pub enum Outcome {
     Retries(Refusal),
     /// It was refused, and would be again.
     Dead(Refusal),
+    /// Its target row should be deleted, but the brake holds it for the reason that is given.
+    Held(String),
 }
 
 /// What became of the keys of one object in one batch: of those that were not simply equal, or absent on both sides.

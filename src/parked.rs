@@ -26,6 +26,9 @@ const RETRY: &str = include_str!("../sql/parked_retry.sql");
 const RESERVE: &str = include_str!("../sql/parked_reserve.sql");
 const DROP: &str = include_str!("../sql/parked_drop.sql");
 
+/// What a human can do about a deletion that the brake holds.
+const RELEASE: &str =
+    "`parked retry` deletes the target row, `parked drop` keeps it; or bring the source row back";
 /// A key that is reserved becomes due after so long, unless it was freed before.
 const RESERVED_SECONDS: i32 = 60;
 
@@ -44,6 +47,7 @@ pub struct Parking {
     pub(crate) reasons: Vec<String>,
     pub(crate) sqlstates: Vec<Option<String>>,
     pub(crate) remedies: Vec<Option<&'static str>>,
+    pub(crate) held: Vec<bool>,
 }
 
 impl Parking {
@@ -58,6 +62,7 @@ impl Parking {
             ),
             Outcome::Retries(refusal) => ("retrying", None, refusal.reason.clone(), Some(refusal)),
             Outcome::Dead(refusal) => ("dead", None, refusal.reason.clone(), Some(refusal)),
+            Outcome::Held(reason) => ("dead", None, reason.clone(), None),
             Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => {
                 return false;
             }
@@ -70,7 +75,9 @@ impl Parking {
         self.awaits_keys.push(awaits_key);
         self.reasons.push(reason);
         self.sqlstates.push(refusal.map(|refusal| refusal.sqlstate.clone()));
-        self.remedies.push(refusal.map(|refusal| refusal.remedy));
+        let held = matches!(outcome, Outcome::Held(_));
+        self.remedies.push(held.then_some(RELEASE).or(refusal.map(|refusal| refusal.remedy)));
+        self.held.push(held);
         true
     }
 }
@@ -83,14 +90,33 @@ pub async fn objects(
     Ok(source.rows(ANY, &[&among]).await?.iter().map(|row| row.get("object")).collect())
 }
 
-/// The parked keys of these objects that are due, as (object, key).
+/// A parked key that is due.
+#[derive(Debug)]
+pub struct Due {
+    /// The object.
+    pub object: String,
+    /// The key, as it is parked.
+    pub key: String,
+    /// The brake held its deletion, and a human has released it.
+    pub released: bool,
+}
+
+/// The parked keys of these objects that are due. `first` names objects whose rows are deleted, each with one whose
+/// rows must leave before.
 pub async fn due(
     source: &Session,
     objects: &[&str],
+    first: &[(&str, &str)],
     limit: i64,
-) -> Result<Vec<(String, String)>, Failure> {
-    let rows = source.rows(DUE, &[&objects, &limit]).await?;
-    Ok(rows.iter().map(|row| (row.get("object"), row.get("key"))).collect())
+) -> Result<Vec<Due>, Failure> {
+    let (parents, children): (Vec<&str>, Vec<&str>) = first.iter().copied().unzip();
+    let rows = source.rows(DUE, &[&objects, &limit, &parents, &children]).await?;
+    let due = |row: &tokio_postgres::Row| Due {
+        object: row.get("object"),
+        key: row.get("key"),
+        released: row.get("released"),
+    };
+    Ok(rows.iter().map(due).collect())
 }
 
 /// A place in the order of things that are waited for.
@@ -158,6 +184,8 @@ pub struct Parked {
     pub awaits_key: Option<String>,
     /// When it is tried again, where that is known.
     pub due_at: Option<Timestamp>,
+    /// Its deletion is held by the brake.
+    pub held: bool,
     /// How often it was tried in this state.
     pub attempts: i32,
     /// Why.
@@ -188,6 +216,7 @@ pub async fn list(
             awaits_key: row.get("awaits_key"),
             // `infinity`, set by hand, is no time that we could show.
             due_at: row.try_get("due_at").unwrap_or_default(),
+            held: row.get("held"),
             attempts: row.get("attempts"),
             reason: row.get("reason"),
             sqlstate: row.get("sqlstate"),
@@ -206,6 +235,8 @@ pub struct Count {
     pub state: String,
     /// How many.
     pub keys: i64,
+    /// How many of them are deletions that the brake holds.
+    pub held: i64,
     /// Since when the oldest.
     pub oldest: Timestamp,
 }
@@ -314,21 +345,24 @@ pub async fn lock(source: &Transaction<'_>) -> Result<(), tokio_postgres::Error>
     source.execute(ALONE, &[]).await.map(|_| ())
 }
 
-/// Makes all keys of an object due, in a transaction that has the [`lock`]: each must be looked at again.
+/// Makes all keys of an object due, in a transaction that has the [`lock`]: each must be looked at again. What the
+/// brake holds stays held.
 pub async fn all_due(source: &Transaction<'_>, object: &str) -> Result<(), tokio_postgres::Error> {
     let (objects, any_key, any_state) = (vec![object], None::<Vec<String>>, None::<String>);
-    source.rows(RETRY, &[&objects, &any_key, &any_state]).await.map(|_| ())
+    source.rows(RETRY, &[&objects, &any_key, &any_state, &None::<Timestamp>]).await.map(|_| ())
 }
 
-/// Makes the chosen keys due now, whatever their state; returns what was chosen.
+/// Makes the chosen keys due now, whatever their state; returns what was chosen. Deletions that the brake held by
+/// `release` are released; without it none is.
 pub async fn retry(
     source: &mut Session,
     choice: Choice<'_>,
+    release: Option<Timestamp>,
 ) -> Result<Vec<Count>, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
     let transaction = source.begin().await?;
     lock(&transaction).await?;
-    let rows = transaction.rows(RETRY, &[&objects, &keys, &state]).await?;
+    let rows = transaction.rows(RETRY, &[&objects, &keys, &state, &release]).await?;
     transaction.commit().await?;
     Ok(rows.iter().map(count).collect())
 }
@@ -358,6 +392,7 @@ fn count(row: &tokio_postgres::Row) -> Count {
         object: row.get("object"),
         state: row.get("state"),
         keys: row.get("keys"),
+        held: row.get("held"),
         oldest: row.get("oldest"),
     }
 }

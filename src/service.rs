@@ -32,8 +32,8 @@ use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
 
-/// One to acknowledge and one for sweeps; the reader has a session of its own.
-const SOURCE_POOL: usize = 2;
+/// One to acknowledge, one for sweeps and one for the brake; the reader has a session of its own.
+const SOURCE_POOL: usize = 3;
 /// Sessions on the target that only read; the writing one is not among them.
 const TARGET_POOL: usize = 2;
 /// Work that lasts this long after an interruption is said to go on.

@@ -139,7 +139,16 @@ impl Status {
                 format!("{pending} pending, the oldest for {minutes:.0} minutes."),
             );
         }
-        let dead: i64 = self.parked_in("dead");
+        let held: i64 = self.parked.iter().map(|count| count.held).sum();
+        if held > 0 {
+            let sentence = format!(
+                "The brake holds {}: see `schoolbell parked list --state dead`, then retry them to delete the target rows, or \
+                 drop them to keep those.",
+                counted(held, "deletion")
+            );
+            find(Level::Attention, sentence);
+        }
+        let dead: i64 = self.parked_in("dead") - held;
         if dead > 0 {
             let sentence = format!(
                 "{} refused for good: see `schoolbell parked list --state dead`.",

@@ -38,13 +38,13 @@ pub struct Finding {
     pub key: String,
     /// What is wrong.
     #[serde(flatten)]
-    pub what: Wrong,
+    pub what: What,
 }
 
-/// What is wrong with a key.
+/// What is to be said of a key.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
-pub enum Wrong {
+pub enum What {
     /// The target has no row.
     Missing,
     /// The rows differ.
@@ -54,6 +54,8 @@ pub enum Wrong {
     },
     /// The source publishes no such row, and `on_delete` says that the target should not have it either.
     Unexpected,
+    /// The source publishes no such row, and it stays, as `on_delete` says. Nothing is to be mended.
+    Kept,
     /// The source refuses to compute what the mapping says of its row.
     Unreadable {
         /// The database's message, without the row's contents.
@@ -113,12 +115,13 @@ impl Verdict {
         self.missing + self.differing + self.unexpected + self.unreadable
     }
 
-    fn count(&mut self, what: &Wrong) {
+    fn count(&mut self, what: &What) {
         *match what {
-            Wrong::Missing => &mut self.missing,
-            Wrong::Differing { .. } => &mut self.differing,
-            Wrong::Unexpected => &mut self.unexpected,
-            Wrong::Unreadable { .. } => &mut self.unreadable,
+            What::Kept => &mut self.kept,
+            What::Missing => &mut self.missing,
+            What::Differing { .. } => &mut self.differing,
+            What::Unexpected => &mut self.unexpected,
+            What::Unreadable { .. } => &mut self.unreadable,
         } += 1;
     }
 }
@@ -144,17 +147,20 @@ pub enum Scope {
     Sample(u64),
 }
 
-/// Compares the rows of an object. Each finding goes to `told`; `progress` is called with the rows read so far.
+/// Compares the rows of an object. Each finding goes to `told`, kept rows only with `names_kept`; `progress` is called
+/// with the rows read so far.
 pub async fn verify(
     sides: &mut Sides,
     route: &Route,
     scope: Scope,
+    names_kept: bool,
     told: mpsc::Sender<Finding>,
     progress: impl Fn(u64),
 ) -> Result<Verdict, Failure> {
     let statements = Statements::new(route);
     let Sides { source, target, source_again, target_again } = sides;
     let mut judge = Judge::new(source_again, target_again, route, &statements, told);
+    judge.names_kept = names_kept;
     let (source, target) = (source.begin().await?, target.begin().await?);
     match scope {
         Scope::Sample(rows) => {

@@ -19,6 +19,7 @@ use crate::config::Pace;
 use crate::db::{Direct, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
+use crate::mapping::OnDelete;
 use crate::metrics::{Metrics, Step};
 use crate::outcome::{Outcome, Outcomes};
 use crate::plan::Route;
@@ -26,11 +27,13 @@ use crate::project::{self, Projected};
 use crate::resync::Page;
 
 mod acknowledge;
+mod leave;
 mod read;
 mod rest;
 mod write;
 
 use acknowledge::Acknowledger;
+use leave::Gate;
 use read::Reader;
 use rest::Rest;
 use write::Writer;
@@ -59,6 +62,10 @@ impl Lane {
 
     fn name(&self) -> &str {
         &self.route.object.name
+    }
+
+    fn deletes(&self) -> bool {
+        self.route.object.on_delete == OnDelete::Delete
     }
 }
 
@@ -91,13 +98,22 @@ struct Batch {
     made: Vec<Made>,
     /// Lanes whose table was truncated, and whether the lane reads it (or is only touched by it).
     truncated: BTreeSet<(usize, bool)>,
-    /// Parked keys that were due, by lane, as they are parked.
-    due: Vec<(usize, String)>,
+    /// Parked keys that were due.
+    due: Vec<Due>,
     page: Option<Page>,
     /// One per lane.
     projected: Vec<Projected>,
     /// Keys that the source itself refused to project, by lane.
     refused: Vec<(usize, String, Outcome)>,
+}
+
+/// A parked key that was due, as it is parked.
+#[derive(Debug)]
+struct Due {
+    lane: usize,
+    key: String,
+    /// The brake held its deletion, and a human has released it.
+    released: bool,
 }
 
 /// Changes of one moment: a statement makes all of its own at the same.
@@ -174,7 +190,8 @@ impl Worker {
         let Tools { lanes, source, target, heard, wish, pace, metrics, .. } = tools;
         let reader =
             Reader::new(lanes.clone(), tools.reader, target, pace.clone(), metrics.clone());
-        let writer = Writer::new(lanes.clone(), tools.session, tools.may_copy);
+        let gate = Gate::new(lanes.clone(), source.clone());
+        let writer = Writer::new(lanes.clone(), gate, tools.session, tools.may_copy);
         let acknowledger = Acknowledger::new(lanes, source, metrics.clone());
         let rest = Rest::new(heard, wish, tools.rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }

@@ -17,6 +17,16 @@ table change
     with autovacuum_vacuum_scale_factor=0
     with autovacuum_vacuum_threshold=50000
 
+table deletion
+    id bigint not null generated always as identity
+    object text not null
+    rows bigint not null
+    noted_at timestamp with time zone not null default clock_timestamp()
+    CHECK ((rows > 0))
+    PRIMARY KEY (id)
+    CREATE INDEX deletion_object ON schoolbell.deletion USING btree (object, noted_at)
+    CREATE UNIQUE INDEX deletion_pkey ON schoolbell.deletion USING btree (id)
+
 table parked
     object text not null
     key text not null
@@ -30,6 +40,8 @@ table parked
     remedy text
     parked_at timestamp with time zone not null default clock_timestamp()
     tried_at timestamp with time zone not null default clock_timestamp()
+    held boolean not null default false
+    CHECK (((NOT held) OR (state = 'dead'::text)))
     CHECK (((awaits IS NULL) = (awaits_key IS NULL)))
     CHECK (((state <> 'retrying'::text) OR (due_at IS NOT NULL)))
     CHECK (((state = 'waiting'::text) = (awaits IS NOT NULL)))
@@ -37,6 +49,7 @@ table parked
     PRIMARY KEY (object, key)
     CREATE INDEX parked_awaits ON schoolbell.parked USING btree (awaits, awaits_key) WHERE (state = 'waiting'::text)
     CREATE INDEX parked_due ON schoolbell.parked USING btree (due_at) WHERE (due_at IS NOT NULL)
+    CREATE INDEX parked_held ON schoolbell.parked USING btree (object) WHERE held
     CREATE UNIQUE INDEX parked_pkey ON schoolbell.parked USING btree (object, key)
 
 table refinery_schema_history

@@ -28,9 +28,9 @@ pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Outcome> 
         ParkedAction::Retry { choice: typed, failed: true, yes } => {
             failed::run(settings, typed, *yes).await
         }
-        ParkedAction::Retry { choice: typed, .. } => {
+        ParkedAction::Retry { choice: typed, yes, .. } => {
             let choice = choice(typed)?;
-            retry(&mut source(settings, &typed.objects).await?, choice).await
+            retry(&mut source(settings, &typed.objects).await?, choice, *yes).await
         }
         ParkedAction::Drop { choice: typed, yes } => {
             let choice = choice(typed)?;
@@ -113,9 +113,22 @@ async fn list(
     Ok(outcome)
 }
 
-async fn retry(source: &mut Session, choice: Choice<'_>) -> Result<Outcome> {
+async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Outcome> {
     let absent = absent(source, choice).await?;
-    let due = parked::retry(source, choice).await.map_err(super::reason)?;
+    let chosen = parked::chosen(source, choice, FEW).await.map_err(super::reason)?;
+    let held: Vec<_> = chosen.parts.iter().filter(|(count, _)| count.held > 0).collect();
+    if !held.is_empty() {
+        say!("This deletes target rows whose deletion the brake holds:")?;
+        for (count, keys) in held {
+            let more = if count.keys > FEW { ", …" } else { "" };
+            say!("  {} {}, among {}{more}", count.held, count.object, keys.join(", "))?;
+        }
+        if !yes && !super::confirmed("delete them")? {
+            say!("nothing was changed")?;
+            return Ok(Outcome::Attention);
+        }
+    }
+    let due = parked::retry(source, choice, chosen.seen_at).await.map_err(super::reason)?;
     if due.is_empty() {
         say!("nothing that fits is parked")?;
         return Ok(absent);

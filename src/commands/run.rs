@@ -10,7 +10,7 @@ use super::Outcome;
 use crate::cli::Settings;
 use crate::config::{Config, Pace};
 use crate::http::{Address, Site};
-use crate::mapping::Mapping;
+use crate::mapping::{self, Mapping};
 use crate::metrics::{Metrics, Role};
 use crate::parked;
 use crate::service::{self, End};
@@ -110,10 +110,7 @@ async fn work(
 
 /// How often, for `--verify-every`.
 fn duration(text: &str) -> Result<Duration> {
-    let span = text.parse::<jiff::Span>().ok();
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    let duration = span.and_then(|span| span.to_duration(days).ok());
-    match duration.and_then(|duration| Duration::try_from(duration).ok()) {
+    match mapping::duration(text) {
         Some(duration) if duration >= LEAST_VERIFY_EVERY => Ok(duration),
         Some(_) => bail!("--verify-every {text} is too often; at least a minute"),
         None => bail!("--verify-every {text:?} is no duration; use 30m, 1h or 1d"),

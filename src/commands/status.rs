@@ -181,8 +181,13 @@ fn report(status: &Status) -> String {
         lines.push(("parked", "nothing".into()));
     }
     for count in &status.parked {
-        let parked::Count { keys, object, state, oldest } = count;
-        lines.push(("parked", format!("{keys} {object} {state}, the oldest since {oldest:.0}")));
+        let parked::Count { keys, held, object, state, oldest } = count;
+        let held = match held {
+            0 => String::new(),
+            held => format!(" ({held} held by the brake)"),
+        };
+        let sentence = format!("{keys} {object} {state}{held}, the oldest since {oldest:.0}");
+        lines.push(("parked", sentence));
     }
     lines.push(("writer", writer(status)));
     if status.capture_problems.is_empty() {

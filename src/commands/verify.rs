@@ -17,7 +17,7 @@ use crate::plan::Route;
 use crate::resync::{self, Report, Request};
 use crate::service::Ground;
 use crate::verified;
-use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, Wrong};
+use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, What};
 use crate::worker::Lane;
 
 /// So much of a value is shown: enough to see what it is about.
@@ -108,7 +108,7 @@ impl Found<'_> {
             self.not_listed += 1;
             return;
         }
-        if let Wrong::Differing { columns } = &mut finding.what {
+        if let What::Differing { columns } = &mut finding.what {
             for column in columns {
                 for value in [&mut column.source, &mut column.target] {
                     *value = value
@@ -185,14 +185,17 @@ async fn compare(
     let scope = found.options.sample.map_or(Scope::All, Scope::Sample);
     let bar = bar(&sides.source, route, scope).await;
     let (told, mut findings) = mpsc::channel(FINDINGS);
-    let reading = verify::verify(&mut sides, route, scope, told, |rows| {
+    let names_kept = found.options.kept;
+    let reading = verify::verify(&mut sides, route, scope, names_kept, told, |rows| {
         // The total is an estimate.
         bar.set_length(bar.length().unwrap_or(0).max(rows));
         bar.set_position(rows);
     });
     let listing = async {
         while let Some(finding) = findings.recv().await {
-            if let Some(repair) = &mut repair {
+            if let Some(repair) = &mut repair
+                && !matches!(finding.what, What::Kept)
+            {
                 repair.add(route, &finding.key).await?;
             }
             found.add(finding);
@@ -303,10 +306,11 @@ fn print(result: &Comparison) -> Result<()> {
     for finding in &result.findings {
         let Finding { object, key, what } = finding;
         match what {
-            Wrong::Missing => say!("{object} {key} is missing")?,
-            Wrong::Unexpected => say!("{object} {key} should not be there")?,
-            Wrong::Unreadable { reason } => say!("{object} {key} cannot be read: {reason}")?,
-            Wrong::Differing { columns } => {
+            What::Missing => say!("{object} {key} is missing")?,
+            What::Kept => say!("{object} {key} stays although its source is gone")?,
+            What::Unexpected => say!("{object} {key} should not be there")?,
+            What::Unreadable { reason } => say!("{object} {key} cannot be read: {reason}")?,
+            What::Differing { columns } => {
                 say!("{object} {key} differs")?;
                 for column in columns {
                     say!("    {}", told(column))?;

@@ -28,6 +28,8 @@ const OWN_TABLES: [(&str, &[&str]); 5] = [
     ("resync", &["select", "insert", "update"]),
     ("verified", &["select", "insert", "update"]),
 ];
+/// Only where a mapping says `on_delete = "delete"`.
+const BRAKE_TABLE: (&str, &[&str]) = ("deletion", &["select", "insert", "delete"]);
 
 /// What `status` and `explain` read of Heroku Connect's own columns, and of its log: no row contents.
 const TOLD_OF_ROWS: [&str; 3] = ["sfid", "_hc_lastop", "_hc_err"];
@@ -120,7 +122,9 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let source_side = fit.source_side()?;
     let mut needs = Needs::default();
     needs.schema("schoolbell");
-    for (table, privileges) in OWN_TABLES {
+    let deletes = |object: &Object| object.on_delete == OnDelete::Delete;
+    let brake = fit.mapping.objects.iter().any(deletes).then_some(BRAKE_TABLE);
+    for (table, privileges) in OWN_TABLES.into_iter().chain(brake) {
         let table = TableName { schema: "schoolbell".into(), table: table.into() };
         privileges.iter().for_each(|privilege| needs.add(Thing::Table(table.clone()), privilege));
     }

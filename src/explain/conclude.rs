@@ -83,6 +83,12 @@ impl Explanation {
                 let when = due_at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
                 goes_on(format!("It is tried again{when}: {reason}. To help: {remedy}."))
             }
+            _ if parked.held => needs_you(format!(
+                "Its target row should be deleted, and is {reason}. To delete it: `schoolbell parked retry {object} --key \
+                 {key}`; to keep it: `schoolbell parked drop {object} --key {key}`.",
+                object = self.object,
+                key = self.key
+            )),
             _ => needs_you(format!(
                 "It was refused: {reason}. To do: {remedy}; it goes on when the row changes, or with `schoolbell parked \
                  retry {} --key {}`.",

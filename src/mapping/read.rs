@@ -5,12 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Field, Finding, Object, OnDelete, Parent, ParentLines, Touch, TouchLines, Value, Winner,
+    Brake, Field, Finding, Object, OnDelete, Parent, ParentLines, Touch, TouchLines, Value, Winner,
 };
 use crate::name::{TableName, nearest};
 
@@ -122,6 +123,36 @@ impl<'t> Entry<'t> {
             DeValue::Boolean(flag) => Some(*flag),
             _ => self.wrong_kind("true or false"),
         }
+    }
+
+    fn count(&self) -> Option<u32> {
+        let DeValue::Integer(number) = self.value else { return self.wrong_kind("a number") };
+        let count = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        if count.is_none() {
+            self.find(format!("is {number}, but must be 0 to {}", u32::MAX), None);
+        }
+        count
+    }
+
+    fn share(&self) -> Option<f64> {
+        let share = match self.value {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => return self.wrong_kind("a number from 0 to 1"),
+        };
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            self.find("must be from 0 to 1", None);
+        }
+        share
+    }
+
+    fn duration(&self) -> Option<Duration> {
+        let duration = duration(&self.text()?).filter(|duration| !duration.is_zero());
+        if duration.is_none() {
+            self.find("is no duration; use 30m, 1h or 1d", None);
+        }
+        duration
     }
 
     fn table(&self) -> Option<Reader<'t>> {
@@ -358,6 +389,7 @@ impl<'t> Reader<'t> {
         let winner = winner.map(Reader::winner);
         let update_only = self.flag("update_only", false);
         let on_delete = self.on_delete();
+        let brake = self.table("brake").map(Reader::brake).unwrap_or_default();
         let mut fields = self.fields("fields", false);
         fields.extend(self.fields("insert_only", true));
         let parents =
@@ -383,6 +415,7 @@ impl<'t> Reader<'t> {
             touched_by,
             update_only,
             on_delete,
+            brake,
             line: self.line,
             lines: lines.chain(winner_lines.into_iter().flatten()).collect(),
         }
@@ -405,6 +438,20 @@ impl<'t> Reader<'t> {
             }
         }
         OnDelete::Keep
+    }
+
+    fn brake(mut self) -> Brake {
+        let default = Brake::default();
+        let brake = Brake {
+            rows: self.ask("rows").and_then(|rows| rows.count()).unwrap_or(default.rows),
+            share: self.ask("share").and_then(|share| share.share()).unwrap_or(default.share),
+            within: self
+                .ask("within")
+                .and_then(|within| within.duration())
+                .unwrap_or(default.within),
+        };
+        self.end("");
+        brake
     }
 
     fn parent(mut self) -> Option<Parent> {
@@ -431,6 +478,12 @@ impl<'t> Reader<'t> {
         let lines = TouchLines { table: line, columns: columns_line, keys: self.line_of("keys") };
         Touch { table: TableName::parse(&table, &schemas.source), columns, keys, lines }
     }
+}
+
+/// A span of time such as `30m`, in which a day has 24 hours.
+pub fn duration(text: &str) -> Option<Duration> {
+    let span = text.parse::<jiff::Span>().ok()?;
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?.try_into().ok()
 }
 
 fn one_of(names: &[&str]) -> String {

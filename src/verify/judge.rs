@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::statements::{self, Statements};
-use super::{Difference, Finding, Verdict, Wrong};
+use super::{Difference, Finding, Verdict, What};
 use crate::change::{self, InFlight};
 use crate::db::Session;
 use crate::failure::Failure;
@@ -94,6 +94,8 @@ pub struct Judge<'a> {
     /// The statements of its object.
     pub statements: &'a Statements,
     told: mpsc::Sender<Finding>,
+    /// Whether kept rows are told, too, or only counted.
+    pub names_kept: bool,
     fresh: Vec<Suspect>,
     waiting: VecDeque<Waiting>,
     /// What was found so far.
@@ -166,6 +168,7 @@ impl<'a> Judge<'a> {
             route,
             statements,
             told,
+            names_kept: false,
             fresh: Vec::new(),
             waiting: VecDeque::new(),
             verdict,
@@ -186,6 +189,21 @@ impl<'a> Judge<'a> {
         }
         let fresh = std::mem::take(&mut self.fresh);
         self.look_at(fresh, 1).await
+    }
+
+    /// Takes a row that stays although its source is gone.
+    pub async fn keep(&mut self, key: String) {
+        match self.names_kept {
+            true => self.tell(key, What::Kept).await,
+            false => self.verdict.count(&What::Kept),
+        }
+    }
+
+    async fn tell(&mut self, key: String, what: What) {
+        self.verdict.count(&what);
+        let object = self.route.object.name.clone();
+        // Nobody listens any more: what is counted is right all the same.
+        _ = self.told.send(Finding { object, key, what }).await;
     }
 
     /// Looks at what is left, until each key is decided.
@@ -327,16 +345,18 @@ impl<'a> Judge<'a> {
             let what = match &sight.row {
                 // Its source row has left since the first look, and the target's may stay.
                 Seen::Absent if !deletes(self.route) => {
-                    self.verdict.kept += u64::from(!self.route.object.update_only);
+                    if !self.route.object.update_only {
+                        self.keep(suspect.key.clone()).await;
+                    }
                     continue;
                 }
-                Seen::Absent => Wrong::Unexpected,
-                Seen::Unreadable(reason) => Wrong::Unreadable { reason: reason.clone() },
-                Seen::Print(_) if sight.others.is_empty() => Wrong::Missing,
+                Seen::Absent => What::Unexpected,
+                Seen::Unreadable(reason) => What::Unreadable { reason: reason.clone() },
+                Seen::Print(_) if sight.others.is_empty() => What::Missing,
                 Seen::Print(print) => {
                     let (row, others) = (rows.get(&suspect.id), others.get(&suspect.id));
                     match differences(self.route, print, row, &sight.others, others) {
-                        Some(columns) => Wrong::Differing { columns },
+                        Some(columns) => What::Differing { columns },
                         None => {
                             again.push(suspect.clone());
                             continue;
@@ -344,13 +364,10 @@ impl<'a> Judge<'a> {
                     }
                 }
             };
-            self.verdict.count(&what);
-            if !matches!(what, Wrong::Unexpected) {
+            if !matches!(what, What::Unexpected) {
                 stale.push(suspect.key.clone());
             }
-            let object = self.route.object.name.clone();
-            // Nobody listens any more: what is counted is right all the same.
-            _ = self.told.send(Finding { object, key: suspect.key.clone(), what }).await;
+            self.tell(suspect.key.clone(), what).await;
         }
         let since = self.changed_since(&stale).await?;
         self.verdict.since = [self.verdict.since, since].into_iter().flatten().min();

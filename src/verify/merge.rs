@@ -126,7 +126,7 @@ pub async fn in_target_only(
         // Salesforce's own rows.
         (true, _) => Ok(()),
         (false, OnDelete::Keep) => {
-            judge.verdict.kept += 1;
+            judge.keep(id).await;
             Ok(())
         }
         (false, OnDelete::Delete) => {

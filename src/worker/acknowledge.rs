@@ -45,8 +45,8 @@ impl Acknowledger {
                 }
             }
             // A key that was due is freed as it was parked, which may be another spelling of the same key.
-            let due = batch.due.iter().filter(|(lane, _)| *lane == index);
-            let keys = batch.keys(index).chain(due.map(|(_, key)| key.as_str()));
+            let due = batch.due.iter().filter(|due| due.lane == index);
+            let keys = batch.keys(index).chain(due.map(|due| due.key.as_str()));
             let keys = keys.filter(|key| !parked.contains(key));
             freed.extend(keys.map(|key| (lane.name(), key)));
             report(lane, outcomes);
@@ -137,7 +137,7 @@ fn tally(batch: &Batch, lane: usize, outcomes: &Outcomes) -> Tally {
         equal: keys.saturating_sub(other).saturating_sub(absent.saturating_sub(deleted + kept)),
         waiting: count(|outcome| matches!(outcome, Outcome::Waits { .. })),
         retrying: count(|outcome| matches!(outcome, Outcome::Retries(_))),
-        dead: count(|outcome| matches!(outcome, Outcome::Dead(_))),
+        dead: count(|outcome| matches!(outcome, Outcome::Dead(_) | Outcome::Held(_))),
         deleted,
         kept,
     }
@@ -152,6 +152,14 @@ fn report(lane: &Lane, outcomes: &Outcomes) {
             object,
             kept,
             "target rows stay although their source is gone (on_delete = keep)"
+        );
+    }
+    let held = outcome::count(outcomes, |outcome| matches!(outcome, Outcome::Held(_)));
+    if held > 0 {
+        tracing::warn!(
+            object,
+            held,
+            "the brake holds deletions: see `schoolbell parked list`; `parked retry` releases them"
         );
     }
     let mut refused: HashMap<(&str, &str), u64> = HashMap::new();

@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::{Batch, InHand, Lane, Verdict};
+use super::{Batch, Due, InHand, Lane, Verdict, leave};
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
@@ -39,6 +39,8 @@ pub(super) struct Reader {
     /// One session for as long as the position lasts: another one may be another server's.
     source: Session,
     target: Pool,
+    /// Objects whose rows are deleted, each with one whose rows leave before.
+    first: Vec<(usize, usize)>,
     pace: Pace,
     metrics: Arc<Metrics>,
     position: Position,
@@ -64,6 +66,7 @@ impl Reader {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            first: leave::first(&lanes),
             lanes,
             source,
             target,
@@ -89,7 +92,7 @@ impl Reader {
         let began = Instant::now();
         let (changes, due) = tokio::try_join!(
             change::claim(&self.source, &mut self.position, limit),
-            due_keys(&self.source, &objects, in_hand.due, limit),
+            due_keys(&self.source, &objects, &self.first, in_hand.due, limit),
         )?;
         let claimed = Instant::now();
         failpoint::reach(Failpoint::AfterClaim).await;
@@ -105,10 +108,10 @@ impl Reader {
         for change in changes {
             self.sort(&change, &mut batch, &mut wanted);
         }
-        for (object, key) in due {
-            if let Some(index) = self.lane(&object) {
-                wanted[index].keys.push(key.clone());
-                batch.due.push((index, key));
+        for parked::Due { object, key, released } in due {
+            if let Some(lane) = self.lane(&object) {
+                wanted[lane].keys.push(key.clone());
+                batch.due.push(Due { lane, key, released });
             }
         }
         // Replays stand behind: a page is read only when nothing else is due.
@@ -305,14 +308,16 @@ impl RowSize {
 async fn due_keys(
     source: &Session,
     objects: &[&str],
+    first: &[(usize, usize)],
     in_hand: bool,
     limit: i64,
-) -> Result<Vec<(String, String)>, Failure> {
-    match in_hand {
+) -> Result<Vec<parked::Due>, Failure> {
+    if in_hand {
         // They are still due until they are acknowledged; one at a time is enough.
-        true => Ok(Vec::new()),
-        false => parked::due(source, objects, limit).await,
+        return Ok(Vec::new());
     }
+    let first = first.iter().map(|&(lane, child)| (objects[lane], objects[child]));
+    parked::due(source, objects, &first.collect::<Vec<_>>(), limit).await
 }
 
 fn text(value: &serde_json::Value) -> Option<String> {

@@ -8,6 +8,7 @@ use futures_util::future::{join3, try_join_all};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
+use super::leave::{Gate, Leaving};
 use super::{Batch, Done, Lane, Verdict};
 use crate::apply::{Call, Part};
 use crate::db::Direct;
@@ -21,6 +22,7 @@ const HURRY: &str = "set local lock_timeout = '100ms'";
 /// The step on the target side.
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
+    gate: Gate,
     /// Whoever keeps it from falling silent has it, too.
     session: Arc<Mutex<Direct>>,
     /// The role may have temporary tables.
@@ -28,22 +30,31 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, session: Arc<Mutex<Direct>>, may_copy: bool) -> Self {
-        Self { lanes, session, may_copy }
+    pub(super) fn new(
+        lanes: Arc<Vec<Lane>>,
+        gate: Gate,
+        session: Arc<Mutex<Direct>>,
+        may_copy: bool,
+    ) -> Self {
+        Self { lanes, gate, session, may_copy }
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
     pub(super) async fn apply(&mut self, batch: Batch) -> Result<Done, Failure> {
-        let mut outcomes = match self.together(&batch).await {
+        let leaving = self.gate.leaving(&*self.session.lock().await, &batch).await?;
+        let mut outcomes = match self.together(&batch, &leaving).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
             Err(refused) => {
                 // Not the reason: a trigger's own message may quote the row.
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
-                self.apart(&batch).await?
+                self.apart(&batch, &leaving).await?
             }
         };
+        for (lane, held) in leaving.outcomes.into_iter().enumerate() {
+            outcomes[lane].extend(held);
+        }
         for (lane, key, outcome) in &batch.refused {
             outcomes[*lane].push((key.clone(), outcome.clone()));
         }
@@ -51,14 +62,17 @@ impl Writer {
         Ok(Done { batch, outcomes })
     }
 
-    async fn together(&mut self, batch: &Batch) -> Result<Vec<Outcomes>, Failure> {
+    async fn together(
+        &mut self,
+        batch: &Batch,
+        leaving: &Leaving<'_>,
+    ) -> Result<Vec<Outcomes>, Failure> {
         let mut outcomes = vec![Vec::new(); self.lanes.len()];
         let session = &*self.session.lock().await;
         let (mut calls, mut lanes) = (Vec::new(), Vec::new());
         // Children leave before their parents, and come after them.
-        let leaving = self.lanes.iter().enumerate().rev();
-        let leaving =
-            leaving.map(|(index, _)| (index, Part::Absent(&batch.projected[index].absent)));
+        let leaving = leaving.keys.iter().enumerate().rev();
+        let leaving = leaving.map(|(index, keys)| (index, Part::Absent(keys)));
         let coming =
             (0..self.lanes.len()).map(|index| (index, Part::Rows(&batch.projected[index].rows)));
         for (index, part) in leaving.chain(coming) {
@@ -90,11 +104,15 @@ impl Writer {
         Call::prepare(session.client(), &lane.route, &lane.statements, part, self.may_copy).await
     }
 
-    async fn apart(&mut self, batch: &Batch) -> Result<Vec<Outcomes>, Failure> {
+    async fn apart(
+        &mut self,
+        batch: &Batch,
+        leaving: &Leaving<'_>,
+    ) -> Result<Vec<Outcomes>, Failure> {
         let lanes = self.lanes.clone();
         let mut outcomes = vec![Vec::new(); lanes.len()];
         for (index, lane) in lanes.iter().enumerate().rev() {
-            let absent = Part::Absent(&batch.projected[index].absent);
+            let absent = Part::Absent(&leaving.keys[index]);
             outcomes[index].extend(self.halve(lane, absent).await?);
         }
         for (index, lane) in lanes.iter().enumerate() {

@@ -42,6 +42,7 @@ async fn bulk_statements() {
     bell.source_sql("delete from schools where name like '%2%' or name like '%3%'").await;
     all_is_right(&bell, 1).await;
     bell.source_sql("truncate schools").await;
+    bell.released(1).await;
 
     all_is_right(&bell, 0).await;
 }
@@ -79,6 +80,7 @@ async fn a_session_in_replica_role() {
     bell.source_sql("delete from schools where name like '%2%'").await;
     all_is_right(&bell, 2).await;
     bell.source_sql("truncate schools").await;
+    bell.released(2).await;
 
     all_is_right(&bell, 0).await;
 }
@@ -121,6 +123,9 @@ async fn a_logical_replication_subscription() {
                 if here == there { Ok(()) } else { Err(here) }
             })
             .await;
+            if what.starts_with("truncate") {
+                bell.released(1).await;
+            }
             all_is_right(bell, wanted).await;
         }
     };

@@ -617,7 +617,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         printed.stdout,
         "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
          pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 5\n\
+         capture    installed, notify mode doorbell, schema version 6\n\
          salesforce contact 0 synced, 0 pending, 0 failed\n\
          salesforce school 0 synced, 0 pending, 0 failed\n\
          salesforce role 0 synced, 0 pending, 0 failed\n"
@@ -700,7 +700,7 @@ async fn a_dead_row_is_reported_with_reason_and_remedy_and_exit_code_1_but_not_w
     let report = json(&status_json.stdout);
     let dead =
         report["parked"].as_array().unwrap().iter().find(|count| count["state"] == "dead").unwrap();
-    assert_eq!(keys(dead), BTreeSet::from(["object", "state", "keys", "oldest"]));
+    assert_eq!(keys(dead), BTreeSet::from(["object", "state", "keys", "held", "oldest"]));
     assert_eq!((&dead["object"], dead["keys"].as_i64()), (&Value::from("school"), Some(1)));
     for part in
         ["OBJECT", "WHAT HELPS", &pirates, "dead", "no_pirates", "(23514)", "mend the source row"]
@@ -716,6 +716,7 @@ async fn a_dead_row_is_reported_with_reason_and_remedy_and_exit_code_1_but_not_w
         "awaits",
         "awaits_key",
         "due_at",
+        "held",
         "attempts",
         "reason",
         "sqlstate",

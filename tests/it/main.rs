@@ -3,6 +3,7 @@
 
 mod support;
 
+mod brake;
 mod capture;
 mod clients;
 mod commands;

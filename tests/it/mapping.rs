@@ -107,6 +107,10 @@ async fn changes_of_a_touching_table_reach_the_rows_they_touch() {
     bell.source_sql("truncate members").await;
     bell.drain().await;
     assert_eq!(bell.target_texts(counts).await, ["chess|0", "go|0"]);
+    // What a TRUNCATE would delete, a human must release.
+    assert_eq!(bell.target_texts(members).await, ["2|Chess club"]);
+    bell.run_ok(&["parked", "retry", "member", "--yes"]).await;
+    bell.drain().await;
     assert!(bell.target_texts(members).await.is_empty());
 }
 

@@ -60,7 +60,7 @@ const FOUND: [&str; 15] = [
     ":18: object school: winner.order: is missing",
     ":19: object school: winner.prefr: unknown key; did you mean prefer?",
     ":26: object role: postcode__c: unknown key; it may be source, key, target, external_id, filter, since, winner, \
-     update_only, on_delete, fields, insert_only, parents or touched_by; a target column goes under [object.role.fields]",
+     update_only, on_delete, brake, fields, insert_only, parents or touched_by; a target column goes under [object.role.fields]",
     ":29: object role: parents: there is no object scool; did you mean school?",
     ":32: object role: touched_by.keys: is missing",
 ];
@@ -329,8 +329,12 @@ pub fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
             "array" => value.is_array(),
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
+            "integer" => value.is_i64() || value.is_u64(),
+            "number" => value.is_number(),
             other => panic!("the test knows no type {other}"),
         },
+        "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
         "const" => value == wanted,
         "enum" => wanted.as_array().unwrap().contains(value),
         "oneOf" => {
@@ -394,6 +398,7 @@ fn strange_in(kind: &str) -> String {
         "object" => format!("version = 1\n[object.a]\n{strange}"),
         "winner" => format!("{object}[object.a.winner]\n{strange}"),
         "parent" => format!("{object}[[object.a.parents]]\n{strange}"),
+        "brake" => format!("{object}[object.a.brake]\n{strange}"),
         "touch" => format!("{object}[[object.a.touched_by]]\n{strange}"),
         "value" => format!("{object}[object.a.fields.f]\n{strange}"),
         other => panic!("the test knows no {other}"),
@@ -409,7 +414,7 @@ fn the_schema_and_the_program_know_the_same_keys_and_demand_the_same() {
     let kinds: Vec<(&str, &Value)> = std::iter::once(("", &root))
         .chain(tables.map(|(kind, schema)| (kind.as_str(), schema)))
         .collect();
-    assert_eq!(kinds.len(), 6);
+    assert_eq!(kinds.len(), 7);
     for (kind, schema) in kinds {
         let text = strange_in(kind);
         let findings = Mapping::parse("m.toml", &text).unwrap_err().findings;
@@ -462,26 +467,35 @@ fn each_default_of_the_schema_is_that_of_the_program() {
     };
     let root = schema();
     let mut defaults = 0;
-    let mut each = |path: &str, key: &str, explicit: &dyn Fn(&str) -> String| {
+    let mut each = |base: &str, path: &str, key: &str, explicit: &dyn Fn(&str) -> String| {
         let schema = root.pointer(path).unwrap();
         let default = &resolved(&root, &schema["properties"][key])["default"];
         let text = explicit(&format!("{key} = {default}"));
-        assert_eq!(meaning(&text), meaning(least), "{text}");
+        assert_eq!(meaning(&text), meaning(base), "{text}");
         assert!(fits_the_schema(&text), "{text}");
         defaults += 1;
     };
     for key in ["source_schema", "target_schema"] {
-        each("", key, &|default| least.replace("[object", &format!("{default}\n[object")));
+        each(least, "", key, &|default| least.replace("[object", &format!("{default}\n[object")));
     }
     for key in ["update_only", "on_delete"] {
-        each("/$defs/object", key, &|default| format!("{least}{default}\n"));
+        each(least, "/$defs/object", key, &|default| format!("{least}{default}\n"));
     }
     for key in ["compare", "encrypted"] {
-        each("/$defs/value/oneOf/1", key, &|default| {
+        each(least, "/$defs/value/oneOf/1", key, &|default| {
             least.replace("'c' ", &format!("'c', {default} "))
         });
     }
-    each("/$defs/touch", "columns", &|default| least.replace("'x',", &format!("'x', {default},")));
+    let deleting = format!("{least}on_delete = 'delete'\n");
+    each(&deleting, "/$defs/object", "brake", &|default| format!("{deleting}{default}\n"));
+    for key in ["rows", "share", "within"] {
+        each(&deleting, "/$defs/brake", key, &|default| {
+            format!("{deleting}brake = {{ {default} }}\n")
+        });
+    }
+    each(least, "/$defs/touch", "columns", &|default| {
+        least.replace("'x',", &format!("'x', {default},"))
+    });
     assert_eq!(defaults, SCHEMA.matches("\"default\":").count(), "every default is looked at");
 }
 
@@ -505,6 +519,8 @@ fn what_the_schema_takes_the_program_takes_and_the_other_way_round() {
         "parents = []",
         "touched_by = [{ table = 'x', keys = 'select' }]",
         "on_delete = 'delete'",
+        "on_delete = 'delete'\nbrake = { rows = 0, share = 0.05, within = '1d' }",
+        "on_delete = 'delete'\nbrake = { share = 1 }",
     ] {
         let text = format!("{right}{more}\n");
         assert!(fits_the_schema(&text), "{text}");
@@ -523,6 +539,12 @@ fn what_the_schema_takes_the_program_takes_and_the_other_way_round() {
         "touched_by = [{ table = 'x' }]",
         "touched_by = [{ table = 'x', keys = 'k', columns = 'c' }]",
         "on_delete = 'drop'",
+        "on_delete = 'delete'\nbrake = { rows = -1 }",
+        "on_delete = 'delete'\nbrake = { rows = '5' }",
+        "on_delete = 'delete'\nbrake = { share = 1.5 }",
+        "on_delete = 'delete'\nbrake = { within = 5 }",
+        "on_delete = 'delete'\nbrake = { row = 5 }",
+        "on_delete = 'delete'\nbrake = 5",
         "update_only = 'yes'",
         "filter = true",
     ] {

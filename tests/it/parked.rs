@@ -258,7 +258,8 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
     let (nothing, reasons) = (vec![None::<&str>; parked.len()], vec!["again"; parked.len()]);
     let changes: (Vec<&str>, Vec<i64>) = Default::default();
     let states = vec!["dead"; parked.len()];
-    let parameters: [&(dyn ToSql + Sync); 12] = [
+    let held = vec![false; parked.len()];
+    let parameters: [&(dyn ToSql + Sync); 13] = [
         &changes.0,
         &changes.1,
         &schools(freed),
@@ -271,6 +272,7 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
         &reasons,
         &nothing,
         &nothing,
+        &held,
     ];
     session.execute(ACKNOWLEDGE, &parameters).await.map(|_| ())
 }

@@ -202,6 +202,14 @@ async fn everything_works(bell: &TestBell, application: &Client, through: &str) 
         .unwrap();
     bell.target_becomes(names, &["Acme 2"]).await;
     application.simple_query("truncate schools cascade").await.unwrap();
+    eventually("the brake holds it", || async {
+        match bell.source_count("select count(*) from schoolbell.parked where held").await {
+            1 => Ok(()),
+            held => Err(held),
+        }
+    })
+    .await;
+    command(&["parked", "retry", "school", "--yes"]).await;
     bell.target_becomes(names, &[]).await;
     let status = command(&["status"]).await;
     assert!(status.contains("capture    installed"), "{status}");

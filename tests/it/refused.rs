@@ -294,8 +294,8 @@ async fn three_bad_rows_among_five_thousand_cost_far_fewer_statements_than_rows(
 async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
     let bell = TestBell::installed().await;
     bell.source_sql(
-        "insert into schoolbell.parked (object, key, state, reason, sqlstate, remedy, attempts) \
-         select 'school', 'dead ' || n, 'dead', 'refused', '23514', 'mend it', 1 from generate_series(1, 10000) n; \
+        "insert into schoolbell.parked (object, key, state, reason, sqlstate, remedy, held, attempts) \
+         select 'school', 'dead ' || n, 'dead', 'refused', '23514', 'mend it', n % 2 = 0, 1 from generate_series(1, 10000) n; \
          analyze schoolbell.parked",
     )
     .await;
@@ -304,14 +304,16 @@ async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
 
     let due = include_str!("../../sql/parked_due.sql")
         .replace("$1", "array['contact', 'school', 'role']")
-        .replace("limit $2", "limit 5000");
+        .replace("limit $2", "limit 5000")
+        .replace("$3", "'{contact}'")
+        .replace("$4", "'{school}'");
     let awaited = include_str!("../../sql/parked_awaited.sql")
         .replace("$1", "''")
         .replace("$2", "''")
         .replace("$3", "1000");
     // Of a batch whose keys were all fine: nothing to free by name, nothing to park.
-    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'";
-    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[]";
+    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'";
+    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[]";
     let acknowledge = include_str!("../../sql/acknowledge.sql");
     bell.source_sql(&format!("prepare acknowledge ({types}) as {acknowledge}")).await;
     let acknowledge = format!("execute acknowledge ({nothing})");

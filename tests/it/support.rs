@@ -453,7 +453,7 @@ impl TestBell {
     /// Nothing is left to claim: no change, no key that is due, no replay.
     pub async fn caught_up(&self) {
         let sql = "select (select count(*) from schoolbell.change) \
-                   + (select count(*) from schoolbell.parked where due_at is not null and state <> 'dead') \
+                   + (select count(*) from schoolbell.parked where due_at is not null and (state <> 'dead' or held)) \
                    + (select count(*) from schoolbell.resync where finished_at is null)";
         eventually("the service has caught up", || async {
             match self.source_count(sql).await {
@@ -462,6 +462,14 @@ impl TestBell {
             }
         })
         .await;
+    }
+
+    /// Waits until the brake holds so many deletions, which is what a TRUNCATE leads to, and releases them.
+    pub async fn released(&self, deletions: i64) {
+        self.caught_up().await;
+        let held = "select count(*) from schoolbell.parked where held";
+        assert_eq!(self.source_count(held).await, deletions, "{:?}", self.parked().await);
+        self.run_ok(&["parked", "retry", "school", "--yes"]).await;
     }
 
     /// Waits until the query on the target returns exactly these texts.
@@ -515,12 +523,16 @@ impl Drop for TestBell {
     }
 }
 
-/// The built-in mapping, but a school that is gone at the source is deleted.
+/// The built-in mapping, but a school that is gone at the source is deleted, with a brake that only a TRUNCATE meets.
 pub fn deleting_mapping() -> String {
     let kept = "external_id = \"editoruuid__c\"\non_delete = \"keep\"";
     let text = schoolbell::mapping::BUILT_IN;
     assert!(text.contains(kept));
-    text.replace(kept, "external_id = \"editoruuid__c\"\non_delete = \"delete\"")
+    text.replace(
+        kept,
+        "external_id = \"editoruuid__c\"\non_delete = \"delete\"\n\
+                        brake = { rows = 1000000, share = 1 }",
+    )
 }
 
 fn tally(end: Result<End, Fatal>) -> Tally {

@@ -206,6 +206,8 @@ async fn after_a_truncate_the_rows_that_are_gone_are_found_and_those_that_came_b
     .await;
     bell.source_sql("insert into schools select * from back").await;
     bell.drain().await;
+    bell.released(2).await;
+    bell.drain().await;
 
     assert_eq!(bell.target_texts("select name from salesforce.editor__c").await, ["Two"]);
 }

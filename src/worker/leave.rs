@@ -1,0 +1,177 @@
+//! Before the second step: which target rows leave with their source rows, and which the brake holds.
+//!
+//! Promise: a target row is deleted only after its deletion was noted, or a human has released it; and while rows of an
+//! object are held, neither that object nor its parents lose another one.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Batch, Lane, Verdict};
+use crate::apply::{self, Part};
+use crate::brake;
+use crate::db::{Direct, Pool};
+use crate::failure::Failure;
+use crate::outcome::{Outcome, Outcomes};
+
+/// A table is counted again after so long: of a share of its rows nobody expects more than that.
+const COUNT_AGAIN: Duration = Duration::from_mins(1);
+
+/// Decides which target rows leave.
+pub(super) struct Gate {
+    lanes: Arc<Vec<Lane>>,
+    source: Pool,
+    first: Vec<(usize, usize)>,
+    /// By lane: how many rows the target has, and when they were counted.
+    standing: Vec<Option<(Instant, i64)>>,
+    /// Lanes of which keys of the last batch are held: they may not be parked yet.
+    held: BTreeSet<usize>,
+}
+
+/// What a batch takes from the target.
+pub(super) struct Leaving<'b> {
+    /// By lane: the keys whose rows leave.
+    pub(super) keys: Vec<Cow<'b, [String]>>,
+    /// By lane: what became of the others.
+    pub(super) outcomes: Vec<Outcomes>,
+}
+
+/// Each lane whose rows are deleted, with every lane below it of which that is true, too: children leave first.
+pub(super) fn first(lanes: &[Lane]) -> Vec<(usize, usize)> {
+    let deleting = |lane: &&usize| lanes[**lane].deletes();
+    let all: Vec<usize> = (0..lanes.len()).collect();
+    let pairs = all.iter().filter(deleting).flat_map(|&lane| {
+        let mut family = BTreeSet::from([lanes[lane].name()]);
+        // Parents stand before their children.
+        for below in &lanes[lane + 1..] {
+            if below.route.parents.iter().any(|parent| family.contains(&*parent.object)) {
+                family.insert(below.name());
+            }
+        }
+        let below = move |other: &&usize| **other > lane && family.contains(lanes[**other].name());
+        all.iter().filter(deleting).filter(below).map(move |&child| (lane, child))
+    });
+    pairs.collect()
+}
+
+impl Gate {
+    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool) -> Self {
+        let (first, standing) = (first(&lanes), vec![None; lanes.len()]);
+        Self { lanes, source, first, standing, held: BTreeSet::new() }
+    }
+
+    /// What leaves of a batch, children before their parents.
+    pub(super) async fn leaving<'b>(
+        &mut self,
+        target: &Direct,
+        batch: &'b Batch,
+    ) -> Result<Leaving<'b>, Failure> {
+        let lanes = self.lanes.clone();
+        let held_before = std::mem::take(&mut self.held);
+        let keys = batch.projected.iter().map(|projected| Cow::Borrowed(&*projected.absent));
+        let mut leaving =
+            Leaving { keys: keys.collect(), outcomes: vec![Vec::new(); batch.projected.len()] };
+        for (index, lane) in lanes.iter().enumerate().rev() {
+            let absent = &batch.projected[index].absent;
+            if !lane.deletes() || absent.is_empty() {
+                continue;
+            }
+            let (there, mut outcomes) = there(target, lane, absent).await?;
+            let released = batch.released(index);
+            let (mut leave, asked): (Vec<String>, Vec<String>) =
+                there.into_iter().partition(|key| released.contains(key.as_str()));
+            if !asked.is_empty() {
+                match self.holds(target, batch, index, asked.len() as i64, &held_before).await? {
+                    None => leave.extend(asked),
+                    Some(reason) => {
+                        self.held.insert(index);
+                        let held = asked.into_iter();
+                        outcomes.extend(held.map(|key| (key, Outcome::Held(reason.clone()))));
+                    }
+                }
+            }
+            leaving.keys[index] = Cow::Owned(leave);
+            leaving.outcomes[index] = outcomes;
+        }
+        Ok(leaving)
+    }
+
+    /// Why so many rows of a lane must not be deleted now; none where they may be.
+    async fn holds(
+        &mut self,
+        target: &Direct,
+        batch: &Batch,
+        index: usize,
+        rows: i64,
+        held_before: &BTreeSet<usize>,
+    ) -> Result<Option<String>, Failure> {
+        let lanes = self.lanes.clone();
+        let object = &lanes[index].route.object;
+        let reason = |why: &str| Some(format!("held by the brake: {why}"));
+        // Only after a TRUNCATE does a replay walk through the target.
+        if batch.page.as_ref().is_some_and(|page| page.job.walks_target) {
+            return Ok(reason("its table was truncated"));
+        }
+        let below = self.first.iter().filter(|(lane, _)| *lane == index);
+        let family: Vec<usize> = below.map(|(_, child)| *child).chain([index]).collect();
+        let held = |lane: &usize| held_before.contains(lane) || self.held.contains(lane);
+        let passes = !family.iter().any(held) && {
+            let names: Vec<&str> = family.iter().map(|lane| lanes[*lane].name()).collect();
+            let standing = self.standing(target, index).await?;
+            brake::note(&self.source.get().await?, object, rows, standing, &names).await?
+        };
+        match passes {
+            true => Ok(None),
+            false => Ok(reason(&format!(
+                "at most {} are deleted unasked, and none while others are held",
+                object.brake
+            ))),
+        }
+    }
+
+    /// How many rows a lane's table has, or had a moment ago.
+    async fn standing(&mut self, target: &Direct, lane: usize) -> Result<i64, Failure> {
+        match self.standing[lane] {
+            Some((at, rows)) if at.elapsed() < COUNT_AGAIN => Ok(rows),
+            _ => {
+                let rows = apply::rows_standing(target, &self.lanes[lane].statements).await?;
+                self.standing[lane] = Some((Instant::now(), rows));
+                Ok(rows)
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// The keys of a lane whose deletion a human has released.
+    fn released(&self, lane: usize) -> HashSet<&str> {
+        let released = self.due.iter().filter(|due| due.lane == lane && due.released);
+        released.map(|due| due.key.as_str()).collect()
+    }
+}
+
+/// Of these keys those that have a target row, and what becomes of those that the target refuses to look for.
+async fn there(
+    target: &Direct,
+    lane: &Lane,
+    keys: &[String],
+) -> Result<(Vec<String>, Outcomes), Failure> {
+    let (mut there, mut outcomes) = (Vec::new(), Vec::new());
+    let mut parts = vec![Part::Absent(keys)];
+    while let Some(part) = parts.pop() {
+        let keys: Vec<String> = part.keys().map(str::to_string).collect();
+        match apply::keys_there(target, &lane.statements, &keys).await {
+            Ok(found) => there.extend(found),
+            Err(failure) => match failure.verdict(part.len())? {
+                Verdict::Split => parts.extend(part.halves()),
+                Verdict::All(outcome) => {
+                    outcomes.extend(keys.into_iter().map(|key| (key, outcome.clone())));
+                }
+            },
+        }
+    }
+    Ok((there, outcomes))
+}
