@@ -30,7 +30,7 @@ const MANY_ROWS: usize = 500;
 const COPY_BYTES: usize = 64 * 1024;
 
 /// The statements of one route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statements {
     write: String,
     copied: Copied,
@@ -43,7 +43,7 @@ pub struct Statements {
 }
 
 /// What writes rows by way of a temporary table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Copied {
     create: String,
     copy: String,

@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 /// Settings that every command takes. Flag, then environment, then default.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
     /// The application's database, a libpq URL [env: DATABASE_URL]

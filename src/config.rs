@@ -45,6 +45,9 @@ pub struct Pace {
     /// Between two looks while asleep, should a bell ever be lost; also the pace at which keys due by the
     /// clock are seen.
     pub sweep: Duration,
+    /// Between two looks at whether the mapping still fits the tables and the triggers. It takes some hundred short
+    /// statements that read catalogues; rows that are refused for it make it look at once.
+    pub replan: Duration,
     /// Between two looks at the parents that parked keys wait for.
     pub wait_sweep: Duration,
     /// Between two looks in mode `never`, where nobody rings.
@@ -85,6 +88,7 @@ impl Default for Pace {
             gather: Duration::from_millis(75),
             awake: Duration::from_millis(50),
             sweep: Duration::from_secs(2),
+            replan: Duration::from_secs(30),
             wait_sweep: Duration::from_secs(5),
             quiet_poll: Duration::from_millis(200),
             standby: Duration::from_secs(1),

@@ -31,6 +31,19 @@ pub struct Refusal {
     pub remedy: &'static str,
 }
 
+impl Refusal {
+    /// Whether a value did not fit its column.
+    pub fn is_about_a_value(&self) -> bool {
+        self.sqlstate.starts_with("22")
+    }
+
+    /// The same refusal, for which something else helps.
+    #[must_use]
+    pub fn with_remedy(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
+    }
+}
+
 impl Failure {
     /// Trying again by itself would not help.
     pub fn needs_a_human(&self) -> bool {

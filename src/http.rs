@@ -99,9 +99,7 @@ pub struct Site {
 struct Source {
     window: Window,
     metrics: Arc<Metrics>,
-    /// The tables that are captured.
-    tables: Arc<str>,
-    objects: Arc<[String]>,
+    mapping: watch::Receiver<Arc<Mapping>>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -111,14 +109,30 @@ struct Shown {
     seen: Arc<Seen>,
     metrics: Arc<Metrics>,
     standing: Standing,
-    tables: Arc<str>,
-    objects: Arc<[String]>,
+    mapping: Arc<Mapping>,
     stopping: bool,
 }
 
 impl Shown {
     fn view(&self) -> View<'_> {
         self.seen.at(self.now)
+    }
+
+    /// The captured tables by name, without the schema that most of them are in.
+    fn tables(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for object in &self.mapping.objects {
+            let name = object.source.plain();
+            let name = name.strip_prefix("public.").unwrap_or(&name).to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+
+    fn objects(&self) -> Vec<String> {
+        self.mapping.objects.iter().map(|object| object.name.clone()).collect()
     }
 }
 
@@ -129,8 +143,7 @@ impl Source {
             seen: self.window.seen(),
             metrics: self.metrics.clone(),
             standing: self.metrics.standing(),
-            tables: self.tables.clone(),
-            objects: self.objects.clone(),
+            mapping: self.mapping.borrow().clone(),
             stopping: *self.stopping.borrow(),
         }
     }
@@ -141,19 +154,17 @@ impl Site {
     pub fn open(
         listener: TcpListener,
         config: &Config,
-        mapping: &Mapping,
+        mapping: watch::Receiver<Arc<Mapping>>,
         pace: Pace,
         metrics: Arc<Metrics>,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Unusable> {
         let unusable = |error| Unusable(format!("cannot serve the status page: {error}"));
         let address = listener.local_addr().map_err(unusable)?;
-        let (watcher, window) = Watcher::new(config, mapping, pace, metrics.clone())?;
+        let (watcher, window) = Watcher::new(config, mapping.clone(), pace, metrics.clone())?;
         let mut watching = JoinSet::new();
         watching.spawn(watcher.watch());
-        let tables = tables(mapping).into();
-        let objects = mapping.objects.iter().map(|object| object.name.clone()).collect();
-        let source = Source { window, metrics, tables, objects, stopping };
+        let source = Source { window, metrics, mapping, stopping };
         let (stop, mut stopped) = watch::channel(false);
         let server = axum::serve(Limited::new(listener), router(source)).with_graceful_shutdown(
             // Fails only when the site is gone.
@@ -171,19 +182,6 @@ impl Site {
             self.server.abort();
         }
     }
-}
-
-/// The captured tables by name, without the schema that most of them are in.
-fn tables(mapping: &Mapping) -> String {
-    let mut names: Vec<String> = Vec::new();
-    for object in &mapping.objects {
-        let name = object.source.plain();
-        let name = name.strip_prefix("public.").unwrap_or(&name).to_string();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names.join(", ")
 }
 
 /// Each route answers GET and HEAD; any other method is refused.

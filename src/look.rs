@@ -170,7 +170,7 @@ impl Window {
 pub struct Watcher {
     source: Side,
     target: Side,
-    mapping: Mapping,
+    mapping: watch::Receiver<Arc<Mapping>>,
     enabled: bool,
     pace: Pace,
     metrics: Arc<Metrics>,
@@ -212,7 +212,7 @@ impl Watcher {
     /// Connects to nothing before [`Watcher::watch`].
     pub fn new(
         config: &Config,
-        mapping: &Mapping,
+        mapping: watch::Receiver<Arc<Mapping>>,
         pace: Pace,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Window), Unusable> {
@@ -226,7 +226,7 @@ impl Watcher {
         let watcher = Self {
             source: side(&config.source)?,
             target: side(&config.target)?,
-            mapping: mapping.clone(),
+            mapping,
             enabled: config.enabled,
             pace,
             metrics,
@@ -282,7 +282,8 @@ impl Watcher {
             (None, Err(problem)) => Err(problem.as_str()),
             (None, Ok(())) => Err("it is not connected"),
         };
-        let mut status = status::collect(source, reached, &self.mapping, self.enabled).await?;
+        let mapping = self.mapping.borrow().clone();
+        let mut status = status::collect(source, reached, &mapping, self.enabled).await?;
         let reasons: OptionFuture<_> =
             (!status.parked.is_empty()).then(|| parked::reasons(source, REASONS)).into();
         let reasons = reasons.await.transpose()?.unwrap_or_default();
@@ -299,7 +300,8 @@ impl Watcher {
             return Ok(());
         };
         let (at, began) = (Timestamp::now(), Instant::now());
-        self.mirrors = heroku_connect::collect(source, target, &self.mapping).await;
+        let mapping = self.mapping.borrow().clone();
+        self.mirrors = heroku_connect::collect(source, target, &mapping).await;
         self.mirrors_at = Some(at);
         self.mirrors_due = Instant::now() + (began.elapsed() * LONG_REST).max(self.pace.look);
         // Salesforce's own words may quote the row.

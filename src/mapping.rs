@@ -43,7 +43,7 @@ pub struct Mapping {
 }
 
 /// One kind of target row and where it comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// The word used in commands, logs and reports.
     pub name: String,
@@ -87,7 +87,7 @@ impl Object {
 }
 
 /// One column of the target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Field {
     /// The target column.
     pub column: String,
@@ -123,7 +123,7 @@ impl Value {
 }
 
 /// A row that Salesforce must know before this one is written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parent {
     /// The object of the parent.
     pub object: String,
@@ -134,7 +134,7 @@ pub struct Parent {
 }
 
 /// Where a parent's settings stand in the file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentLines {
     /// `object`.
     pub object: usize,
@@ -143,7 +143,7 @@ pub struct ParentLines {
 }
 
 /// How one of several source rows of a key is chosen, whatever the order of the changes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Winner {
     /// A condition; a row that meets it wins over all that do not.
     pub prefer: Option<String>,
@@ -152,7 +152,7 @@ pub struct Winner {
 }
 
 /// Another table whose changes touch rows of an object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Touch {
     /// The other table.
     pub table: TableName,
@@ -165,7 +165,7 @@ pub struct Touch {
 }
 
 /// Where a touching table's settings stand in the file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TouchLines {
     /// `table`.
     pub table: usize,

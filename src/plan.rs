@@ -8,7 +8,7 @@ use std::fmt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
-use crate::catalogue::{self, Table};
+use crate::catalogue::{self, Column, Table};
 use crate::db::Session;
 use crate::mapping::{Field, Finding, Mapping, Object, Touch, Unusable, Value};
 use crate::name::{TableName, ident, literal};
@@ -44,7 +44,7 @@ impl From<tokio_postgres::Error> for Unplannable {
 }
 
 /// Everything the steps need to know about one object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// The object as the mapping has it.
     pub object: Object,
@@ -63,7 +63,7 @@ pub struct Route {
 }
 
 /// How the rows that a change of another table touches are found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteTouch {
     /// The other table, plain.
     pub table: String,
@@ -72,7 +72,7 @@ pub struct RouteTouch {
 }
 
 /// One written column.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteColumn {
     /// The field as the mapping has it.
     pub field: Field,
@@ -94,7 +94,7 @@ pub enum Form {
 }
 
 /// A parent of an object, found in the target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteParent {
     /// The parent's object.
     pub object: String,
@@ -112,6 +112,17 @@ impl Route {
     /// What a key of this object's child waits for, in the words of `parked.awaits`.
     pub fn awaits_sfid(object: &str) -> String {
         format!("{object} sfid")
+    }
+
+    /// Whether the target's columns still have the types and lengths that were planned for.
+    pub async fn is_current(&self, target: &Session) -> Result<bool, tokio_postgres::Error> {
+        let Some(table) = Table::read(target, &self.object.target).await? else { return Ok(false) };
+        Ok(self.columns.iter().all(|planned| {
+            table.column(&planned.field.column).is_some_and(|column| {
+                column.type_name == planned.type_name
+                    && form(&self.object, &planned.field, column) == planned.form
+            })
+        }))
     }
 
     /// What a key of an update-only object waits for, in the words of `parked.awaits`.
@@ -531,6 +542,16 @@ pub async fn not_assignable(
     Ok(refused.iter().map(|row| row.get::<_, i32>("place") as usize - 1).collect())
 }
 
+fn form(object: &Object, field: &Field, column: &Column) -> Form {
+    // A reference is a key, and a key is never cut: a shortened one would point elsewhere.
+    let is_key = object.parents.iter().any(|parent| parent.key == field.value);
+    match (column.category, column.type_name.as_str()) {
+        ('S', _) => Form::Text(column.max_chars.filter(|_| !is_key)),
+        ('D', name) if name.starts_with("timestamp") => Form::Time,
+        _ => Form::Plain,
+    }
+}
+
 /// The route of an object all of whose names were found; `None` where findings were reported.
 fn route(
     object: &Object,
@@ -542,14 +563,8 @@ fn route(
     let source = source_side.tables.get(&object.source)?;
     let columns = object.fields.iter().map(|field| {
         let column = table.column(&field.column)?;
-        // A reference is a key, and a key is never cut: a shortened one would point elsewhere.
-        let is_key = object.parents.iter().any(|parent| parent.key == field.value);
-        let form = match (column.category, column.type_name.as_str()) {
-            ('S', _) => Form::Text(column.max_chars.filter(|_| !is_key)),
-            ('D', name) if name.starts_with("timestamp") => Form::Time,
-            _ => Form::Plain,
-        };
-        Some(RouteColumn { field: field.clone(), type_name: column.type_name.clone(), form })
+        let (form, type_name) = (form(object, field, column), column.type_name.clone());
+        Some(RouteColumn { field: field.clone(), type_name, form })
     });
     let parents = object.parents.iter().map(|parent| {
         let table = targets.get(&parent.object)?;

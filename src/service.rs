@@ -4,9 +4,8 @@
 //! once; every task that is started is ended before this returns.
 
 use std::collections::HashSet;
-use std::fmt;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,20 +16,24 @@ use tokio::time::Instant;
 use crate::apply::{self, Statements};
 use crate::backoff::Backoff;
 use crate::bell::{self, Heard, Wishes};
-use crate::capture::{self, NotifyMode};
-use crate::config::{Config, Pace, Unusable};
-use crate::db::{Database, Direct, Pool, Session};
+use crate::capture::NotifyMode;
+use crate::config::{Config, Pace};
+use crate::db::{Direct, Pool};
 use crate::deadline::unless_silent;
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Role};
-use crate::parked::{self, Awaited};
-use crate::plan::{self, Route, Unplannable};
-use crate::schema;
-use crate::supported;
+use crate::parked::{self, Awaited, Choice};
 use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
 use crate::writer;
+
+mod ground;
+mod planner;
+
+use ground::Reached;
+pub use ground::{Fatal, Ground, Plan, installed_mode};
+use planner::Planner;
 
 /// One to acknowledge, one for sweeps and one for the brake; the reader has a session of its own.
 const SOURCE_POOL: usize = 3;
@@ -42,68 +45,6 @@ const SETTLED: Duration = Duration::from_secs(2);
 const REASONS_TOLD: usize = 5;
 /// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
-
-/// Why the service could not start, or cannot go on.
-#[derive(Debug)]
-pub enum Fatal {
-    /// A setting is wrong.
-    Setting(Unusable),
-    /// The schema is missing, older, or newer: the remedy.
-    Schema(String),
-    /// The mapping does not fit the databases.
-    Plan(Unplannable),
-    /// A database could not be reached at the start.
-    Unreachable {
-        /// Which one, and where.
-        database: String,
-        /// Why.
-        reason: String,
-    },
-    /// A server lacks what the program needs.
-    TooOld {
-        /// Which one, and where.
-        database: String,
-        /// Its version, and which ones will do.
-        reason: String,
-    },
-    /// A pooler stands in front of the target, where the writer's lock needs a session.
-    PooledTarget {
-        /// Which database, and where.
-        database: String,
-    },
-    /// A database refuses something that a drain cannot do without; a service would wait until it is mended.
-    Refused(Failure),
-    /// A task of ours ended, which none may do by itself.
-    TaskEnded(String),
-}
-
-impl fmt::Display for Fatal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setting(unusable) => unusable.fmt(f),
-            Self::Schema(remedy) => f.write_str(remedy),
-            Self::Plan(unplannable) => unplannable.fmt(f),
-            Self::Unreachable { database, reason } | Self::TooOld { database, reason } => {
-                write!(f, "cannot use {database}: {reason}")
-            }
-            Self::PooledTarget { database } => write!(
-                f,
-                "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
-                 connection in SALESFORCE_CONNECT_URL or --target-url"
-            ),
-            Self::Refused(failure) => write!(f, "cannot go on: {failure}"),
-            Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
-        }
-    }
-}
-
-impl std::error::Error for Fatal {}
-
-impl From<Unusable> for Fatal {
-    fn from(unusable: Unusable) -> Self {
-        Self::Setting(unusable)
-    }
-}
 
 /// How the service ended when it was told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,107 +63,6 @@ enum Lock {
     Nobody,
     /// Draining is the work of this other process.
     LeftTo(String),
-}
-
-/// Both databases, checked against the mapping.
-pub struct Ground {
-    /// The source, for listening.
-    pub source: Database,
-    /// The target.
-    pub target: Database,
-    /// The objects with their statements, parents first.
-    pub lanes: Arc<Vec<Lane>>,
-    /// When the installed triggers ring.
-    pub mode: NotifyMode,
-    /// A pooler stands in front of the source: no notice is heard through it.
-    pub pooled: bool,
-    /// What does not hinder the work, but somebody should know.
-    pub advice: Vec<String>,
-}
-
-impl Ground {
-    /// Connects to both databases and checks schema, mapping and triggers.
-    pub async fn check(config: &Config, mapping: &Mapping) -> Result<Self, Fatal> {
-        let source = Database::new(config.source.clone(), "service")?;
-        let target = Database::new(config.target.clone(), "service")?;
-        let source_name = format!("the source database ({})", config.source);
-        let target_name = format!("the target database ({})", config.target);
-        let source_session = primary(&source, &source_name).await?;
-        let version = schema::version(&source_session)
-            .await
-            .map_err(|error| unreachable(&source_name, &error))?;
-        if let Some(remedy) = version.refusal() {
-            return Err(Fatal::Schema(remedy));
-        }
-        let target_session = primary(&target, &target_name).await?;
-        if target_session.is_pooled() {
-            return Err(Fatal::PooledTarget { database: target_name });
-        }
-        let source_side = plan::source_side(&source_session, mapping).await.map_err(Fatal::Plan)?;
-        let (routes, findings) =
-            plan::routes(&source_side, &source_session, &target_session, mapping)
-                .await
-                .map_err(Fatal::Plan)?;
-        let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        let mode = installed_mode(&source_session)
-            .await
-            .map_err(|error| unreachable(&source_name, &error))?
-            .unwrap_or(NotifyMode::Doorbell);
-        let wanted = capture::render(&source_side.captures, mode);
-        let deviations = capture::deviations(&source_session, &wanted)
-            .await
-            .map_err(|error| unreachable(&source_name, &error))?;
-        advice.extend(deviations.iter().map(|deviation| {
-            format!("{deviation}: changes may be missed; run `schoolbell migrate`")
-        }));
-        let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
-        let pooled = source_session.is_pooled();
-        Ok(Self { source, target, lanes, mode, pooled, advice })
-    }
-
-    /// The routes, parents first.
-    pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.lanes.iter().map(|lane| &lane.route)
-    }
-}
-
-/// When the installed triggers ring; none before the first `migrate`.
-pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
-    let there: bool = source
-        .row("select pg_catalog.to_regproc('schoolbell.notify_mode') is not null", &[])
-        .await?
-        .get(0);
-    if !there {
-        return Ok(None);
-    }
-    let mode: String = source.row("select schoolbell.notify_mode()", &[]).await?.get(0);
-    Ok(NotifyMode::parse(&mode))
-}
-
-/// Opens a session on a server that can be written; after a failover the old address may be a standby.
-async fn primary(database: &Database, name: &str) -> Result<Session, Fatal> {
-    let session = database.session().await.map_err(|failure| Fatal::Unreachable {
-        database: name.into(),
-        reason: failure.to_string(),
-    })?;
-    let in_recovery = session
-        .row("select pg_catalog.pg_is_in_recovery()", &[])
-        .await
-        .map_err(|error| unreachable(name, &error))?;
-    if in_recovery.get(0) {
-        return Err(Fatal::Unreachable {
-            database: name.into(),
-            reason: "it is a standby in recovery; the URL must lead to the primary".into(),
-        });
-    }
-    match supported::refusal(&session).await.map_err(|error| unreachable(name, &error))? {
-        Some(reason) => Err(Fatal::TooOld { database: name.into(), reason }),
-        None => Ok(session),
-    }
-}
-
-fn unreachable(name: &str, error: &tokio_postgres::Error) -> Fatal {
-    Fatal::Unreachable { database: name.into(), reason: failure::chain(error) }
 }
 
 /// Why an attempt to work ended by itself.
@@ -246,19 +86,30 @@ pub async fn run(
     config: &Config,
     pace: Pace,
     mapping: &Mapping,
+    stop: watch::Receiver<bool>,
+    drain: bool,
+    metrics: &Arc<Metrics>,
+) -> Result<End, Fatal> {
+    let (_, mapping) = watch::channel(Arc::new(mapping.clone()));
+    run_with(config, pace, mapping, stop, drain, metrics).await
+}
+
+/// The same with a mapping that may be replaced while the service runs. One that does not fit is told, and the one from
+/// before stays in use.
+pub async fn run_with(
+    config: &Config,
+    pace: Pace,
+    mapping: watch::Receiver<Arc<Mapping>>,
     mut stop: watch::Receiver<bool>,
     drain: bool,
     metrics: &Arc<Metrics>,
 ) -> Result<End, Fatal> {
-    let told_of_pooler = AtomicBool::new(false);
-    let service = Service { config, mapping, pace, drain, metrics, told_of_pooler };
+    let (planner, told_of_pooler) = (Planner::new(mapping), false);
+    let mut service = Service { config, planner, pace, drain, metrics, told_of_pooler };
     let mut ground = tokio::select! {
         ground = service.check() => Some(ground?),
         () = worker::told_to_stop(&mut stop) => None,
     };
-    for advice in ground.iter().flat_map(|ground| &ground.advice) {
-        tracing::warn!("{advice}");
-    }
     let mut backoff = Backoff::default();
     let mut told = HashSet::new();
     while !*stop.borrow() {
@@ -302,18 +153,18 @@ pub async fn run(
 /// What stays the same from attempt to attempt.
 struct Service<'a> {
     config: &'a Config,
-    mapping: &'a Mapping,
+    planner: Planner,
     pace: Pace,
     drain: bool,
     metrics: &'a Arc<Metrics>,
     /// Once is enough, however often the work is interrupted.
-    told_of_pooler: AtomicBool,
+    told_of_pooler: bool,
 }
 
 impl Service<'_> {
     /// Becomes the writer and works until told to stop, or until something fails. `ground` was just checked.
     async fn attempt(
-        &self,
+        &mut self,
         ground: Option<Ground>,
         resumed: bool,
         stop: &mut watch::Receiver<bool>,
@@ -331,7 +182,8 @@ impl Service<'_> {
             Lock::LeftTo(process) => return Ok(End::LeftTo(process)),
         };
         let names: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
-        let (objects, notify) = (names.join(", "), ground.mode);
+        let (objects, notify) = (names.join(", "), ground.plan.mode);
+        let metrics = self.metrics;
         if !resumed {
             self.metrics.stands(Role::Writer, None);
             tracing::info!(objects, %notify, "working as the writer");
@@ -340,14 +192,34 @@ impl Service<'_> {
             // Told when it lasts: an interruption that comes back at once would be told with every attempt.
             tokio::time::sleep(SETTLED).await;
             if resumed {
-                self.metrics.stands(Role::Writer, None);
+                metrics.stands(Role::Writer, None);
                 tracing::info!(objects, %notify, "going on as the writer");
             }
             std::future::pending().await
         };
         tokio::select! {
-            ended = Box::pin(self.work(ground, session, stop)) => ended,
+            ended = Box::pin(self.work_on(ground, session, stop)) => ended,
             never = settle => never,
+        }
+    }
+
+    /// Works, by one plan after the other: what is in hand is finished by the plan that read it.
+    async fn work_on(
+        &mut self,
+        mut ground: Ground,
+        session: Direct,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, Ended> {
+        let (session, mut tally) = (Arc::new(Mutex::new(session)), Tally::default());
+        loop {
+            let worked = self.work(&ground, session.clone(), stop).await?;
+            tally.add(&worked.tally);
+            let Some(plan) = worked.replanned else { return Ok(End::Done(tally)) };
+            ground.plan = plan;
+            // What the plan before could not write may be written now.
+            let mut source = ground.source.session().await?;
+            let choice = Choice { state: Some("retrying"), ..Choice::default() };
+            parked::retry(&mut source, choice, None).await.map_err(Failure::from)?;
         }
     }
 
@@ -388,13 +260,29 @@ impl Service<'_> {
     }
 
     /// After an interruption a setting that does not work (any more) is waited for, too.
-    async fn check_again(&self) -> Result<Ground, Ended> {
-        self.check().await.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
+    async fn check_again(&mut self) -> Result<Ground, Ended> {
+        let resumed = true;
+        self.reach(resumed).await.map_err(|fatal| Ended::Interrupted(fatal.to_string()))
     }
 
-    async fn check(&self) -> Result<Ground, Fatal> {
-        let check = async { Ok(Ground::check(self.config, self.mapping).await) };
-        let checked = unless_silent(self.pace.longest_silence(), check).await;
+    async fn check(&mut self) -> Result<Ground, Fatal> {
+        let resumed = false;
+        self.reach(resumed).await
+    }
+
+    async fn reach(&mut self, resumed: bool) -> Result<Ground, Fatal> {
+        let silence = self.pace.longest_silence();
+        let check = async {
+            let reached = match Reached::both(self.config).await {
+                Ok(reached) => reached,
+                Err(fatal) => return Ok(Err(fatal)),
+            };
+            Ok(match resumed {
+                true => self.planner.resume(reached).await,
+                false => self.planner.begin(reached).await,
+            })
+        };
+        let checked = unless_silent(silence, check).await;
         let mut ground = checked.unwrap_or_else(|failure| {
             let database = "the source or the target database".into();
             Err(Fatal::Unreachable { database, reason: failure.to_string() })
@@ -404,8 +292,8 @@ impl Service<'_> {
         Ok(ground)
     }
 
-    fn tell_of_pooler(&self) {
-        if self.drain || self.told_of_pooler.swap(true, Ordering::Relaxed) {
+    fn tell_of_pooler(&mut self) {
+        if self.drain || std::mem::replace(&mut self.told_of_pooler, true) {
             return;
         }
         tracing::warn!(
@@ -415,25 +303,26 @@ impl Service<'_> {
         );
     }
 
-    /// Starts the tasks around the worker, and ends them with it.
+    /// Starts the tasks around the worker, and ends them with it: when told to stop, when there is another plan, or when
+    /// something fails.
     async fn work(
-        &self,
-        ground: Ground,
-        session: Direct,
+        &mut self,
+        ground: &Ground,
+        session: Arc<Mutex<Direct>>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<End, Ended> {
+    ) -> Result<Worked, Ended> {
+        let Plan { lanes, mode, .. } = &ground.plan;
         let source = ground.source.pool(SOURCE_POOL);
         let target = ground.target.pool(TARGET_POOL);
-        let rings = ground.mode != NotifyMode::Never && !ground.pooled && !self.drain;
+        let rings = *mode != NotifyMode::Never && !ground.pooled && !self.drain;
         if ground.pooled {
             self.tell_of_pooler();
         }
-        let may_copy = apply::may_copy(&session).await?;
-        let session = Arc::new(Mutex::new(session));
+        let may_copy = apply::may_copy(&*session.lock().await).await?;
         let (heard_sender, heard) = watch::channel(Heard::default());
         let (wish, wishes) = watch::channel(Wishes::default());
         let mut worker = Worker::new(Tools {
-            lanes: ground.lanes.clone(),
+            lanes: lanes.clone(),
             reader: ground.source.session().await?,
             source: source.clone(),
             target: target.clone(),
@@ -444,22 +333,23 @@ impl Service<'_> {
             rings,
             pace: self.pace.clone(),
             metrics: self.metrics.clone(),
+            doubt: self.planner.doubt.clone(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Some(writer::stay(session).await) });
         if self.drain {
-            let sweep = sweep(&ground.lanes, &source, &target);
+            let sweep = sweep(lanes, &source, &target);
             unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
             let (pace, heard) = (self.pace.clone(), heard_sender.clone());
             if let Some(every) = pace.verify_every {
                 let (source, target) = (ground.source.clone(), ground.target.clone());
-                let verifying = verify::keep_verifying(source, target, ground.lanes.clone(), every);
+                let verifying = verify::keep_verifying(source, target, lanes.clone(), every);
                 tasks.spawn(verifying.map(|()| None));
             }
             if rings {
                 let listening = bell::listen(
-                    ground.source,
+                    ground.source.clone(),
                     source.clone(),
                     wishes,
                     heard_sender,
@@ -467,10 +357,27 @@ impl Service<'_> {
                 );
                 tasks.spawn(listening.map(|()| None));
             }
-            tasks.spawn(keep_sweeping(ground.lanes, source, target, pace, heard).map(|()| None));
+            let sweeping =
+                keep_sweeping(lanes.clone(), source.clone(), target.clone(), pace, heard);
+            tasks.spawn(sweeping.map(|()| None));
         }
+        let (halt, mut halted) = watch::channel(false);
+        let (every, silence) = (self.pace.replan, self.pace.longest_silence());
+        let mut replanned = None;
+        let drain = self.drain;
+        let halting = async {
+            tokio::select! {
+                () = worker::told_to_stop(stop) => {}
+                plan = self.planner.replanned(&source, &target, every, silence), if !drain => {
+                    replanned = Some(plan);
+                }
+            }
+            halt.send_replace(true);
+            std::future::pending::<Infallible>().await
+        };
         let ended = tokio::select! {
-            ended = worker.work(stop, self.drain) => ended.map(End::Done).map_err(Ended::from),
+            ended = worker.work(&mut halted, drain) => ended.map_err(Ended::from),
+            never = halting => match never {},
             Some(task) = tasks.join_next() => Err(match task {
                 Ok(Some(failure)) => failure.into(),
                 task => {
@@ -480,8 +387,14 @@ impl Service<'_> {
             })
         };
         tasks.shutdown().await;
-        ended
+        Ok(Worked { tally: ended?, replanned })
     }
+}
+
+/// What was done by a plan, and which one takes its place, if that is why it ended.
+struct Worked {
+    tally: Tally,
+    replanned: Option<Plan>,
 }
 
 /// Looks at what parked keys wait for, again and again, and rings when some of it has arrived.

@@ -40,6 +40,8 @@ pub struct Status {
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
+    /// What the target lacks of what the mapping names; empty where it cannot be asked.
+    pub mapping_problems: Vec<String>,
     /// Replays that are not finished.
     pub resyncs: Vec<resync::Report>,
     /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
@@ -123,6 +125,16 @@ impl Status {
             };
             let sentence =
                 format!("Changes may be missed, {first}{more}: run `schoolbell migrate`.");
+            find(Level::Trouble, sentence);
+        }
+        if let [first, others @ ..] = self.mapping_problems.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            let sentence = format!(
+                "The mapping does not fit the target, {first}{more}: mend either, and the rows that wait for it are written."
+            );
             find(Level::Trouble, sentence);
         }
         if self.writer.is_none() && self.target_problem.is_none() && self.pending_changes > 0 {
@@ -221,6 +233,10 @@ pub async fn collect(
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
     };
+    let mapping_problems = match target {
+        Ok(target) if target_problem.is_none() => mapping_problems(target, mapping).await,
+        _ => Vec::new(),
+    };
     let mode = service::installed_mode(source).await?;
     Ok(Status {
         schema_version,
@@ -233,6 +249,7 @@ pub async fn collect(
         target_problem,
         notify: mode.map(|mode| mode.to_string()),
         capture_problems: capture_problems(source, mapping, mode).await?,
+        mapping_problems,
         resyncs: resync::reports(source, None).await?,
         salesforce: Vec::new(),
         verified: last_verified(source, mapping).await?,
@@ -255,6 +272,14 @@ async fn last_verified(
 
 fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
     oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64().max(0.0))
+}
+
+/// What does not fit, told by file and line. That the target cannot be asked is told otherwise.
+async fn mapping_problems(target: &Session, mapping: &Mapping) -> Vec<String> {
+    match plan::target_side(target, mapping).await {
+        Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
+        Err(unplannable) => vec![unplannable.to_string()],
+    }
 }
 
 async fn capture_problems(

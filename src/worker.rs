@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use crate::apply::Statements;
@@ -39,7 +39,7 @@ use rest::Rest;
 use write::Writer;
 
 /// One object with its statements.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Lane {
     /// The object.
     pub route: Route,
@@ -182,17 +182,19 @@ pub struct Tools {
     pub pace: Pace,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Told when rows are refused as if the plan were out of date.
+    pub doubt: Arc<Notify>,
 }
 
 impl Worker {
     /// Nothing is read before [`Worker::work`].
     pub fn new(tools: Tools) -> Self {
-        let Tools { lanes, source, target, heard, wish, pace, metrics, .. } = tools;
+        let Tools { lanes, source, target, heard, wish, pace, metrics, doubt, .. } = tools;
         let reader =
             Reader::new(lanes.clone(), tools.reader, target, pace.clone(), metrics.clone());
         let gate = Gate::new(lanes.clone(), source.clone());
         let writer = Writer::new(lanes.clone(), gate, tools.session, tools.may_copy);
-        let acknowledger = Acknowledger::new(lanes, source, metrics.clone());
+        let acknowledger = Acknowledger::new(lanes, source, metrics.clone(), doubt);
         let rest = Rest::new(heard, wish, tools.rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }
     }
@@ -306,7 +308,8 @@ async fn acknowledge_next(
 }
 
 impl Tally {
-    fn add(&mut self, other: &Self) {
+    /// Adds what was done elsewhere.
+    pub fn add(&mut self, other: &Self) {
         self.changes += other.changes;
         self.written += other.written;
         self.equal += other.equal;

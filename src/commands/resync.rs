@@ -34,7 +34,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         );
     }
     let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
-    for advice in &ground.advice {
+    for advice in &ground.plan.advice {
         tracing::warn!("{advice}");
     }
     let lanes = chosen(&ground, &options.objects)?;
@@ -90,7 +90,7 @@ pub(super) fn chosen<'a>(ground: &'a Ground, objects: &[String]) -> Result<Vec<&
         bail!("the mapping has no object {unknown}; it has {}", known.join(", "));
     }
     let wanted = |lane: &&Lane| objects.is_empty() || objects.contains(&lane.route.object.name);
-    Ok(ground.lanes.iter().filter(wanted).collect())
+    Ok(ground.plan.lanes.iter().filter(wanted).collect())
 }
 
 fn request(options: &ResyncOptions) -> Result<Request> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Outcome;
@@ -28,12 +29,13 @@ pub async fn run(
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     let stop = super::stop_signal()?;
+    let mapping = reloaded(settings, mapping)?;
     let metrics = Arc::default();
     // Whoever drains wants an end, not a page.
     let address = if drain { Address::Off } else { Address::parse(http) };
     let site = open(&address, &config, &mapping, &metrics, &stop).await?;
     let ended = match config.enabled {
-        true => work(&config, pace, &mapping, stop, drain, &metrics).await,
+        true => work(&config, pace, mapping, stop, drain, &metrics).await,
         false => stay_disabled(stop, drain, &metrics).await,
     };
     if let Some(site) = site {
@@ -45,15 +47,39 @@ pub async fn run(
 async fn open(
     address: &Address,
     config: &Config,
-    mapping: &Mapping,
+    mapping: &watch::Receiver<Arc<Mapping>>,
     metrics: &Arc<Metrics>,
     stop: &watch::Receiver<bool>,
 ) -> Result<Option<Site>> {
     let Some(listener) = address.listen().await? else { return Ok(None) };
     let (pace, metrics) = (Pace::default(), metrics.clone());
-    let site = Site::open(listener, config, mapping, pace, metrics, stop.clone())?;
+    let site = Site::open(listener, config, mapping.clone(), pace, metrics, stop.clone())?;
     tracing::info!("status page and metrics at http://{}/", site.address);
     Ok(Some(site))
+}
+
+/// The mapping, read anew at each SIGHUP; a file that cannot be used changes nothing.
+fn reloaded(settings: &Settings, mapping: Mapping) -> Result<watch::Receiver<Arc<Mapping>>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    let (wanted, mappings) = watch::channel(Arc::new(mapping));
+    let settings = settings.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match Mapping::load(settings.mapping.as_deref()) {
+                Ok(mapping) => {
+                    let (file, objects) = (mapping.file.clone(), mapping.objects.len());
+                    tracing::info!(file, objects, "the mapping was read anew");
+                    wanted.send_replace(Arc::new(mapping));
+                }
+                Err(unusable) => {
+                    for finding in unusable.to_string().lines() {
+                        tracing::warn!("{finding}; the mapping from before stays in use");
+                    }
+                }
+            }
+        }
+    });
+    Ok(mappings)
 }
 
 async fn stay_disabled(
@@ -76,12 +102,12 @@ async fn stay_disabled(
 async fn work(
     config: &Config,
     pace: Pace,
-    mapping: &Mapping,
+    mapping: watch::Receiver<Arc<Mapping>>,
     stop: watch::Receiver<bool>,
     drain: bool,
     metrics: &Arc<Metrics>,
 ) -> Result<Outcome> {
-    let ended = service::run(config, pace, mapping, stop, drain, metrics).await;
+    let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
     let tally = match ended.map_err(super::stopped)? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {

@@ -198,6 +198,9 @@ fn report(status: &Status) -> String {
     for problem in &status.capture_problems {
         lines.push(("capture", format!("{problem}; run `schoolbell migrate`")));
     }
+    for problem in &status.mapping_problems {
+        lines.push(("mapping", problem.clone()));
+    }
     for resync in &status.resyncs {
         let share = if resync.total > 0 { resync.progress.done * 100 / resync.total } else { 0 };
         let progress = format!(

@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
         );
     }
     let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
-    for advice in &ground.advice {
+    for advice in &ground.plan.advice {
         tracing::warn!("{advice}");
     }
     let lanes = replay::chosen(&ground, &options.objects)?;

@@ -103,6 +103,10 @@ impl Exposition {
             &metrics::CAPTURE_PROBLEMS,
             of(|look| look.status.capture_problems.len() as f64),
         )?;
+        page.gauge(
+            &metrics::MAPPING_PROBLEMS,
+            of(|look| look.status.mapping_problems.len() as f64),
+        )?;
         let parked = || fresh.iter().flat_map(|look| &look.status.parked);
         let state = |count: &crate::parked::Count| {
             [("object", count.object.clone()), ("state", count.state.clone())]

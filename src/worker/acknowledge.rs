@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::{Batch, Done, Lane, Tally};
 use crate::change;
 use crate::db::Pool;
@@ -22,11 +24,17 @@ pub(super) struct Acknowledger {
     lanes: Arc<Vec<Lane>>,
     source: Pool,
     metrics: Arc<Metrics>,
+    doubt: Arc<Notify>,
 }
 
 impl Acknowledger {
-    pub(super) fn new(lanes: Arc<Vec<Lane>>, source: Pool, metrics: Arc<Metrics>) -> Self {
-        Self { lanes, source, metrics }
+    pub(super) fn new(
+        lanes: Arc<Vec<Lane>>,
+        source: Pool,
+        metrics: Arc<Metrics>,
+        doubt: Arc<Notify>,
+    ) -> Self {
+        Self { lanes, source, metrics, doubt }
     }
 
     /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
@@ -117,8 +125,22 @@ impl Acknowledger {
         for (lane, tally) in self.lanes.iter().zip(&tallies) {
             self.metrics.settled(lane.name(), tally);
         }
+        if outcomes.iter().flatten().any(|(_, outcome)| raises_doubt(outcome)) {
+            self.doubt.notify_one();
+        }
         failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
+    }
+}
+
+/// Whether a key was refused as it is where a table has another form than the one that was planned for: a name, a type or
+/// a right is missing, or a value does not fit.
+fn raises_doubt(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Dead(refusal) | Outcome::Retries(refusal) => {
+            matches!(&refusal.sqlstate[..2], "0A" | "22" | "3F" | "42")
+        }
+        _ => false,
     }
 }
 

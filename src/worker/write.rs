@@ -14,10 +14,14 @@ use crate::apply::{Call, Part};
 use crate::db::Direct;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
-use crate::outcome::{self, Outcomes};
+use crate::outcome::{self, Outcome, Outcomes};
 
 /// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
 const HURRY: &str = "set local lock_timeout = '100ms'";
+
+/// What helps when a table has changed since it was planned for.
+const PLANNED_ANEW: &str =
+    "the table has changed; it is tried again by itself when the service has seen how";
 
 /// The step on the target side.
 pub(super) struct Writer {
@@ -127,11 +131,24 @@ impl Writer {
     async fn halve(&mut self, lane: &Lane, whole: Part<'_>) -> Result<Outcomes, Failure> {
         let mut outcomes = Vec::new();
         let mut parts = vec![whole];
+        let mut is_current = None;
         while let Some(part) = parts.pop() {
             match self.alone(lane, part).await {
                 Ok(through) => outcomes.extend(through),
                 Err(failure) => match failure.verdict(part.len())? {
                     Verdict::Split => parts.extend(part.halves()),
+                    Verdict::All(Outcome::Dead(refusal)) if refusal.is_about_a_value() => {
+                        // A column may be shorter than when it was planned: then the plan is at fault, not the row.
+                        let current = match is_current {
+                            Some(current) => current,
+                            None => *is_current.insert(self.is_current(lane).await?),
+                        };
+                        let outcome = match current {
+                            true => Outcome::Dead(refusal),
+                            false => Outcome::Retries(refusal.with_remedy(PLANNED_ANEW)),
+                        };
+                        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
+                    }
                     Verdict::All(outcome) => {
                         outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
                     }
@@ -139,6 +156,10 @@ impl Writer {
             }
         }
         Ok(outcomes)
+    }
+
+    async fn is_current(&self, lane: &Lane) -> Result<bool, Failure> {
+        Ok(lane.route.is_current(&*self.session.lock().await).await?)
     }
 
     /// Applies a part in a transaction of its own.

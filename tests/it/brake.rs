@@ -246,6 +246,19 @@ async fn while_children_are_held_their_parents_stay_and_a_parent_s_brake_holds_n
     bell.drain().await;
     assert_eq!((mirrored(&bell).await, held(&bell).await), (3, 3));
 
+    // In one batch, and in one after the other, of which the first is not acknowledged yet.
+    for changes in [100, 1] {
+        let mapping = deleting_both("{ rows = 100, share = 1 }", "{ rows = 0 }");
+        let mut bell = with_roles(&mapping, 3).await;
+        bell.pace.batch_changes = changes;
+        bell.source_sql(
+            "delete from roles where id = (select max(id) from roles); delete from schools",
+        )
+        .await;
+        bell.drain().await;
+        assert_eq!((mirrored(&bell).await, held(&bell).await), (3, 4));
+    }
+
     let bell = with_roles(&deleting_both("{ rows = 0 }", "{ rows = 100, share = 1 }"), 3).await;
     bell.source_sql("delete from roles; delete from schools").await;
     assert_eq!(bell.drain().await.deleted, 3);

@@ -629,6 +629,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         "pending_changes",
         "oldest_change_at",
         "lag_seconds",
+        "mapping_problems",
         "parked",
         "writer",
         "target_problem",

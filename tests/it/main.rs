@@ -20,6 +20,7 @@ mod guide;
 mod help;
 mod heroku_connect;
 mod http;
+mod live;
 mod mapping;
 mod mapping_check;
 mod mapping_init;

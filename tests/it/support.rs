@@ -130,6 +130,7 @@ pub struct TestBell {
 
 struct Service {
     stop: watch::Sender<bool>,
+    wanted: watch::Sender<Arc<Mapping>>,
     task: JoinHandle<Result<End, Fatal>>,
 }
 
@@ -298,12 +299,19 @@ impl TestBell {
     pub fn service_starts(&mut self) {
         assert!(self.service.is_none(), "the service runs already");
         let (stop, stopped) = watch::channel(false);
-        let (config, pace, mapping) = (self.config(), self.pace.clone(), self.mapping.clone());
-        let metrics = self.metrics.clone();
+        let (wanted, mapping) = watch::channel(Arc::new(self.mapping.clone()));
+        let (config, pace, metrics) = (self.config(), self.pace.clone(), self.metrics.clone());
         let task = tokio::spawn(async move {
-            service::run(&config, pace, &mapping, stopped, false, &metrics).await
+            service::run_with(&config, pace, mapping, stopped, false, &metrics).await
         });
-        self.service = Some(Service { stop, task });
+        self.service = Some(Service { stop, wanted, task });
+    }
+
+    /// As SIGHUP does: the running service gets another mapping.
+    pub fn service_gets(&mut self, text: &str) {
+        self.mapping = Mapping::parse("test.toml", text).unwrap();
+        let service = self.service.as_ref().expect("the service runs");
+        service.wanted.send_replace(Arc::new(self.mapping.clone()));
     }
 
     /// As SIGTERM does: the batch in hand is finished.

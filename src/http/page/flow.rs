@@ -72,7 +72,7 @@ pub(super) fn flow(shown: &Shown, look: &Look) -> String {
             figure: or_unknown(count(hour.captured)),
             notes: vec![
                 format!("changes in the last {}", hour.lasts),
-                format!("of {}", shown.tables),
+                format!("of {}", shown.tables()),
             ],
         },
         Stop {
@@ -109,7 +109,8 @@ pub(super) fn flow(shown: &Shown, look: &Look) -> String {
 /// What this process has done since it started.
 fn written(shown: &Shown) -> String {
     let metrics = &shown.metrics;
-    let of = |family| Metrics::total(family, &shown.objects);
+    let objects = shown.objects();
+    let of = |family| Metrics::total(family, &objects);
     let (written, equal) = (of(&metrics.written_rows), of(&metrics.equal_keys));
     let deleted = match of(&metrics.deleted_rows) {
         0 => String::new(),

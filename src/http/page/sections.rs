@@ -233,6 +233,10 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
         }
         problems => problems.join("; "),
     };
+    let mapping = match status.mapping_problems.as_slice() {
+        [] => shown.mapping.file.clone(),
+        problems => problems.join("; "),
+    };
     let interruptions = shown.metrics.interruptions.get();
     let interruptions = counted(i64::try_from(interruptions).unwrap_or(i64::MAX), "interruption")
         + " since the start";
@@ -241,6 +245,7 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
         ("This process", process),
         ("Bell", bell.into()),
         ("Capture", capture),
+        ("Mapping", mapping),
         ("Reconnects", interruptions),
         ("Version", format!("{}, schema {}", env!("CARGO_PKG_VERSION"), status.schema_version)),
     ];

@@ -67,3 +67,10 @@ impl Program {
         self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
+
+/// Sends a signal, such as `TERM`, to a process that was started here.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+    assert!(sent.unwrap().success(), "kill -{name} {pid}");
+}

@@ -139,7 +139,8 @@ impl TestBell {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (stop, stopping) = watch::channel(false);
         let (config, metrics) = (self.config(), self.metrics.clone());
-        let site = Site::open(listener, &config, &self.mapping, pace, metrics, stopping).unwrap();
+        let (_, mapping) = watch::channel(std::sync::Arc::new(self.mapping.clone()));
+        let site = Site::open(listener, &config, mapping, pace, metrics, stopping).unwrap();
         Visitor { port: site.address.port(), site: Some((site, stop)) }
     }
 }

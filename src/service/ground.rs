@@ -1,0 +1,215 @@
+//! What the work stands on: both databases, and the mapping planned against them.
+//!
+//! Promise: whatever hinders the work is found here, before a row is touched, and named.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::capture::{self, NotifyMode};
+use crate::config::{Config, Unusable};
+use crate::db::{Database, Session};
+use crate::failure::{self, Failure};
+use crate::mapping::Mapping;
+use crate::plan::{self, Route, Unplannable};
+use crate::schema;
+use crate::supported;
+use crate::worker::Lane;
+
+/// Why the service could not start, or cannot go on.
+#[derive(Debug)]
+pub enum Fatal {
+    /// A setting is wrong.
+    Setting(Unusable),
+    /// The schema is missing, older, or newer: the remedy.
+    Schema(String),
+    /// The mapping does not fit the databases.
+    Plan(Unplannable),
+    /// A database could not be reached at the start.
+    Unreachable {
+        /// Which one, and where.
+        database: String,
+        /// Why.
+        reason: String,
+    },
+    /// A server lacks what the program needs.
+    TooOld {
+        /// Which one, and where.
+        database: String,
+        /// Its version, and which ones will do.
+        reason: String,
+    },
+    /// A pooler stands in front of the target, where the writer's lock needs a session.
+    PooledTarget {
+        /// Which database, and where.
+        database: String,
+    },
+    /// A database refuses something that a drain cannot do without; a service would wait until it is mended.
+    Refused(Failure),
+    /// A task of ours ended, which none may do by itself.
+    TaskEnded(String),
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(unusable) => unusable.fmt(f),
+            Self::Schema(remedy) => f.write_str(remedy),
+            Self::Plan(unplannable) => unplannable.fmt(f),
+            Self::Unreachable { database, reason } | Self::TooOld { database, reason } => {
+                write!(f, "cannot use {database}: {reason}")
+            }
+            Self::PooledTarget { database } => write!(
+                f,
+                "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
+                 connection in SALESFORCE_CONNECT_URL or --target-url"
+            ),
+            Self::Refused(failure) => write!(f, "cannot go on: {failure}"),
+            Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+impl From<Unusable> for Fatal {
+    fn from(unusable: Unusable) -> Self {
+        Self::Setting(unusable)
+    }
+}
+
+/// Both databases, checked against the mapping.
+#[derive(Clone)]
+pub struct Ground {
+    /// The source, for listening.
+    pub source: Database,
+    /// The target.
+    pub target: Database,
+    /// A pooler stands in front of the source: no notice is heard through it.
+    pub pooled: bool,
+    /// The mapping, planned.
+    pub plan: Plan,
+}
+
+/// A mapping as it is carried out between two databases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The objects with their statements, parents first.
+    pub lanes: Arc<Vec<Lane>>,
+    /// When the installed triggers ring.
+    pub mode: NotifyMode,
+    /// What does not hinder the work, but somebody should know.
+    pub advice: Vec<String>,
+}
+
+/// Both databases, where they can be worked with.
+pub(super) struct Reached {
+    source: Database,
+    target: Database,
+    source_session: Session,
+    target_session: Session,
+}
+
+impl Ground {
+    /// Connects to both databases and checks schema, mapping and triggers.
+    pub async fn check(config: &Config, mapping: &Mapping) -> Result<Self, Fatal> {
+        let reached = Reached::both(config).await?;
+        let plan = reached.plan(mapping).await?;
+        Ok(reached.ground(plan))
+    }
+
+    /// The routes, parents first.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.plan.lanes.iter().map(|lane| &lane.route)
+    }
+}
+
+impl Reached {
+    /// Connects to both.
+    pub(super) async fn both(config: &Config) -> Result<Self, Fatal> {
+        let source = Database::new(config.source.clone(), "service")?;
+        let target = Database::new(config.target.clone(), "service")?;
+        let source_name = format!("the source database ({})", config.source);
+        let target_name = format!("the target database ({})", config.target);
+        let source_session = primary(&source, &source_name).await?;
+        let version = schema::version(&source_session)
+            .await
+            .map_err(|error| unreachable(&source_name, &error))?;
+        if let Some(remedy) = version.refusal() {
+            return Err(Fatal::Schema(remedy));
+        }
+        let target_session = primary(&target, &target_name).await?;
+        if target_session.is_pooled() {
+            return Err(Fatal::PooledTarget { database: target_name });
+        }
+        Ok(Self { source, target, source_session, target_session })
+    }
+
+    pub(super) async fn plan(&self, mapping: &Mapping) -> Result<Plan, Fatal> {
+        Plan::make(&self.source_session, &self.target_session, mapping).await.map_err(Fatal::Plan)
+    }
+
+    pub(super) fn ground(self, plan: Plan) -> Ground {
+        let pooled = self.source_session.is_pooled();
+        Ground { source: self.source, target: self.target, pooled, plan }
+    }
+}
+
+impl Plan {
+    /// Holds the mapping against both catalogues and the installed triggers.
+    pub async fn make(
+        source: &Session,
+        target: &Session,
+        mapping: &Mapping,
+    ) -> Result<Self, Unplannable> {
+        let source_side = plan::source_side(source, mapping).await?;
+        let (routes, findings) = plan::routes(&source_side, source, target, mapping).await?;
+        let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let mode = installed_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
+        let wanted = capture::render(&source_side.captures, mode);
+        let deviations = capture::deviations(source, &wanted).await?;
+        advice.extend(deviations.iter().map(|deviation| {
+            format!("{deviation}: changes may be missed; run `schoolbell migrate`")
+        }));
+        let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
+        Ok(Self { lanes, mode, advice })
+    }
+}
+
+/// When the installed triggers ring; none before the first `migrate`.
+pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
+    let there: bool = source
+        .row("select pg_catalog.to_regproc('schoolbell.notify_mode') is not null", &[])
+        .await?
+        .get(0);
+    if !there {
+        return Ok(None);
+    }
+    let mode: String = source.row("select schoolbell.notify_mode()", &[]).await?.get(0);
+    Ok(NotifyMode::parse(&mode))
+}
+
+/// Opens a session on a server that can be written; after a failover the old address may be a standby.
+async fn primary(database: &Database, name: &str) -> Result<Session, Fatal> {
+    let session = database.session().await.map_err(|failure| Fatal::Unreachable {
+        database: name.into(),
+        reason: failure.to_string(),
+    })?;
+    let in_recovery = session
+        .row("select pg_catalog.pg_is_in_recovery()", &[])
+        .await
+        .map_err(|error| unreachable(name, &error))?;
+    if in_recovery.get(0) {
+        return Err(Fatal::Unreachable {
+            database: name.into(),
+            reason: "it is a standby in recovery; the URL must lead to the primary".into(),
+        });
+    }
+    match supported::refusal(&session).await.map_err(|error| unreachable(name, &error))? {
+        Some(reason) => Err(Fatal::TooOld { database: name.into(), reason }),
+        None => Ok(session),
+    }
+}
+
+fn unreachable(name: &str, error: &tokio_postgres::Error) -> Fatal {
+    Fatal::Unreachable { database: name.into(), reason: failure::chain(error) }
+}
