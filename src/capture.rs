@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::bell::{BELL_LOCK, CHANNEL};
 use crate::db::{Direct, Session};
-use crate::name::{TableName, ident, literal};
+use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
 use crate::plan::{Capture, Watched};
 use crate::schema;
@@ -218,7 +218,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
 }
 
 /// Replaces each placeholder once over the template, never inside what was put in.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::new();
     let mut rest = template;
     while let Some(start) = rest.find('{') {
@@ -342,14 +342,6 @@ fn trigger(capture: &Capture, (event, level): (&str, &str), function: &str) -> T
 fn present(capture: &Capture) -> String {
     let keys = capture.keys.iter().map(|column| format!("old.{} is not null", ident(column)));
     keys.collect::<Vec<_>>().join(" or ")
-}
-
-/// FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
-fn fingerprint(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
 }
 
 /// Compares what is installed with what should be.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::name::{self, TableName};
 
+pub mod difference;
 mod finding;
 mod read;
 

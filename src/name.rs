@@ -48,6 +48,14 @@ pub fn literal(text: &str) -> String {
     }
 }
 
+/// A short name for a text. FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
+pub fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
 /// A part of a name that is shorter than this is in too many others.
 const SHORTEST_PART: usize = 4;
 
