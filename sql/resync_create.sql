@@ -1,6 +1,6 @@
 -- Stores a replay, or finds the unfinished one that asks for the same and goes on with it.
 -- $1: object, $2: walk, $3: keys or null, $4: since or null, $5: only missing, $6: write limit or null,
--- $7: write rate or null, $8: how many rows it will look at.
+-- $7: write rate or null, $8: how many rows it will look at, $9: what stands for the object in its mapping, or null.
 with unfinished as (
     select r.id
     from schoolbell.resync as r
@@ -12,13 +12,15 @@ with unfinished as (
         and r.only_missing = $5
         and r.write_limit is not distinct from $6
         and r.write_rate is not distinct from $7
+        -- One that goes on in the middle would leave the rows before it as another mapping has them.
+        and r.mapping is not distinct from $9
         -- Rows that are gone behind the position would be missed by a walk that only goes on.
         and r.walk = 'source'
     order by r.id
     limit 1
 ), stored as (
-    insert into schoolbell.resync (object, walk, only_keys, since, only_missing, write_limit, write_rate, total)
-    select $1, $2, $3, $4, $5, $6, $7, $8
+    insert into schoolbell.resync (object, walk, only_keys, since, only_missing, write_limit, write_rate, total, mapping)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9
     where not exists (select from unfinished)
     returning id
 )

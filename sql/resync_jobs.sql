@@ -15,6 +15,7 @@ select
     created_at,
     started_at,
     finished_at,
+    passed_over_at,
     reason
 from schoolbell.resync
 where case when $1::int8[] is null then state in ('queued', 'running') else id = any ($1) end

@@ -1,4 +1,5 @@
--- The replay whose turn it is: jobs are carried out one after the other, so that parents come first.
+-- The replay whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
+-- for with another mapping is foreign, and is told so once. $1: what stands for the objects of this mapping.
 select
     id,
     object,
@@ -9,8 +10,10 @@ select
     write_limit,
     write_rate,
     position,
-    written
+    written,
+    coalesce(mapping <> all ($1::text[]), false) as foreign
 from schoolbell.resync
 where state in ('queued', 'running')
+    and (mapping is null or mapping = any ($1::text[]) or passed_over_at is null)
 order by id
 limit 1

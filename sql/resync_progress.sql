@@ -9,6 +9,7 @@ set position = coalesce($2, position),
     dead = dead + $7,
     deleted = deleted + $8,
     kept = kept + $9,
+    passed_over_at = null,
     started_at = coalesce(started_at, pg_catalog.clock_timestamp()),
     state = case when $10 then 'done' else 'running' end,
     finished_at = case when $10 then pg_catalog.clock_timestamp() end

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
 //! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; the mapping against both catalogues |
-//! | capture | [`capture`], [`schema`] | the triggers and the schema they write to, installed by `migrate` |
+//! | capture | [`capture`], [`schema`], [`migrated`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
 //! | project | [`project`] | claimed keys become target rows, as the source has them now |
@@ -20,8 +20,9 @@
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by
 //! name; `worker` holds no SQL; only `change` names the outbox, only `parked` the parked keys, only
-//! `resync` the replays, only `verified` the comparisons (`status` reads all four), only `brake` the deletions; `http` has no session: it
-//! shows what `look` saw; nothing here imports [`commands`].
+//! `resync` the replays, only `verified` the comparisons (`status` reads all four), only `brake` the deletions, only
+//! `migrated` the mapping that was installed; `http` has no session: it shows what `look` saw; nothing here imports
+//! [`commands`].
 
 pub mod config;
 pub mod mapping;
@@ -38,6 +39,7 @@ pub mod supported;
 pub mod tls;
 
 pub mod capture;
+pub mod migrated;
 pub mod schema;
 
 pub mod bell;

@@ -1,22 +1,27 @@
 //! Replays existing rows: stored jobs that make keys due through the same path as changes, behind them.
 //!
 //! Promise: a replay writes nothing by itself, goes on where it was interrupted, and is carried out once,
-//! by whoever holds the writer's lock. Sole owner of `schoolbell.resync`.
+//! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use crate::db::{Direct, Session, Transaction};
+use crate::capture::fill;
+use crate::db::{Direct, Parameter, Session, Transaction};
 use crate::failure::Failure;
-use crate::name::ident;
+use crate::mapping::{Mapping, Object};
+use crate::name::{ident, literal};
 use crate::plan::Route;
 use crate::project::{self, Walk};
 
 const NEXT: &str = include_str!("../sql/resync_next.sql");
+const PASS_OVER: &str = include_str!("../sql/resync_pass_over.sql");
 const CREATE: &str = include_str!("../sql/resync_create.sql");
 const PROGRESS: &str = include_str!("../sql/resync_progress.sql");
 const FAIL: &str = include_str!("../sql/resync_fail.sql");
+const FOREIGN: &str = include_str!("../sql/resync_foreign.sql");
+const RELEASE: &str = include_str!("../sql/resync_release.sql");
 const JOBS: &str = include_str!("../sql/resync_jobs.sql");
 
 /// What is to be replayed of an object.
@@ -123,23 +128,41 @@ pub struct Report {
     pub started_at: Option<Timestamp>,
     /// When its last page was done.
     pub finished_at: Option<Timestamp>,
+    /// When a writer has passed it over, whose mapping is not the one it was asked for with.
+    pub passed_over_at: Option<Timestamp>,
     /// Why it failed.
     pub reason: Option<String>,
 }
 
-/// Stores a replay of an object and returns its number.
-pub async fn create(
-    source: &Transaction<'_>,
-    route: &Route,
-    request: &Request,
-) -> Result<i64, Failure> {
-    let total = count(source, route, request).await?;
-    insert(source, &route.object.name, "source", request, total).await
+impl Report {
+    /// It waits for a service with the mapping it was asked for with.
+    pub fn waits_for_mapping(&self) -> bool {
+        self.finished_at.is_none() && self.passed_over_at.is_some()
+    }
+
+    /// Its state, for people.
+    pub fn standing(&self) -> &str {
+        match self.waits_for_mapping() {
+            true => "waits for a service with the mapping it was asked for with",
+            false => &self.state,
+        }
+    }
 }
 
-/// Stores a walk through the target's rows, to find those whose source is gone.
+/// Stores a replay of an object as its mapping has it, and returns its number.
+pub async fn create(
+    source: &Transaction<'_>,
+    object: &Object,
+    request: &Request,
+) -> Result<i64, Failure> {
+    let total = count(source, object, request).await?;
+    let mapping = object.fingerprint();
+    insert(source, &object.name, "source", request, total, Some(&mapping)).await
+}
+
+/// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
 pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
-    insert(source, &route.object.name, "target", &Request::default(), 0).await
+    insert(source, &route.object.name, "target", &Request::default(), 0, None).await
 }
 
 async fn insert(
@@ -148,33 +171,61 @@ async fn insert(
     walk: &str,
     request: &Request,
     total: i64,
+    mapping: Option<&str>,
 ) -> Result<i64, Failure> {
     let Request { keys, since, missing, limit, rate } = request;
-    let row =
-        source.row(CREATE, &[&object, &walk, keys, since, missing, limit, rate, &total]).await?;
-    Ok(row.get("id"))
+    let parameters: [&dyn Parameter; 9] =
+        [&object, &walk, keys, since, missing, limit, rate, &total, &mapping];
+    Ok(source.row(CREATE, &parameters).await?.get("id"))
+}
+
+/// How many unfinished replays were asked for with another mapping.
+pub async fn foreign(source: &Session, mapping: &Mapping) -> Result<i64, tokio_postgres::Error> {
+    let fingerprints: Vec<String> = mapping.objects.iter().map(Object::fingerprint).collect();
+    Ok(source.row(FOREIGN, &[&fingerprints]).await?.get(0))
+}
+
+/// The statement that leaves those to whichever mapping the writer has.
+pub fn release(mapping: &Mapping) -> String {
+    let fingerprints = mapping.objects.iter().map(|object| literal(&object.fingerprint()));
+    let fingerprints = fingerprints.collect::<Vec<_>>().join(", ");
+    fill(RELEASE, &[("{fingerprints}", &format!("array[{fingerprints}]"))])
 }
 
 /// How many source rows a request is about.
 pub async fn count(
     source: &Transaction<'_>,
-    route: &Route,
+    object: &Object,
     request: &Request,
 ) -> Result<i64, Failure> {
     if let Some(keys) = &request.keys {
         return Ok(keys.len() as i64);
     }
-    let sql = format!(
-        "select count(*) from {} as source where {}",
-        route.object.source,
-        wanted(route, 1)
-    );
+    let sql =
+        format!("select count(*) from {} as source where {}", object.source, wanted(object, 1));
     Ok(source.row(&sql, &[&request.since]).await?.get(0))
 }
 
-/// The job whose turn it is.
-pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
-    Ok(source.rows(NEXT, &[]).await?.first().map(|row| Job {
+/// The job whose turn it is, of those for a mapping with these objects' fingerprints. A job of another is passed over,
+/// and holds up none behind it.
+pub async fn next(source: &Session, fingerprints: &[String]) -> Result<Option<Job>, Failure> {
+    while let Some(row) = source.rows(NEXT, &[&fingerprints]).await?.first() {
+        if !row.get::<_, bool>("foreign") {
+            return Ok(Some(job(row)));
+        }
+        let (id, object): (i64, &str) = (row.get("id"), row.get("object"));
+        source.execute(PASS_OVER, &[&id]).await?;
+        tracing::warn!(
+            resync = id,
+            object,
+            "a replay was asked for with another mapping than this one; it waits for a service with that"
+        );
+    }
+    Ok(None)
+}
+
+fn job(row: &Row) -> Job {
+    Job {
         id: row.get("id"),
         object: row.get("object"),
         walks_target: row.get::<_, &str>("walk") == "target",
@@ -187,7 +238,7 @@ pub async fn next(source: &Session) -> Result<Option<Job>, Failure> {
         },
         position: row.get("position"),
         written: row.get("written"),
-    }))
+    }
 }
 
 /// The next page of a job: at most `rows` rows after its position, and never more than it may still write.
@@ -265,7 +316,7 @@ fn walk(route: &Route, job: &Job) -> Walk {
         None => "$1::text[] is null".to_string(),
     };
     Walk {
-        condition: format!("{after} and {}", wanted(route, 2)),
+        condition: format!("{after} and {}", wanted(&route.object, 2)),
         order,
         position: format!("array[{}]", texts.join(", ")),
         limit: "$3",
@@ -295,8 +346,8 @@ async fn target_page(
 }
 
 /// The condition for rows that a replay looks at; `since` is the number of its parameter.
-fn wanted(route: &Route, since: usize) -> String {
-    let changed = match &route.object.since {
+fn wanted(object: &Object, since: usize) -> String {
+    let changed = match &object.since {
         Some(column) => format!(
             "(${since}::timestamptz is null or source.{} >= ${since}::timestamptz at time zone 'UTC')",
             ident(column)
@@ -304,9 +355,8 @@ fn wanted(route: &Route, since: usize) -> String {
         // Without such a column a request with a time is refused; the parameter must be there all the same.
         None => format!("${since}::timestamptz is null"),
     };
-    let filter =
-        route.object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
-    format!("{changed}{filter} and source.{} is not null", ident(&route.object.key))
+    let filter = object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
+    format!("{changed}{filter} and source.{} is not null", ident(&object.key))
 }
 
 /// Stores what came of a page, together with the acknowledgement of its keys.
@@ -368,6 +418,7 @@ pub async fn reports(
             created_at: row.get("created_at"),
             started_at: row.get("started_at"),
             finished_at: row.get("finished_at"),
+            passed_over_at: row.get("passed_over_at"),
             reason: row.get("reason"),
         })
         .collect())

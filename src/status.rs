@@ -2,6 +2,8 @@
 //!
 //! Reads both databases and changes neither. Keys, counts and times only.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -191,6 +193,16 @@ impl Status {
             let minutes = oldest / 60.0;
             let sentence = format!(
                 "Heroku Connect has left a row for {minutes:.0} minutes: look at its dashboard."
+            );
+            find(Level::Attention, sentence);
+        }
+        let waiting = self.resyncs.iter().filter(|resync| resync.waits_for_mapping());
+        let objects: BTreeSet<&str> = waiting.map(|resync| resync.object.as_str()).collect();
+        if !objects.is_empty() {
+            let objects = objects.into_iter().collect::<Vec<_>>().join(", ");
+            let sentence = format!(
+                "A replay of {objects} waits for a service with the mapping it was asked for with: let the service read \
+                 that one, or run `schoolbell migrate` with the one it has."
             );
             find(Level::Attention, sentence);
         }

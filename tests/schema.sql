@@ -27,6 +27,15 @@ table deletion
     CREATE INDEX deletion_object ON schoolbell.deletion USING btree (object, noted_at)
     CREATE UNIQUE INDEX deletion_pkey ON schoolbell.deletion USING btree (id)
 
+table mapping
+    single boolean not null default true
+    file text not null
+    content text not null
+    migrated_at timestamp with time zone not null default clock_timestamp()
+    CHECK (single)
+    PRIMARY KEY (single)
+    CREATE UNIQUE INDEX mapping_pkey ON schoolbell.mapping USING btree (single)
+
 table parked
     object text not null
     key text not null
@@ -83,6 +92,8 @@ table resync
     started_at timestamp with time zone
     finished_at timestamp with time zone
     reason text
+    mapping text
+    passed_over_at timestamp with time zone
     CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['done'::text, 'failed'::text]))))
     CHECK (((reason IS NOT NULL) = (state = 'failed'::text)))
     CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])))

@@ -57,7 +57,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     let transaction = source.begin().await?;
     let mut ids = Vec::new();
     for lane in &lanes {
-        let id = resync::create(&transaction, &lane.route, &request).await?;
+        let id = resync::create(&transaction, &lane.route.object, &request).await?;
         ids.push(id);
     }
     transaction.commit().await?;
@@ -139,9 +139,18 @@ pub(super) async fn carry_out(
         }
     };
     let watch = async {
+        let mut told = false;
         loop {
             let reports = resync::reports(source, Some(ids)).await.map_err(super::reason)?;
             bars.show(&reports);
+            let passed_over = reports.iter().find(|report| report.waits_for_mapping());
+            if let Some(report) = passed_over.filter(|_| !std::mem::replace(&mut told, true)) {
+                bars.tell(&format!(
+                    "the service works with another mapping of {} than this one ({}), so the replay waits until it has \
+                     taken this one",
+                    report.object, mapping.file
+                ));
+            }
             let finished = reports.iter().all(|report| report.finished_at.is_some());
             if finished || *stop.borrow() {
                 return Ok(());
@@ -188,6 +197,11 @@ impl Bars {
             bars[index].set_position(report.progress.done.unsigned_abs());
             bars[index].set_message(format!("{} written", report.progress.written));
         }
+    }
+
+    /// A line above them.
+    fn tell(&self, text: &str) {
+        self.all.suspend(|| eprintln!("{text}"));
     }
 
     fn finish(&self) {

@@ -205,7 +205,10 @@ fn report(status: &Status) -> String {
         let share = if resync.total > 0 { resync.progress.done * 100 / resync.total } else { 0 };
         let progress = format!(
             "{} {} of {} ({share} %), {}",
-            resync.object, resync.progress.done, resync.total, resync.state
+            resync.object,
+            resync.progress.done,
+            resync.total,
+            resync.standing()
         );
         lines.push(("resync", progress));
     }

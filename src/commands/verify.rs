@@ -157,7 +157,7 @@ impl<'a> Repair<'a> {
         if !self.keys.is_empty() {
             let keys = std::mem::take(&mut self.keys);
             let request = Request { keys: Some(keys), ..Request::default() };
-            self.jobs.push(resync::create(&self.transaction, route, &request).await?);
+            self.jobs.push(resync::create(&self.transaction, &route.object, &request).await?);
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ pub async fn write_again(
     let keys: Vec<String> = deleted.iter().map(|row| row.get("key")).collect();
     let count = keys.len() as u64;
     let request = Request { keys: Some(keys), ..Request::default() };
-    let replay = resync::create(&transaction, route, &request).await?;
+    let replay = resync::create(&transaction, &route.object, &request).await?;
     transaction.commit().await?;
     Ok(Some((count, replay)))
 }

@@ -90,7 +90,8 @@ impl Acknowledger {
                 true if lane.route.object.update_only => continue,
                 true => resync::create_target_walk(&transaction, &lane.route).await?,
                 false => {
-                    resync::create(&transaction, &lane.route, &resync::Request::default()).await?
+                    resync::create(&transaction, &lane.route.object, &resync::Request::default())
+                        .await?
                 }
             };
             tracing::warn!(

@@ -36,6 +36,8 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
+    /// What stands for the objects of this mapping: a replay that was asked for with another is not ours.
+    fingerprints: Vec<String>,
     /// One session for as long as the position lasts: another one may be another server's.
     source: Session,
     target: Pool,
@@ -67,6 +69,7 @@ impl Reader {
     ) -> Self {
         Self {
             first: leave::first(&lanes),
+            fingerprints: lanes.iter().map(|lane| lane.route.object.fingerprint()).collect(),
             lanes,
             source,
             target,
@@ -219,7 +222,9 @@ impl Reader {
         if Instant::now() < self.next_page_at {
             return Ok(None);
         }
-        let Some(mut job) = resync::next(&self.source).await? else { return Ok(None) };
+        let Some(mut job) = resync::next(&self.source, &self.fingerprints).await? else {
+            return Ok(None);
+        };
         if let Some(page) = in_hand.filter(|page| page.job.id == job.id) {
             // What is still allowed is known only when the page in hand is done.
             if page.last || job.request.limit.is_some() || job.request.rate.is_some() {
@@ -249,7 +254,7 @@ impl Reader {
 
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
     pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
-        Ok(resync::next(&self.source).await?.is_some())
+        Ok(resync::next(&self.source, &self.fingerprints).await?.is_some())
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn resyncs(look: &Look) -> String {
              <p class=note>{written} written, {equal} equal, {waiting} waiting, {dead} dead</p></li>\n",
             id = resync.id,
             object = Escaped(&resync.object),
-            state = Escaped(&resync.state),
+            state = Escaped(resync.standing()),
             done_said = count(done),
             total_said = count(total),
             most = total.max(1),
