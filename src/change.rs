@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::db::{Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::Object;
+use crate::name::{TableName, literal};
 use crate::parked::Parking;
 
 const CLAIM: &str = include_str!("../sql/claim.sql");
@@ -20,6 +21,7 @@ const TOUCHING: &str = include_str!("../sql/change_touching.sql");
 const MOST_TOUCHING: i64 = 10_000;
 const PENDING: &str = include_str!("../sql/pending.sql");
 const PENDING_OF: &str = include_str!("../sql/change_pending_of.sql");
+const ORPHANED: &str = include_str!("../sql/change_orphaned.sql");
 
 /// One captured change.
 #[derive(Debug, Clone)]
@@ -219,6 +221,27 @@ pub async fn pending_of(
     let table = object.source.plain();
     let row = source.row(PENDING_OF, &[&object.name, &table, &object.key, &key]).await?;
     Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
+}
+
+/// Counts the changes that nobody looks at without an object; `alone`: no other object is read from its table.
+pub async fn orphaned(
+    source: &Session,
+    object: &str,
+    table: &TableName,
+    alone: bool,
+) -> Result<i64, tokio_postgres::Error> {
+    Ok(source.row(ORPHANED, &[&object, &table.plain(), &alone]).await?.get(0))
+}
+
+/// The statement, for a human, that forgets them.
+pub fn forget(object: &str, table: &TableName, alone: bool) -> String {
+    let own = format!("concerns = {}", literal(object));
+    let table = literal(&table.plain());
+    let all = match alone {
+        true => format!("{own} or concerns is null and source_table = {table}"),
+        false => own,
+    };
+    format!("delete from schoolbell.change where {all}")
 }
 
 /// Which keys of an object are about to be looked at.

@@ -58,16 +58,10 @@ pub enum Command {
     /// Create or upgrade schema schoolbell and the capture triggers in the source database
     ///
     /// Changes the source database: its schema schoolbell, and triggers named schoolbell_* on the tables of the
-    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up.
+    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up. When the mapping is another than
+    /// at the last time, it tells what that means for rows that exist.
     #[command(after_help = "Example: schoolbell migrate --dry-run")]
-    Migrate {
-        /// Print the SQL instead of running it
-        #[arg(long)]
-        dry_run: bool,
-        /// When the triggers notify [default: as installed, else doorbell]
-        #[arg(long, value_name = "MODE")]
-        notify: Option<NotifyMode>,
-    },
+    Migrate(MigrateOptions),
     /// Remove the triggers and schema schoolbell from the source database
     ///
     /// Deletes changes that were not applied yet and parked keys. The target is not touched.
@@ -191,6 +185,20 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// How to migrate.
+#[derive(Debug, Args)]
+pub struct MigrateOptions {
+    /// Print the SQL instead of running it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// When the triggers notify [default: as installed, else doorbell]
+    #[arg(long, value_name = "MODE")]
+    pub notify: Option<NotifyMode>,
+    /// Store the replays that make existing rows right, for the service that has this mapping
+    #[arg(long, conflicts_with = "dry_run")]
+    pub resync: bool,
 }
 
 /// What to replay.

@@ -63,7 +63,7 @@ impl Outcome {
 pub async fn dispatch(cli: Cli) -> Result<Outcome> {
     let settings = &cli.settings;
     match cli.command {
-        Command::Migrate { dry_run, notify } => migrate::run(settings, dry_run, notify).await,
+        Command::Migrate(options) => migrate::run(settings, &options).await,
         Command::Uninstall { yes } => uninstall::run(settings, yes).await,
         Command::Run { drain, verify_every, http } => {
             run::run(settings, drain, verify_every.as_deref(), http.as_deref()).await

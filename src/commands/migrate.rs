@@ -1,19 +1,26 @@
-//! `migrate`: the schema and the triggers, brought up to date.
+//! `migrate`: the schema and the triggers, brought up to date; what another mapping means for rows that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
 use super::Outcome;
-use crate::capture::{self, NotifyMode};
-use crate::cli::Settings;
-use crate::{plan, schema, service};
+use crate::capture::{self, Deviation, NotifyMode, Rendered};
+use crate::cli::{MigrateOptions, Settings};
+use crate::config::DatabaseUrl;
+use crate::db::Session;
+use crate::mapping::Mapping;
+use crate::mapping::difference::{Difference, Dropped};
+use crate::migrated::{self, Migrated};
+use crate::name::TableName;
+use crate::plan::{self, SourceSide};
+use crate::resync::{self, Request};
+use crate::schema::Version;
+use crate::{change, parked, schema, service, status};
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 
-pub async fn run(
-    settings: &Settings,
-    dry_run: bool,
-    notify: Option<NotifyMode>,
-) -> Result<Outcome> {
+pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let url = super::source_url(settings)?;
     let mut source = super::direct_source(&url, "migrate").await?;
@@ -21,26 +28,30 @@ pub async fn run(
     let source_side = plan::source_side(&source, &mapping).await.with_context(|| {
         format!("the mapping does not fit the source database ({url}); nothing was changed")
     })?;
-    if !dry_run {
+    if !options.dry_run {
         schema::lock(&source)
             .await
             .map_err(super::reason)
             .context("another `schoolbell migrate` has been running for minutes; end it first")?;
     }
     let version = schema::version(&source).await.map_err(super::reason)?;
-    if let (schema::Version::Newer(_), Some(remedy)) = (version, version.refusal()) {
+    if let (Version::Newer(_), Some(remedy)) = (version, version.refusal()) {
         anyhow::bail!(remedy);
     }
     let installed = service::installed_mode(&source).await.map_err(super::reason)?;
-    let mode = notify.or(installed).unwrap_or(NotifyMode::Doorbell);
+    let mode = options.notify.or(installed).unwrap_or(NotifyMode::Doorbell);
     let mode_sql =
         (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
     let wanted = capture::render(&source_side.captures, mode);
     let deviations = capture::deviations(&source, &wanted).await.map_err(super::reason)?;
     let ddl = capture::mend(&wanted, &deviations);
     let migrations = schema::pending(version);
+    let change = Change::find(&source, version, &mapping, &source_side).await?;
+    let reasons: BTreeMap<&TableName, String> =
+        ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
-    if dry_run {
+    if options.dry_run {
+        comment(&change.said)?;
         if !migrations.is_empty() {
             say!(
                 "begin;\nset local {};\ncreate schema if not exists schoolbell;\n",
@@ -55,8 +66,13 @@ pub async fn run(
             say!("{};\n", sql.trim_end())?;
         }
         for (table, sql) in &ddl {
-            say!("-- triggers on {}\nbegin;\n{sql}commit;\n", table.plain())?;
+            comment(&format!("triggers on {}: {}", table.plain(), reasons[table]))?;
+            say!("begin;\n{sql}commit;\n")?;
         }
+        for sql in change.notes(&mapping) {
+            say!("{};\n", sql.trim_end())?;
+        }
+        comment(&change.advice(settings, &mapping))?;
         eprintln!("dry run: nothing was changed");
         return Ok(Outcome::Clean);
     }
@@ -65,18 +81,336 @@ pub async fn run(
     for (name, _) in &migrations {
         say!("migrated {name}")?;
     }
+    if !change.said.is_empty() {
+        say!("{}", change.said)?;
+    }
     if let Some(sql) = mode_sql {
         source.client().batch_execute(&sql).await.map_err(super::reason)?;
         say!("notify mode: {mode}")?;
     }
     for (table, sql) in &ddl {
+        // At the first time all of them are missing, which is no news.
+        if version != Version::Missing {
+            say!("triggers of {}: {}", table.plain(), reasons[table])?;
+        }
         capture::run_ddl(&source, table, sql)
             .await
             .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
         say!("triggers of {}: up to date", table.plain())?;
     }
-    if migrations.is_empty() && ddl.is_empty() {
+    let replays = if options.resync { change.replays() } else { Vec::new() };
+    let jobs = change.note(&url, &mapping, &replays).await?;
+    if change.foreign > 0 {
+        let replays = status::counted(change.foreign, "replay");
+        say!("left to whichever mapping the service has: {replays} of another one")?;
+    }
+    if migrations.is_empty() && ddl.is_empty() && change.is_nothing() {
         say!("nothing to do: schema and triggers are up to date")?;
     }
+    match jobs.as_slice() {
+        [] if options.resync => say!("nothing to replay: {}", change.why_no_replay())?,
+        [] if !change.advice(settings, &mapping).is_empty() => {
+            say!("{}", change.advice(settings, &mapping))?;
+        }
+        [] => {}
+        jobs => {
+            let numbers: Vec<String> = jobs.iter().map(i64::to_string).collect();
+            say!(
+                "stored as {}: a replay of {}, for a service with this mapping; `schoolbell status` shows how far it is",
+                numbers.join(", "),
+                replays.join(", ")
+            )?;
+        }
+    }
     Ok(Outcome::Clean)
+}
+
+/// Prints what people should know, in what psql is to run.
+fn comment(text: &str) -> Result<()> {
+    for line in text.lines() {
+        say!("-- {line}")?;
+    }
+    Ok(())
+}
+
+/// What is known of the mapping before.
+enum Before {
+    /// There was none: nothing is installed.
+    Nothing,
+    /// Something is installed, for a mapping that was not noted or cannot be read.
+    Unknown,
+    /// The one that was noted.
+    Known,
+}
+
+/// What the mapping changes.
+struct Change {
+    before: Before,
+    /// Whether what is noted is another text.
+    to_note: bool,
+    difference: Difference,
+    /// What it means, in lines.
+    said: String,
+    /// Columns that another mapping watches, by table.
+    watched: BTreeMap<TableName, Watched>,
+    /// Unfinished replays that were asked for with another mapping.
+    foreign: i64,
+}
+
+/// Which columns of a table the triggers compare from now on, and which they do not any more.
+#[derive(Default)]
+struct Watched {
+    new: Vec<String>,
+    gone: Vec<String>,
+}
+
+impl Change {
+    async fn find(
+        source: &Session,
+        version: Version,
+        mapping: &Mapping,
+        source_side: &SourceSide,
+    ) -> Result<Self> {
+        let noted = migrated::last(source).await.map_err(super::reason)?;
+        let mut change = Self {
+            before: Before::Unknown,
+            to_note: noted.as_ref().is_none_or(|noted| !noted.is(mapping)),
+            difference: Difference::default(),
+            said: String::new(),
+            watched: BTreeMap::new(),
+            foreign: 0,
+        };
+        if noted.is_some() {
+            change.foreign = resync::foreign(source, mapping).await.map_err(super::reason)?;
+        }
+        match noted {
+            None if version == Version::Missing => {
+                change.before = Before::Nothing;
+                change.difference = Difference::between(None, mapping);
+            }
+            None => {}
+            Some(noted) => match noted.mapping() {
+                Ok(old) => {
+                    change.before = Before::Known;
+                    change.difference = Difference::between(Some(&old), mapping);
+                    change.said = said(source, &noted, &change.difference, mapping).await?;
+                    change.watched = watched(source, &old, source_side).await;
+                }
+                Err(unusable) => {
+                    change.said = format!(
+                        "the mapping of {:.0} ({}) cannot be read by this program, so what this one changes is not \
+                         known: {}",
+                        noted.migrated_at, noted.file, unusable.findings[0]
+                    );
+                }
+            },
+        }
+        Ok(change)
+    }
+
+    /// Why the triggers of a table are renewed.
+    fn why(&self, table: &TableName, wanted: &[Rendered], deviations: &[Deviation]) -> String {
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for deviation in deviations.iter().filter(|deviation| deviation.table == *table) {
+            by_reason.entry(deviation.what).or_default().push(&deviation.trigger);
+        }
+        let rendered = wanted.iter().find(|rendered| rendered.table == *table);
+        let all = rendered.map_or(0, |rendered| rendered.triggers.len());
+        let reasons = by_reason.iter().map(|(what, triggers)| {
+            match triggers.len() == all || (rendered.is_none() && by_reason.len() == 1) {
+                true => (*what).to_string(),
+                false => format!("{} {what}", triggers.join(", ")),
+            }
+        });
+        let mut reasons: Vec<String> = reasons.collect();
+        if let Some(Watched { new, gone }) = self.watched.get(table) {
+            let watched = [("watched from now on", new), ("no longer watched", gone)];
+            let watched = watched.into_iter().filter(|(_, columns)| !columns.is_empty());
+            reasons.extend(watched.map(|(how, columns)| format!("{how}: {}", columns.join(", "))));
+        }
+        reasons.join("; ")
+    }
+
+    /// Nothing that means anything.
+    fn is_nothing(&self) -> bool {
+        self.foreign == 0 && self.said.is_empty()
+    }
+
+    /// The statements that note the mapping.
+    fn notes(&self, mapping: &Mapping) -> Vec<String> {
+        let release = (self.foreign > 0).then(|| resync::release(mapping));
+        let store = self.to_note.then(|| migrated::store(mapping));
+        release.into_iter().chain(store).collect()
+    }
+
+    /// Notes the mapping, together with the replays that are stored for it. Returns their numbers.
+    async fn note(
+        &self,
+        url: &DatabaseUrl,
+        mapping: &Mapping,
+        replays: &[&str],
+    ) -> Result<Vec<i64>> {
+        let notes = self.notes(mapping);
+        if notes.is_empty() && replays.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A session of its own: expressions of the mapping are not meant for the path of the migrations.
+        let mut session = super::source_session(url).await?;
+        let transaction = session.begin().await.map_err(super::reason)?;
+        let mut jobs = Vec::new();
+        for object in mapping.objects.iter().filter(|object| replays.contains(&&*object.name)) {
+            jobs.push(resync::create(&transaction, object, &Request::default()).await?);
+        }
+        // Last, since a service that looks for replays waits for whoever has changed them.
+        for sql in notes {
+            transaction.execute(&sql, &[]).await.map_err(super::reason)?;
+        }
+        transaction.commit().await.map_err(super::reason)?;
+        if !jobs.is_empty() {
+            super::ring(&session).await?;
+        }
+        Ok(jobs)
+    }
+
+    /// The objects whose rows are right only after a replay.
+    fn replays(&self) -> Vec<&str> {
+        self.difference.replays()
+    }
+
+    fn why_no_replay(&self) -> &'static str {
+        match self.before {
+            Before::Unknown => {
+                "what this mapping changes is not known; `schoolbell resync` replays everything"
+            }
+            Before::Nothing | Before::Known => "no row that exists is changed by the mapping",
+        }
+    }
+
+    /// What is to be typed next, if anything.
+    fn advice(&self, settings: &Settings, mapping: &Mapping) -> String {
+        let replays = self.replays();
+        match self.before {
+            Before::Nothing => {
+                format!(
+                    "rows that exist already are written by: {}",
+                    resync(settings, mapping, &[])
+                )
+            }
+            _ if replays.is_empty() => String::new(),
+            Before::Unknown | Before::Known => format!(
+                "once the service works with this mapping, rows that exist are made right by: {}",
+                resync(settings, mapping, &replays)
+            ),
+        }
+    }
+}
+
+/// The command that replays these objects, or all.
+fn resync(settings: &Settings, mapping: &Mapping, objects: &[&str]) -> String {
+    let mut words = vec!["schoolbell resync".to_string()];
+    words.extend(objects.iter().map(|name| shell(name)));
+    // Where the variable names the file, the next command finds it there, too.
+    if settings.mapping.is_some() && super::environment("SCHOOLBELL_MAPPING").is_none() {
+        words.push(format!("--mapping {}", shell(&mapping.file)));
+    }
+    words.join(" ")
+}
+
+/// What the difference means, each line of it.
+async fn said(
+    source: &Session,
+    noted: &Migrated,
+    difference: &Difference,
+    mapping: &Mapping,
+) -> Result<String> {
+    if difference.is_empty() {
+        return Ok(String::new());
+    }
+    let mut lines =
+        vec![format!("since the mapping of {:.0} ({}):", noted.migrated_at, noted.file)];
+    lines.extend(difference.to_string().lines().map(|line| format!("  {line}")));
+    for dropped in &difference.dropped {
+        lines.extend(left_behind(source, dropped, mapping).await?);
+    }
+    Ok(lines.join("\n"))
+}
+
+/// What nobody will look at any more of an object that is dropped, and what helps.
+async fn left_behind(
+    source: &Session,
+    dropped: &Dropped,
+    mapping: &Mapping,
+) -> Result<Vec<String>> {
+    let Dropped { object, source: table, .. } = dropped;
+    let read_by_another = mapping.objects.iter().any(|other| other.source == *table);
+    let changes =
+        change::orphaned(source, object, table, !read_by_another).await.map_err(super::reason)?;
+    let counts = parked::counts(source).await.map_err(super::reason)?;
+    let of_object = counts.iter().filter(|count| count.object == *object);
+    let keys: i64 = of_object.map(|count| count.keys).sum();
+    let mut lines = Vec::new();
+    if changes > 0 {
+        let changes = status::counted(changes, "pending change");
+        lines.push(format!(
+            "  {object}: {changes} that only the former mapping applies: `schoolbell run --drain` with that; or to \
+             forget them: {};",
+            change::forget(object, table, !read_by_another)
+        ));
+    }
+    if keys > 0 {
+        let keys = status::counted(keys, "parked key");
+        let object = shell(object);
+        lines.push(format!(
+            "  {object}: {keys} that nobody looks at any more: `schoolbell parked drop {object}`"
+        ));
+    }
+    Ok(lines)
+}
+
+/// Which columns are watched by one mapping only, by table. The former one may not fit the tables any more.
+async fn watched(
+    source: &Session,
+    old: &Mapping,
+    new: &SourceSide,
+) -> BTreeMap<TableName, Watched> {
+    let Ok(old) = plan::source_side(source, old).await else { return BTreeMap::new() };
+    let (was, is) = (columns(&old), columns(new));
+    let mut watched: BTreeMap<TableName, Watched> = BTreeMap::new();
+    for (table, column) in is.difference(&was) {
+        watched.entry((*table).clone()).or_default().new.push((*column).into());
+    }
+    for (table, column) in was.difference(&is) {
+        watched.entry((*table).clone()).or_default().gone.push((*column).into());
+    }
+    watched
+}
+
+fn columns(side: &SourceSide) -> BTreeSet<(&TableName, &str)> {
+    let captures = side.captures.iter();
+    captures
+        .flat_map(|capture| {
+            capture.watched.iter().map(|column| (&capture.table, column.name.as_str()))
+        })
+        .collect()
+}
+
+/// A word for a shell.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_a_shell_would_take_apart_is_quoted() {
+        assert_eq!(shell("mappings/a-b_c.toml"), "mappings/a-b_c.toml");
+        assert_eq!(shell("it's"), "'it'\\''s'");
+        assert_eq!(shell("two words"), "'two words'");
+    }
 }

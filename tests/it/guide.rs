@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::mapping_check::fits_the_schema;
 use crate::support::TestBell;
+use crate::support::program::Program;
 
 const GUIDE: &str = include_str!("../../docs/mapping.md");
 
@@ -159,6 +160,64 @@ async fn the_example_runs_as_it_is_told() {
     bell.drain().await;
     assert_eq!(bell.target_texts(clubs).await, ["Chess Club|Leeds|2", "Rowing Club|York|1"]);
     bell.run_ok(&["verify", "--mapping", file]).await;
+}
+
+/// The lines after a command of a console block, up to the next command.
+fn output(command: &str) -> String {
+    let blocks = all("console").into_iter();
+    let mut shown = blocks.filter_map(|block| {
+        let (_, after) = block.text.split_once(&format!("$ {command}\n"))?;
+        Some(after.split("$ ").next().unwrap_or_default().to_string())
+    });
+    shown.next_back().unwrap_or_else(|| panic!("{command} is not in the guide"))
+}
+
+#[tokio::test]
+async fn the_changed_mapping_of_the_guide_is_taken_up_as_it_is_told() {
+    let mut bell = with_the_example().await;
+    let text = all("toml").into_iter().find(|block| block.before == "<!-- run -->").unwrap().text;
+    bell.use_mapping(&text).await;
+    let file = bell.mapping_file(&text);
+    bell.run_ok(&["resync", "--mapping", file.to_str().unwrap()]).await;
+    bell.target_sql("update salesforce.club__c set sfid = 'S' || id").await;
+    bell.source_sql("update schoolbell.parked set due_at = now()").await;
+    bell.drain().await;
+    let mut changed = text.clone();
+    for line in ["filter = \"level > 0\"\n", "foundedon__c = \"founded_on\"\n"] {
+        assert!(GUIDE.contains(line.trim_end()) && changed.contains(line));
+        changed = changed.replace(line, "");
+    }
+    let file = bell.mapping_file(&changed);
+    let run = async |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        let ended = Program::new(&words)
+            .env("DATABASE_URL", &bell.source_url())
+            .env("SALESFORCE_CONNECT_URL", &bell.target_url())
+            .env("SALESFORCE_ENABLED", "true")
+            .env("SCHOOLBELL_MAPPING", file.to_str().unwrap())
+            .run()
+            .await;
+        assert_eq!(ended.code, 0, "{ended}");
+        ended.stdout
+    };
+    // The moment, the file's folder, and how long it took are those of this run.
+    let seconds = |c: char| c.is_ascii_digit() || c == '.';
+    let timeless = |text: String| -> Vec<String> {
+        let lines = text.lines().map(|line| match line.split_once("since the mapping of ") {
+            Some(_) => "since".into(),
+            None => line.trim_end().trim_end_matches(seconds).trim_end().to_string(),
+        });
+        lines.filter(|line| !line.is_empty()).collect()
+    };
+
+    for command in ["migrate", "resync membership"] {
+        let shown = output(&format!("schoolbell {command}"));
+        let said = run(command).await;
+        assert_eq!(timeless(shown), timeless(said.clone()), "{said}");
+    }
+    run("verify").await;
+    let guests = "select membername__c from salesforce.club_membership__c where level__c is null";
+    assert_eq!(bell.target_texts(guests).await, ["Cyd"]);
 }
 
 #[tokio::test]

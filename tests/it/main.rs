@@ -13,6 +13,7 @@ mod deaf;
 mod doctor;
 mod documents;
 mod doorbell;
+mod evolution;
 mod explain;
 mod faults;
 mod fuzz;

@@ -239,7 +239,11 @@ async fn a_damaged_trigger_is_noticed_and_renewed_and_other_tables_are_not_touch
 
         assert_eq!(status.code, 1, "{damage}: {status}");
         assert!(status.stdout.contains("on public.schools is"), "{damage}: {status}");
-        assert_eq!(printed, "triggers of public.schools: up to date\n", "{damage}");
+        let lines: Vec<&str> = printed.lines().collect();
+        let [reason, "triggers of public.schools: up to date"] = lines[..] else {
+            panic!("{damage}: {printed}");
+        };
+        assert!(reason.starts_with("triggers of public.schools: "), "{damage}: {printed}");
         assert_eq!(bell.source_texts(MEANING).await, right, "{damage}");
         assert_eq!(bell.source_texts(&of_roles).await, roles, "{damage}");
     }
@@ -441,7 +445,7 @@ async fn a_schema_that_is_newer_than_the_program_is_left_alone() {
         assert_eq!(ended.stdout, "");
         assert_eq!(
             ended.stderr,
-            "schoolbell: schema schoolbell has version 99, this program knows only up to 6; deploy the newer schoolbell\n",
+            "schoolbell: schema schoolbell has version 99, this program knows only up to 7; deploy the newer schoolbell\n",
             "{ended}"
         );
     }
@@ -478,6 +482,8 @@ async fn with_schema_of(version: i32, mapping: &str) -> TestBell {
     let file = bell.mapping_file(mapping);
     let sql = bell.run_ok(&["migrate", "--dry-run", "--mapping", file.to_str().unwrap()]).await;
     let (migrations, triggers) = sql.split_once("\ncommit;\n").expect("the migrations end");
+    // A release before that did not note the mapping.
+    let triggers = triggers.split("\n-- The mapping that").next().unwrap_or_default();
     assert!(!migrations.contains("schoolbell_insert") && triggers.contains("schoolbell_insert"));
     bell.source_sql(triggers).await;
     bell
