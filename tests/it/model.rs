@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::{TestBell, rows};
 use operation::{Operation, Statement};
-use rules::{Key, Model, Object};
+use rules::{Key, Model, Object, School};
 
 mod operation;
 mod rules;
@@ -139,6 +139,8 @@ fn needs_rest(model: &Model, operation: &Operation) -> bool {
         | Operation::TargetIsReloaded
         | Operation::SalesforceEdits(_)
         | Operation::Drop(_) => true,
+        // Whether it is there when a replay looks for what is missing.
+        Operation::ContactArrives(_) => model.looks_for_missing(),
         Operation::Commit(statements) => truncates(statements),
         _ => false,
     };
@@ -401,4 +403,28 @@ where
             Err(_) => {}
         }
     }
+}
+
+/// A replay of what the target lacks has met a contact that was away, which is therefore waited for.
+#[test]
+fn a_contact_that_comes_after_a_replay_has_missed_it_is_written() {
+    let mut model = Model::default();
+    model.contact_arrives(1);
+    let mut bridge = Bridge::init_test(&model);
+    let school =
+        School { name: "Acme", creator: Some(1), agrees: Some(true), rejected: true, updated: 1 };
+    for operation in [
+        Operation::Commit(vec![Statement::School(operation::Put::Insert, 1, school)]),
+        Operation::EverythingSettles,
+        Operation::ContactLeaves(1),
+        Operation::Resync { object: None, missing: true, detached: false },
+        Operation::ContactArrives(1),
+        Operation::SalesforceAccepts,
+        Operation::EverythingSettles,
+    ] {
+        bridge = Bridge::apply(bridge, &model, operation);
+    }
+    let held = bridge.model.held.get(&(Object::Contact, 1)).cloned();
+    Bridge::teardown(bridge, model);
+    assert_eq!(held.as_deref(), Some("true"));
 }

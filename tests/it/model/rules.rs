@@ -228,6 +228,12 @@ impl Model {
         }
     }
 
+    /// Whether a replay that was not carried out yet is only about keys that the target lacks.
+    pub fn looks_for_missing(&self) -> bool {
+        let missing = |replay: &Replay| matches!(replay, Replay::Published { missing: true, .. });
+        self.replays.iter().any(missing)
+    }
+
     pub fn retries(&mut self, object: Option<Object>) {
         let chosen = |(one, _): &Key| object.is_none_or(|object| object == *one);
         self.retried.extend(self.parked.keys().copied().filter(chosen));
