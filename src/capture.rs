@@ -106,6 +106,23 @@ impl fmt::Display for Deviation {
     }
 }
 
+impl Deviation {
+    /// What it means for a service with this mapping, and what helps.
+    pub fn advice(&self) -> String {
+        let means = match self.what {
+            "outdated" => {
+                "another mapping or release was migrated: reload the service with that one, or run `schoolbell migrate` \
+                 with this one, else changes may be missed"
+            }
+            "not needed" => {
+                "another mapping was migrated: reload the service with that one, or run `schoolbell migrate` with this one"
+            }
+            _ => "changes may be missed; run `schoolbell migrate`",
+        };
+        format!("{self}: {means}")
+    }
+}
+
 /// Why the triggers could not be installed.
 #[derive(Debug)]
 pub enum NotInstalled {

@@ -207,7 +207,7 @@ impl fmt::Display for Brake {
         let within = jiff::fmt::friendly::SpanPrinter::new();
         let within = within.unsigned_duration_to_string(&self.within);
         let percent = (self.share * 1e5).round() / 1e3;
-        write!(f, "{} rows or {percent} % of all within {within}", self.rows)
+        write!(f, "{} rows and {percent} % of all within {within}", self.rows)
     }
 }
 
@@ -248,6 +248,20 @@ impl Mapping {
         }
     }
 
+    /// The same with nothing but an object and whatever is above it.
+    #[must_use]
+    pub fn reduced_to(&self, name: &str) -> Self {
+        let mut family = BTreeSet::from([name]);
+        // Every parent stands before its children.
+        for object in self.objects.iter().rev() {
+            if family.contains(&*object.name) {
+                family.extend(object.parents.iter().map(|parent| parent.object.as_str()));
+            }
+        }
+        let objects = self.objects.iter().filter(|object| family.contains(&*object.name));
+        Self { objects: objects.cloned().collect(), ..self.clone() }
+    }
+
     /// The object of that name.
     pub fn object(&self, name: &str) -> Option<&Object> {
         self.objects.iter().find(|object| object.name == name)
@@ -278,7 +292,14 @@ fn check(objects: &[Object], findings: &mut Vec<Finding>) {
                 "an update-only object does not create its rows, so it must not delete them",
             ));
         }
-        if object.on_delete == OnDelete::Keep && object.lines.contains_key("brake") {
+        let is_misspelt = |finding: &Finding| {
+            finding.object.as_ref() == Some(&object.name)
+                && finding.field.as_deref() == Some("on_delete")
+        };
+        if object.on_delete == OnDelete::Keep
+            && object.lines.contains_key("brake")
+            && !findings.iter().any(is_misspelt)
+        {
             findings.push(Finding::of(
                 object,
                 "brake",

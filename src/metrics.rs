@@ -117,7 +117,7 @@ definitions! {
     CAPTURE_PROBLEMS = Gauge "schoolbell_capture_problems" []
         "Triggers that are not as the mapping needs them";
     MAPPING_PROBLEMS = Gauge "schoolbell_mapping_problems" []
-        "What the target lacks of what the mapping names";
+        "What either database lacks of what the mapping names";
     PARKED_KEYS = Gauge "schoolbell_parked_keys" ["object", "state"]
         "Parked keys";
     PARKED_OLDEST_SECONDS = Gauge "schoolbell_parked_oldest_seconds" ["object", "state"]

@@ -2,7 +2,7 @@
 //!
 //! Promise: what a plan names exists on both sides and fits; everything that does not is reported at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tokio_postgres::error::SqlState;
@@ -10,10 +10,11 @@ use tokio_postgres::types::Oid;
 
 use crate::catalogue::{self, Column, Table};
 use crate::db::Session;
-use crate::mapping::{Field, Finding, Mapping, Object, Touch, Unusable, Value};
-use crate::name::{TableName, ident, literal};
+use crate::mapping::{Field, Finding, Mapping, Object, Parent, Touch, Unusable, Value};
+use crate::name::{self, TableName, ident, literal};
 
 const ASSIGNABLE: &str = include_str!("../sql/assignable.sql");
+const COMPARABLE: &str = include_str!("../sql/comparable.sql");
 /// Types with a number below this one are built in, and the same in every Postgres.
 const FIRST_USER_OID: Oid = 16_384;
 
@@ -163,6 +164,8 @@ pub struct SourceSide {
     value_types: BTreeMap<(String, String), Oid>,
     /// The triggers the mapping needs.
     pub captures: Vec<Capture>,
+    /// What would be better; it works without.
+    pub advice: Vec<Finding>,
 }
 
 /// Holds the mapping against the source's catalogue. Enough for `migrate`.
@@ -172,12 +175,10 @@ pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSi
     let mut value_types = BTreeMap::new();
     for object in &mapping.objects {
         let Some(table) = tables.get(&object.source) else { continue };
-        let known = findings.len();
         check_columns(object, table, &mut findings);
-        if findings.len() > known {
-            continue; // The expressions would only repeat it in Postgres's words.
-        }
-        for field in &object.fields {
+        // What is a column by itself was looked for already; Postgres would repeat it in its own words.
+        let there = |value: &Value| !matches!(value, Value::Column(column) if table.column(column).is_none());
+        for field in object.fields.iter().filter(|field| there(&field.value)) {
             let sql = format!("select {} from {} as source", field.value.sql(), object.source);
             let place = (field.column.as_str(), field.line);
             let about = About { object, table, place };
@@ -189,28 +190,17 @@ pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSi
             let sql = format!("select 1 from {} as source {sql}", object.source);
             expression(source, About { object, table, place }, &sql, &mut findings).await?;
         }
+        for touch in &object.touched_by {
+            let Some(touching) = tables.get(&touch.table) else { continue };
+            check_touch(source, object, touch, (table, touching), &mut findings).await?;
+        }
     }
     if !findings.is_empty() {
         return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
     let captures = captures(mapping, &tables);
-    for object in &mapping.objects {
-        for touch in &object.touched_by {
-            let table = &tables[&touch.table];
-            let found = findings.len();
-            check_touch(object, touch, table, &mut findings);
-            if findings.len() > found {
-                continue;
-            }
-            let sql = touched_keys(touch, table, "null::jsonb[]");
-            let about = About { object, table, place: ("touched_by", touch.lines.keys) };
-            expression(source, about, &sql, &mut findings).await?;
-        }
-    }
-    match findings.is_empty() {
-        true => Ok(SourceSide { tables, value_types, captures }),
-        false => Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings))),
-    }
+    let advice = unwatched(source, mapping).await?;
+    Ok(SourceSide { tables, value_types, captures, advice })
 }
 
 /// What the target has.
@@ -269,6 +259,7 @@ pub async fn routes(
     mapping: &Mapping,
 ) -> Result<(Vec<Route>, Vec<Finding>), Unplannable> {
     let TargetSide { tables: targets, mut findings, advice } = target_side(target, mapping).await?;
+    let advice = source_side.advice.iter().cloned().chain(advice).collect();
     let mut routes = Vec::new();
     for object in &mapping.objects {
         let Some(table) = targets.get(&object.name) else { continue };
@@ -351,8 +342,126 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Reports what is wrong with a touching table: its columns, and the query for the keys that it touches. The tables are
+/// the object's own and the touching one.
+async fn check_touch(
+    source: &Session,
+    object: &Object,
+    touch: &Touch,
+    (own, table): (&Table, &Table),
+    findings: &mut Vec<Finding>,
+) -> Result<(), Unplannable> {
+    let found = findings.len();
+    check_touch_columns(object, touch, table, findings);
+    if findings.len() > found {
+        return Ok(());
+    }
+    let keys = touched_keys(touch, table, "null::jsonb[]");
+    let about = About { object, table, place: ("touched_by", touch.lines.keys) };
+    let Some(type_oid) = expression(source, about, &keys, findings).await? else { return Ok(()) };
+    let problem = match own.column(&object.key) {
+        _ if returns_more(source, touch, table).await? => {
+            Some("keys must return one column, the key of this object's rows".to_string())
+        }
+        Some(key) => {
+            let (ok, is): (bool, String) = {
+                let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
+                (row.get("comparable"), row.get("type_name"))
+            };
+            let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
+            (!ok).then(|| format!("keys returns {is}, but the key of this object, {key}"))
+        }
+        None => None,
+    };
+    let place = Finding::of(object, "touched_by", problem.clone().unwrap_or_default());
+    findings.extend(problem.map(|_| place.at(touch.lines.keys)));
+    Ok(())
+}
+
+/// Whether the query for the touched keys has a second column.
+async fn returns_more(
+    source: &Session,
+    touch: &Touch,
+    table: &Table,
+) -> Result<bool, tokio_postgres::Error> {
+    let keys = touched_keys(touch, table, "null::jsonb[]");
+    // A list of names that is too long is refused.
+    let two = keys.replacen("as t (key)", "as t (key, second)", 1);
+    match source
+        .row_once(&format!(
+            "select 1 from ({two}\nlimit 0) as two right join (select 1) as one on true"
+        ))
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Expressions read tables of which this object's rows follow no change.
+async fn unwatched(source: &Session, mapping: &Mapping) -> Result<Vec<Finding>, Unplannable> {
+    let mut advice = Vec::new();
+    for object in &mapping.objects {
+        let compared = object.fields.iter().filter(|field| field.compared);
+        let fields = compared.map(|field| (field.column.as_str(), field.line, field.value.sql()));
+        let filter =
+            object.filter.iter().map(|sql| ("filter", object.line_of("filter"), sql.clone()));
+        for (setting, line, sql) in fields
+            .chain(filter)
+            .filter(|(.., sql)| sql.contains("select") || sql.contains("SELECT"))
+        {
+            let sql = format!("select {sql} from {} as source", object.source);
+            let known = |table: &TableName| {
+                *table == object.source
+                    || object.touched_by.iter().any(|touch| touch.table == *table)
+            };
+            let unwatched =
+                read_tables(source, &sql).await?.into_iter().filter(|table| !known(table));
+            advice.extend(unwatched.map(|table| {
+                let problem = format!(
+                    "reads {}, whose changes reach no row of this object; add it to [[object.{}.touched_by]], or say \
+                     compare = false",
+                    table.plain(),
+                    object.name
+                );
+                Finding::of(object, setting, problem).at(line)
+            }));
+        }
+    }
+    Ok(advice)
+}
+
+/// The tables that a query reads, from the plan that Postgres makes of it. Nothing where it makes none.
+async fn read_tables(source: &Session, sql: &str) -> Result<BTreeSet<TableName>, Unplannable> {
+    let planned =
+        source.row_once(&format!("explain (verbose, format json, costs off) {sql}")).await;
+    let plan: serde_json::Value = match planned {
+        Ok(row) => row.get(0),
+        Err(error) if error.as_db_error().is_some() => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let (mut tables, mut nodes) = (BTreeSet::new(), vec![&plan]);
+    while let Some(node) = nodes.pop() {
+        match node {
+            serde_json::Value::Array(parts) => nodes.extend(parts),
+            serde_json::Value::Object(parts) => {
+                if let (Some(schema), Some(table)) =
+                    (parts.get("Schema"), parts.get("Relation Name"))
+                    && let (Some(schema), Some(table)) = (schema.as_str(), table.as_str())
+                {
+                    tables.insert(TableName { schema: schema.into(), table: table.into() });
+                }
+                nodes.extend(parts.values());
+            }
+            _ => {}
+        }
+    }
+    Ok(tables)
+}
+
 /// Reports the columns that a touching table lacks.
-fn check_touch(object: &Object, touch: &Touch, table: &Table, findings: &mut Vec<Finding>) {
+fn check_touch_columns(object: &Object, touch: &Touch, table: &Table, findings: &mut Vec<Finding>) {
     for column in touch.columns.iter().filter(|column| table.column(column).is_none()) {
         findings.push(lacks(object, "touched_by", table, column).at(touch.lines.columns));
     }
@@ -386,7 +495,8 @@ fn other_expressions(object: &Object) -> Vec<(Place<'static>, String)> {
             expressions.push((place("winner.prefer"), format!("where ({prefer})")));
         }
     }
-    for parent in &object.parents {
+    let computed = |parent: &&Parent| matches!(parent.key, Value::Sql(_));
+    for parent in object.parents.iter().filter(computed) {
         let place = ("parents", parent.lines.key);
         expressions.push((place, format!("where ({}) is null", parent.key.sql())));
     }
@@ -462,7 +572,17 @@ fn check_target(
     let external_id = ("external_id", object.line_of("external_id"), &object.external_id);
     for (setting, line, column) in std::iter::once(external_id).chain(fields) {
         match table.column(column) {
-            None => findings.push(lacks(object, setting, table, column).at(line)),
+            None => {
+                // A column that has its value already was not meant.
+                let mapped = |name: &&str| object.fields.iter().any(|field| field.column == **name);
+                let free = table.columns.iter().map(|column| column.name.as_str());
+                let nearest = name::nearest(column, free.filter(|name| !mapped(name)));
+                findings.push(
+                    Finding { nearest: None, ..lacks(object, setting, table, column) }
+                        .or(nearest)
+                        .at(line),
+                );
+            }
             Some(found) if found.type_oid >= FIRST_USER_OID => {
                 let problem =
                     format!("{column} has type {}, which is not a built-in one", found.type_name);

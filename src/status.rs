@@ -42,7 +42,7 @@ pub struct Status {
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
-    /// What the target lacks of what the mapping names; empty where it cannot be asked.
+    /// What either database lacks of what the mapping names, as far as they can be asked.
     pub mapping_problems: Vec<String>,
     /// Replays that are not finished.
     pub resyncs: Vec<resync::Report>,
@@ -135,7 +135,7 @@ impl Status {
                 more => format!(", and {more} more"),
             };
             let sentence = format!(
-                "The mapping does not fit the target, {first}{more}: mend either, and the rows that wait for it are written."
+                "The mapping does not fit, {first}{more}: mend the file or the table; what waits for it is written then."
             );
             find(Level::Trouble, sentence);
         }
@@ -245,11 +245,13 @@ pub async fn collect(
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
     };
-    let mapping_problems = match target {
-        Ok(target) if target_problem.is_none() => mapping_problems(target, mapping).await,
-        _ => Vec::new(),
-    };
     let mode = service::installed_mode(source).await?;
+    let (capture_problems, mut mapping_problems) = capture_problems(source, mapping, mode).await?;
+    if let Ok(target) = target
+        && target_problem.is_none()
+    {
+        mapping_problems.extend(problems_in_target(target, mapping).await);
+    }
     Ok(Status {
         schema_version,
         enabled,
@@ -260,7 +262,7 @@ pub async fn collect(
         writer,
         target_problem,
         notify: mode.map(|mode| mode.to_string()),
-        capture_problems: capture_problems(source, mapping, mode).await?,
+        capture_problems,
         mapping_problems,
         resyncs: resync::reports(source, None).await?,
         salesforce: Vec::new(),
@@ -287,27 +289,28 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
 }
 
 /// What does not fit, told by file and line. That the target cannot be asked is told otherwise.
-async fn mapping_problems(target: &Session, mapping: &Mapping) -> Vec<String> {
+async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
     match plan::target_side(target, mapping).await {
         Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
         Err(unplannable) => vec![unplannable.to_string()],
     }
 }
 
+/// What is wrong with the triggers, and what the source lacks of what the mapping names.
 async fn capture_problems(
     source: &Session,
     mapping: &Mapping,
     mode: Option<capture::NotifyMode>,
-) -> Result<Vec<String>, tokio_postgres::Error> {
+) -> Result<(Vec<String>, Vec<String>), tokio_postgres::Error> {
     let source_side = match plan::source_side(source, mapping).await {
         Ok(source_side) => source_side,
         Err(Unplannable::Mapping(unusable)) => {
-            return Ok(unusable.to_string().lines().map(str::to_string).collect());
+            return Ok((Vec::new(), unusable.to_string().lines().map(str::to_string).collect()));
         }
         Err(Unplannable::Database(error)) => return Err(error),
     };
     let mode = mode.unwrap_or(capture::NotifyMode::Doorbell);
     let wanted = capture::render(&source_side.captures, mode);
     let deviations = capture::deviations(source, &wanted).await?;
-    Ok(deviations.iter().map(ToString::to_string).collect())
+    Ok((deviations.iter().map(ToString::to_string).collect(), Vec::new()))
 }

@@ -29,9 +29,11 @@ pub async fn run(
 ) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
-    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+    // An object that does not fit (any more) is no reason to say nothing of the others.
+    let ground = Ground::check(&config, &mapping.reduced_to(object)).await;
+    let ground = ground.map_err(super::stopped)?;
     let Some(route) = ground.routes().find(|route| route.object.name == object) else {
-        let known: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
+        let known: Vec<&str> = mapping.objects.iter().map(|known| known.name.as_str()).collect();
         bail!("the mapping has no object {object}; it has {}", known.join(", "));
     };
     let source = ground.source.session().await?;

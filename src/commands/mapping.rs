@@ -13,6 +13,7 @@ use crate::db::{Database, Session};
 use crate::draft::{self, Pair};
 use crate::mapping::{Finding, Mapping, SCHEMA};
 use crate::plan::{self, SourceSide, Unplannable};
+use crate::status::counted;
 use crate::supported;
 
 pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
@@ -31,6 +32,8 @@ pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcom
     }
     Ok(Outcome::Clean)
 }
+
+const MEND_FIRST: &str = "the file must be mended first";
 
 /// What a check has found.
 #[derive(Debug, Serialize)]
@@ -102,7 +105,7 @@ fn told(file: &str, findings: Vec<Finding>) -> Vec<Told> {
 async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<Outcome> {
     let (report, objects) = match Mapping::load(file) {
         Err(unusable) => {
-            let mut report = Report::new(&unusable.file, "the file must be mended first");
+            let mut report = Report::new(&unusable.file, MEND_FIRST);
             report.add(unusable.findings);
             (report, 0)
         }
@@ -124,8 +127,15 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
     match (report.findings.len(), failed) {
         (0, None) => {}
         (0, Some((side, why))) => bail!("{file}: the {side}'s side was not checked: {why}"),
-        (1, None) => bail!("{file} cannot be used as it is: 1 finding"),
-        (count, None) => bail!("{file} cannot be used as it is: {count} findings"),
+        (count, None) => {
+            let findings = counted(count as i64, "finding");
+            // What a database lacks can be found only when the file says what it should have.
+            let not_held = match (report.source.checked, report.source.why_not.as_deref()) {
+                (false, Some(MEND_FIRST)) => "; the databases are asked when it is mended",
+                _ => "",
+            };
+            bail!("{file} cannot be used as it is: {findings}{not_held}")
+        }
         (count, Some((side, why))) => {
             bail!(
                 "{file} cannot be used as it is ({count} found), and the {side}'s side was not checked: {why}"
@@ -176,7 +186,7 @@ async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Rep
         return Ok(report);
     }
     report.target = Checked::done();
-    report.advice = told(&mapping.file, side.advice);
+    report.advice.extend(told(&mapping.file, side.advice));
     report.add(side.findings);
     if let (Ok(source), Some(source_side)) = (&source, source_side) {
         // What the target's side shows by itself is in there again, and told once.
@@ -196,7 +206,10 @@ async fn check_source(
 ) -> Result<Option<SourceSide>> {
     report.source = Checked::done();
     match plan::source_side(source, mapping).await {
-        Ok(side) => Ok(Some(side)),
+        Ok(side) => {
+            report.advice.extend(told(&mapping.file, side.advice.clone()));
+            Ok(Some(side))
+        }
         Err(Unplannable::Mapping(unusable)) => {
             report.add(unusable.findings);
             Ok(None)

@@ -298,7 +298,7 @@ impl Change {
             }
             _ if replays.is_empty() => String::new(),
             Before::Unknown | Before::Known => format!(
-                "once the service works with this mapping, rows that exist are made right by: {}",
+                "reload the service (SIGHUP, or a restart); then rows that exist are made right by: {}",
                 resync(settings, mapping, &replays)
             ),
         }

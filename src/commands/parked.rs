@@ -121,7 +121,12 @@ async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Ou
         say!("This deletes target rows whose deletion the brake holds:")?;
         for (count, keys) in held {
             let more = if count.keys > FEW { ", …" } else { "" };
-            say!("  {} {}, among {}{more}", count.held, count.object, keys.join(", "))?;
+            // A part may have keys that were refused besides: then it is said of how many these are.
+            let of = match count.held == count.keys {
+                true => String::new(),
+                false => format!(" of {}", count.keys),
+            };
+            say!("  {}{of} {}: {}{more}", count.held, count.object, keys.join(", "))?;
         }
         if !yes && !super::confirmed("delete them")? {
             say!("nothing was changed")?;
@@ -153,9 +158,19 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<O
         let more = if count.keys > FEW { ", …" } else { "" };
         say!("  {}: {}{more}", sentence(count), keys.join(", "))?;
     }
-    say!(
-        "Their rows do not reach the target before they change again, or are replayed with `schoolbell resync`."
-    )?;
+    let (held, others): (Vec<_>, Vec<_>) =
+        chosen.parts.iter().partition(|(count, _)| count.held == count.keys);
+    if !others.is_empty() {
+        say!(
+            "Their rows do not reach the target before they change again, or are replayed with `schoolbell resync`."
+        )?;
+    }
+    if !held.is_empty() || others.iter().any(|(count, _)| count.held > 0) {
+        say!(
+            "The target rows whose deletion the brake holds stay there, until `schoolbell verify --repair` or a TRUNCATE \
+             finds them again."
+        )?;
+    }
     if !yes && !super::confirmed("forget them")? {
         say!("nothing was changed")?;
         return Ok(Outcome::Attention);

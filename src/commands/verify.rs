@@ -54,10 +54,17 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
             "SALESFORCE_ENABLED is not true, so nothing may be repaired; set it, or leave out --repair"
         );
     }
-    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
-    for advice in &ground.plan.advice {
-        tracing::warn!("{advice}");
-    }
+    let ground = match options.objects.as_slice() {
+        // An object that does not fit (any more) is no reason not to compare another.
+        [object] if !options.repair && mapping.object(object).is_some() => {
+            Ground::check(&config, &mapping.reduced_to(object)).await.map_err(super::stopped)?
+        }
+        _ => {
+            let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+            ground.plan.advice.iter().for_each(|advice| tracing::warn!("{advice}"));
+            ground
+        }
+    };
     let lanes = replay::chosen(&ground, &options.objects)?;
     let mut source = super::source_session(&config.source).await?;
     let mut found = Found { options, listed: Vec::new(), not_listed: 0 };

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::capture::{self, NotifyMode};
+use crate::capture::{self, Deviation, NotifyMode};
 use crate::config::{Config, Unusable};
 use crate::db::{Database, Session};
 use crate::failure::{self, Failure};
@@ -167,9 +167,7 @@ impl Plan {
         let mode = installed_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
         let wanted = capture::render(&source_side.captures, mode);
         let deviations = capture::deviations(source, &wanted).await?;
-        advice.extend(deviations.iter().map(|deviation| {
-            format!("{deviation}: changes may be missed; run `schoolbell migrate`")
-        }));
+        advice.extend(deviations.iter().map(Deviation::advice));
         let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
         Ok(Self { lanes, mode, advice })
     }

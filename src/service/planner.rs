@@ -144,7 +144,8 @@ impl Planner {
 
     fn tell_change(&self, plan: &Plan, mapping: &Mapping) {
         let Some((before, of)) = &self.current else { return };
-        let (file, changes) = (&mapping.file, changes(&before.lanes, &plan.lanes).join("; "));
+        let changes = changes(&before.lanes, &plan.lanes).join("; ");
+        let (file, changes) = (&mapping.file, (!changes.is_empty()).then_some(changes));
         match std::ptr::eq(&**of, mapping) {
             true => tracing::info!(changes, "the tables have changed and fit; planned anew"),
             false => tracing::info!(file, changes, "the mapping is in use now"),

@@ -69,7 +69,7 @@ async fn more_deletions_than_the_brake_allows_are_held_until_a_human_decides() {
     assert_eq!((mirrored(&bell).await, held(&bell).await), (8, 3));
 
     let listed = bell.run(&["parked", "list"]).await;
-    let reason = "held by the brake: at most 3 rows or 100 % of all within 1h are deleted unasked, and none while others \
+    let reason = "held by the brake: at most 3 rows and 100 % of all within 1h are deleted unasked, and none while others \
                   are held";
     assert_eq!(listed.code, 1, "{listed}");
     assert_eq!(listed.stdout.matches(reason).count(), 3, "{listed}");
@@ -81,7 +81,7 @@ async fn more_deletions_than_the_brake_allows_are_held_until_a_human_decides() {
     // Nobody is there to be asked.
     let asked = bell.run(&["parked", "retry", "--all"]).await;
     assert_eq!(asked.code, 2, "{asked}");
-    assert!(asked.stdout.contains("  3 school, among a0000000-"), "{asked}");
+    assert!(asked.stdout.contains("  3 school: a0000000-"), "{asked}");
     assert_eq!(bell.drain().await.deleted, 0);
 
     let followed = bell.run(&["explain", "school", "a0000000-0000-4000-8000-000000000004"]).await;

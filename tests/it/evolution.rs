@@ -108,7 +108,7 @@ async fn a_changed_mapping_is_told_with_what_it_means_and_noted_for_the_next_tim
          triggers of public.roles: up to date\n\
          triggers of public.schools: outdated; watched from now on: municipality\n\
          triggers of public.schools: up to date\n\
-         once the service works with this mapping, rows that exist are made right by: \
+         reload the service (SIGHUP, or a restart); then rows that exist are made right by: \
          schoolbell resync role school --mapping NEW"
     );
     assert_eq!(again, "nothing to do: schema and triggers are up to date");
@@ -168,7 +168,7 @@ async fn a_dry_run_of_a_change_is_sql_that_leaves_the_same_behind() {
     by_hand.source_sql(&sql.replace("NEW'", "m.toml'")).await;
     migrate(&migrated, &wider, &[]).await;
 
-    for part in ["\n--   school: filter = ", "\n--   role: is new: ", "\n-- once the service"] {
+    for part in ["\n--   school: filter = ", "\n--   role: is new: ", "\n-- reload the service"] {
         assert!(sql.contains(part), "{part}: {sql}");
     }
     assert_eq!(by_hand.source_texts(state).await, migrated.source_texts(state).await);

@@ -83,7 +83,9 @@ async fn everything_that_a_file_has_wrong_is_told_at_once_with_its_line_and_what
     assert_eq!(printed.stdout.lines().collect::<Vec<_>>(), expected, "{printed}");
     assert_eq!(
         printed.stderr,
-        format!("schoolbell: {file} cannot be used as it is: 16 findings\n")
+        format!(
+            "schoolbell: {file} cannot be used as it is: 16 findings; the databases are asked when it is mended\n"
+        )
     );
     let report: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json.code, 2);
@@ -156,7 +158,6 @@ async fn what_does_not_fit_either_database_is_told_at_once_by_line() {
     let path = bell.mapping_file(&text);
     let file = path.to_str().unwrap();
 
-    // Columns first: an expression over a table is asked about when the names in it are known.
     let check = bell.run(&["mapping", "--check", file]).await;
 
     assert_eq!(check.code, 2, "{check}");
@@ -171,6 +172,14 @@ async fn what_does_not_fit_either_database_is_told_at_once_by_line() {
             (
                 line_of(&text, "postcod__c"),
                 "object school: postcod__c: salesforce.editor__c has no column postcod__c; did you mean postcode__c?",
+            ),
+            (
+                line_of(&text, "user_orign"),
+                "object school: userorigin__c: column \"user_orign\" does not exist; did you mean user_origin?",
+            ),
+            (
+                line_of(&text, "rolle is"),
+                "object role: filter: column \"rolle\" does not exist; did you mean role?",
             ),
             (
                 line_of(&text, "usr_id"),
@@ -242,6 +251,75 @@ async fn a_table_or_a_column_of_a_touching_table_that_is_not_there_is_told_with_
             ),
         ],
     );
+}
+
+/// The invented tables of a library: loans of books, of which each is known by a number.
+async fn library() -> TestBell {
+    let bell = TestBell::bare().await;
+    bell.source_sql(
+        "create table books (isbn text primary key, title text); \
+         create table loans (id bigint primary key, isbn text, remark varchar(9))",
+    )
+    .await;
+    bell.target_sql(
+        "create table salesforce.loan__c (id__c varchar(20) unique, title__c text, remark__c text, old__c text, \
+         sfid varchar(18))",
+    )
+    .await;
+    bell
+}
+
+const LOANS: &str = "version = 1\n[object.loan]\nsource = 'loans'\nkey = 'id'\ntarget = 'loan__c'\nexternal_id = 'id__c'\n\
+    [object.loan.fields]\nremark__c = 'remark'\n";
+
+#[tokio::test]
+async fn a_query_for_touched_keys_that_returns_something_else_is_refused() {
+    let bell = library().await;
+    let touched = async |keys: &str| {
+        let touch = format!("[[object.loan.touched_by]]\ntable = 'books'\nkeys = '{keys}'\n");
+        let file = bell.mapping_file(&(LOANS.to_string() + &touch));
+        let file = file.to_str().unwrap();
+        bell.run(&["mapping", "--check", file]).await.stdout.replace(file, "F")
+    };
+    assert_eq!(
+        touched("select l.isbn from loans l join changed on l.isbn = changed.isbn").await,
+        "F:11: object loan: touched_by: keys returns text, but the key of this object, id of public.loans is bigint\n"
+    );
+    assert_eq!(
+        touched("select l.id, l.isbn from loans l join changed on l.isbn = changed.isbn").await,
+        "F:11: object loan: touched_by: keys must return one column, the key of this object's rows\n"
+    );
+    let fits =
+        touched("select l.id::integer from loans l join changed on l.isbn = changed.isbn").await;
+    assert_eq!(fits, "F: 1 objects fit both databases\n");
+}
+
+#[tokio::test]
+async fn an_expression_that_reads_a_table_whose_changes_are_not_followed_is_advised_of() {
+    let bell = library().await;
+    let title = "title__c = { sql = '(select b.title from books b where b.isbn = source.isbn)' }\n";
+    let check = async |more: &str| {
+        let file = bell.mapping_file(&(LOANS.to_string() + more));
+        let ended = bell.run(&["mapping", "--check", file.to_str().unwrap()]).await;
+        (ended.code, ended.stdout.replace(file.to_str().unwrap(), "F"))
+    };
+    let advice = "F:9: object loan: title__c: reads public.books, whose changes reach no row of this object; add it to \
+                  [[object.loan.touched_by]], or say compare = false\n";
+    let (code, told) = check(title).await;
+    assert_eq!((code, told.contains(advice)), (1, true), "{told}");
+
+    let touch = "[[object.loan.touched_by]]\ntable = 'books'\ncolumns = ['title']\n\
+                 keys = 'select l.id from loans l join changed on l.isbn = changed.isbn'\n";
+    assert_eq!(check(&(title.to_string() + touch)).await.0, 0);
+    assert_eq!(check(&title.replace("' }", "', compare = false }")).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_column_that_has_its_value_already_is_not_what_was_meant() {
+    let bell = library().await;
+    let file = bell.mapping_file(&(LOANS.to_string() + "remarks__c = 'isbn'\n"));
+    let told = bell.run(&["mapping", "--check", file.to_str().unwrap()]).await.stdout;
+    assert!(told.contains("salesforce.loan__c has no column remarks__c\n"), "{told}");
 }
 
 #[tokio::test]
