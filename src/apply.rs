@@ -304,14 +304,14 @@ impl From {
 
 impl Copied {
     fn new(route: &Route) -> Self {
-        // The name must be each object's own, and short whatever the object is called.
-        let mut hash = std::hash::DefaultHasher::new();
-        route.object.name.hash(&mut hash);
-        let table = format!("pg_temp.schoolbell_{:016x}", hash.finish());
         let columns: Vec<String> = columns(route)
             .into_iter()
             .map(|(name, type_name)| format!("{name} {type_name}"))
             .collect();
+        // The name must be each object's own, and another one when its columns are others: the session outlives a plan.
+        let mut hash = std::hash::DefaultHasher::new();
+        (&route.object.name, &columns).hash(&mut hash);
+        let table = format!("pg_temp.schoolbell_{:016x}", hash.finish());
         Self {
             create: format!(
                 "create temporary table if not exists {table} (\n{}\n) on commit delete rows",

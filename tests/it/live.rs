@@ -258,6 +258,33 @@ async fn a_mapping_that_does_not_fit_yet_waits_for_the_tables_and_the_one_before
 }
 
 #[tokio::test]
+async fn many_rows_at_a_time_are_written_by_another_mapping_on_the_same_session() {
+    let log = Log::listen();
+    let mut bell = watchful(&log, HARDLY_EVER).await;
+    let many = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+                select 'School', 'Road', 'Town', 'GB', 'w', now(), now() from generate_series(1, 600) n";
+    bell.source_sql(many).await;
+    bell.target_becomes(
+        "select count(*)::text from salesforce.editor__c where name = 'School'",
+        &["600"],
+    )
+    .await;
+
+    let column = "website__c = \"website\"\n";
+    bell.service_gets(&BUILT_IN.replace(column, ""));
+    says(&log, "school.website__c is gone").await;
+    bell.source_sql("update schools set name = 'Academy'").await;
+
+    let academies = "select count(*)::text from salesforce.editor__c where name = 'Academy'";
+    bell.target_becomes(academies, &["600"]).await;
+    heals(&bell).await;
+    // Each way of writing has its own table for the rows on their way.
+    let tables =
+        "select count(*) from pg_class where relname like 'schoolbell%' and relpersistence = 't'";
+    assert_eq!(bell.target_count(tables).await, 2);
+}
+
+#[tokio::test]
 async fn after_an_interruption_with_a_mapping_that_no_longer_fits_the_rest_goes_on() {
     let log = Log::listen();
     let mut bell = watchful(&log, HARDLY_EVER).await;
