@@ -1,6 +1,7 @@
 -- Stores a replay, or finds the unfinished one that asks for the same and goes on with it.
 -- $1: object, $2: walk, $3: keys or null, $4: since or null, $5: only missing, $6: write limit or null,
--- $7: write rate or null, $8: how many rows it will look at, $9: what stands for the object in its mapping, or null.
+-- $7: write rate or null, $8: how many rows it will look at, $9: what stands for the object in its mapping, or null,
+-- $10: one that is in the middle will do.
 with unfinished as (
     select r.id
     from schoolbell.resync as r
@@ -16,6 +17,7 @@ with unfinished as (
         and r.mapping is not distinct from $9
         -- Rows that are gone behind the position would be missed by a walk that only goes on.
         and r.walk = 'source'
+        and ($10 or r.position is null)
     order by r.id
     limit 1
 ), stored as (

@@ -2,19 +2,26 @@
 //!
 //! Promise: what a plan names exists on both sides and fits; everything that does not is reported at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
 use crate::catalogue::{self, Column, Table};
 use crate::db::Session;
-use crate::mapping::{Field, Finding, Mapping, Object, Parent, Touch, Unusable, Value};
-use crate::name::{self, TableName, ident, literal};
+use crate::mapping::{Field, Finding, Mapping, Object, Unusable, Value};
+use crate::name::{self, TableName, ident};
+
+mod captured;
+mod expression;
+mod touch;
+
+use captured::captures;
+pub use captured::{Capture, Watched};
+use expression::{About, expression, other_expressions, unwatched};
+use touch::{check_touch, touched_keys};
 
 const ASSIGNABLE: &str = include_str!("../sql/assignable.sql");
-const COMPARABLE: &str = include_str!("../sql/comparable.sql");
 /// Types with a number below this one are built in, and the same in every Postgres.
 const FIRST_USER_OID: Oid = 16_384;
 
@@ -130,31 +137,6 @@ impl Route {
     pub fn awaits_row(&self) -> String {
         format!("{} row", self.object.name)
     }
-}
-
-/// One set of triggers: which changes of a table are recorded, and for whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capture {
-    /// The table that carries the triggers.
-    pub table: TableName,
-    /// The one object these changes are for; none: all objects that are read from the table.
-    pub concerns: Option<String>,
-    /// The columns that are recorded: by these the objects find their rows.
-    pub keys: Vec<String>,
-    /// An update that leaves all of these alone is not recorded. Includes the keys.
-    pub watched: Vec<Watched>,
-    /// Objects for which alone some of the watched columns matter, with those columns: an update of nothing else is
-    /// recorded for that object only. None where a single object is meant anyhow.
-    pub narrow: Vec<(String, Vec<Watched>)>,
-}
-
-/// A column whose changes are captured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// Unquoted.
-    pub name: String,
-    /// Its values are equal only if they are the same to the last character.
-    pub exact: bool,
 }
 
 /// What the source has, with the captures that follow from it.
@@ -342,223 +324,9 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Reports what is wrong with a touching table: its columns, and the query for the keys that it touches. The tables are
-/// the object's own and the touching one.
-async fn check_touch(
-    source: &Session,
-    object: &Object,
-    touch: &Touch,
-    (own, table): (&Table, &Table),
-    findings: &mut Vec<Finding>,
-) -> Result<(), Unplannable> {
-    let found = findings.len();
-    check_touch_columns(object, touch, table, findings);
-    if findings.len() > found {
-        return Ok(());
-    }
-    let keys = touched_keys(touch, table, "null::jsonb[]");
-    let about = About { object, table, place: ("touched_by", touch.lines.keys) };
-    let Some(type_oid) = expression(source, about, &keys, findings).await? else { return Ok(()) };
-    let problem = match own.column(&object.key) {
-        _ if returns_more(source, touch, table).await? => {
-            Some("keys must return one column, the key of this object's rows".to_string())
-        }
-        Some(key) => {
-            let (ok, is): (bool, String) = {
-                let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
-                (row.get("comparable"), row.get("type_name"))
-            };
-            let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
-            (!ok).then(|| format!("keys returns {is}, but the key of this object, {key}"))
-        }
-        None => None,
-    };
-    let place = Finding::of(object, "touched_by", problem.clone().unwrap_or_default());
-    findings.extend(problem.map(|_| place.at(touch.lines.keys)));
-    Ok(())
-}
-
-/// Whether the query for the touched keys has a second column.
-async fn returns_more(
-    source: &Session,
-    touch: &Touch,
-    table: &Table,
-) -> Result<bool, tokio_postgres::Error> {
-    let keys = touched_keys(touch, table, "null::jsonb[]");
-    // A list of names that is too long is refused.
-    let two = keys.replacen("as t (key)", "as t (key, second)", 1);
-    match source
-        .row_once(&format!(
-            "select 1 from ({two}\nlimit 0) as two right join (select 1) as one on true"
-        ))
-        .await
-    {
-        Ok(_) => Ok(true),
-        Err(error) if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Expressions read tables of which this object's rows follow no change.
-async fn unwatched(source: &Session, mapping: &Mapping) -> Result<Vec<Finding>, Unplannable> {
-    let mut advice = Vec::new();
-    for object in &mapping.objects {
-        let compared = object.fields.iter().filter(|field| field.compared);
-        let fields = compared.map(|field| (field.column.as_str(), field.line, field.value.sql()));
-        let filter =
-            object.filter.iter().map(|sql| ("filter", object.line_of("filter"), sql.clone()));
-        for (setting, line, sql) in fields
-            .chain(filter)
-            .filter(|(.., sql)| sql.contains("select") || sql.contains("SELECT"))
-        {
-            let sql = format!("select {sql} from {} as source", object.source);
-            let known = |table: &TableName| {
-                *table == object.source
-                    || object.touched_by.iter().any(|touch| touch.table == *table)
-            };
-            let unwatched =
-                read_tables(source, &sql).await?.into_iter().filter(|table| !known(table));
-            advice.extend(unwatched.map(|table| {
-                let problem = format!(
-                    "reads {}, whose changes reach no row of this object; add it to [[object.{}.touched_by]], or say \
-                     compare = false",
-                    table.plain(),
-                    object.name
-                );
-                Finding::of(object, setting, problem).at(line)
-            }));
-        }
-    }
-    Ok(advice)
-}
-
-/// The tables that a query reads, from the plan that Postgres makes of it. Nothing where it makes none.
-async fn read_tables(source: &Session, sql: &str) -> Result<BTreeSet<TableName>, Unplannable> {
-    let planned =
-        source.row_once(&format!("explain (verbose, format json, costs off) {sql}")).await;
-    let plan: serde_json::Value = match planned {
-        Ok(row) => row.get(0),
-        Err(error) if error.as_db_error().is_some() => return Ok(BTreeSet::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let (mut tables, mut nodes) = (BTreeSet::new(), vec![&plan]);
-    while let Some(node) = nodes.pop() {
-        match node {
-            serde_json::Value::Array(parts) => nodes.extend(parts),
-            serde_json::Value::Object(parts) => {
-                if let (Some(schema), Some(table)) =
-                    (parts.get("Schema"), parts.get("Relation Name"))
-                    && let (Some(schema), Some(table)) = (schema.as_str(), table.as_str())
-                {
-                    tables.insert(TableName { schema: schema.into(), table: table.into() });
-                }
-                nodes.extend(parts.values());
-            }
-            _ => {}
-        }
-    }
-    Ok(tables)
-}
-
-/// Reports the columns that a touching table lacks.
-fn check_touch_columns(object: &Object, touch: &Touch, table: &Table, findings: &mut Vec<Finding>) {
-    for column in touch.columns.iter().filter(|column| table.column(column).is_none()) {
-        findings.push(lacks(object, "touched_by", table, column).at(touch.lines.columns));
-    }
-    if !table.columns.iter().any(|column| changed_mentions(&touch.keys, &column.name)) {
-        let problem = format!(
-            "keys of {} must use a column of the changed row, as changed.COLUMN",
-            touch.table.plain()
-        );
-        findings.push(Finding::of(object, "touched_by", problem).at(touch.lines.keys));
-    }
-}
-
 fn lacks(object: &Object, setting: &str, table: &Table, column: &str) -> Finding {
     Finding::of(object, setting, format!("{} has no column {column}", table.name.plain()))
         .or(table.nearest(column))
-}
-
-/// What findings call something, and its line.
-type Place<'a> = (&'a str, usize);
-
-/// The expressions of an object that are no fields, each as the end of a query on the source table.
-fn other_expressions(object: &Object) -> Vec<(Place<'static>, String)> {
-    let place = |setting: &'static str| (setting, object.line_of(setting));
-    let mut expressions = Vec::new();
-    if let Some(filter) = &object.filter {
-        expressions.push((place("filter"), format!("where ({filter})")));
-    }
-    if let Some(winner) = &object.winner {
-        expressions.push((place("winner.order"), format!("order by {}", winner.order)));
-        if let Some(prefer) = &winner.prefer {
-            expressions.push((place("winner.prefer"), format!("where ({prefer})")));
-        }
-    }
-    let computed = |parent: &&Parent| matches!(parent.key, Value::Sql(_));
-    for parent in object.parents.iter().filter(computed) {
-        let place = ("parents", parent.lines.key);
-        expressions.push((place, format!("where ({}) is null", parent.key.sql())));
-    }
-    expressions
-}
-
-/// What an expression belongs to.
-#[derive(Clone, Copy)]
-struct About<'a> {
-    object: &'a Object,
-    /// The table whose columns it may name.
-    table: &'a Table,
-    place: Place<'a>,
-}
-
-/// Lets the source parse a query of one column and returns its type, or reports what Postgres says. No row is read.
-///
-/// Asked for in SQL: the driver would look up a type that is not built in by statements with a name, which no
-/// pooler keeps for us.
-async fn expression(
-    source: &Session,
-    about: About<'_>,
-    sql: &str,
-    findings: &mut Vec<Finding>,
-) -> Result<Option<Oid>, Unplannable> {
-    let sql = format!("select pg_catalog.pg_typeof(({sql}\nlimit 0))::oid");
-    match source.row_once(&sql).await {
-        Ok(row) => Ok(Some(row.get(0))),
-        Err(error) => match error.as_db_error() {
-            // The rights are not the mapping's fault: what lacks one waits for it, row by row.
-            Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Ok(None),
-            // Nor is it when somebody holds the table locked, or the server has no time for it.
-            Some(db) if passes(db.code()) => Err(error.into()),
-            Some(db) => {
-                let (setting, line) = about.place;
-                let unknown = (*db.code() == SqlState::UNDEFINED_COLUMN)
-                    .then(|| named_column(db.message()))
-                    .flatten();
-                findings.push(
-                    Finding::of(about.object, setting, db.message())
-                        .at(line)
-                        .or(unknown.and_then(|column| about.table.nearest(column))),
-                );
-                Ok(None)
-            }
-            None => Err(error.into()),
-        },
-    }
-}
-
-/// The column of the source row that Postgres misses, from its message: `column "kee" does not exist`. None where it
-/// speaks another language, or of another table.
-fn named_column(message: &str) -> Option<&str> {
-    let named = message.strip_prefix("column ")?.strip_suffix(" does not exist")?;
-    let named = named.strip_prefix("source.").unwrap_or(named);
-    let plain = named.strip_prefix('"').and_then(|named| named.strip_suffix('"')).unwrap_or(named);
-    (!plain.contains(['"', '.'])).then_some(plain)
-}
-
-/// The same question may be answered in a moment.
-fn passes(state: &SqlState) -> bool {
-    matches!(&state.code()[..2], "40" | "53" | "55" | "57" | "58")
 }
 
 fn check_target(
@@ -718,170 +486,4 @@ fn route(
         parents: parents.collect::<Option<_>>()?,
         touches: touches.collect::<Option<_>>()?,
     })
-}
-
-/// The triggers that a mapping needs: one capture per source table, and one per object and touching table.
-fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Capture> {
-    let mut captures: Vec<Capture> = Vec::new();
-    for (name, table) in tables {
-        let readers: Vec<&Object> =
-            mapping.objects.iter().filter(|object| object.source == *name).collect();
-        if !readers.is_empty() {
-            let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
-            let watched =
-                watched_in(table, |column| readers.iter().any(|object| uses(object, column)));
-            let narrow = narrow(&watched, &keys, &readers);
-            captures.push(Capture { table: name.clone(), concerns: None, keys, watched, narrow });
-        }
-    }
-    for object in &mapping.objects {
-        for touch in &object.touched_by {
-            let table = &tables[&touch.table];
-            let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
-            let watched = watched_in(table, |column| {
-                changed_mentions(&touch.keys, column)
-                    || touch.columns.iter().any(|name| name == column)
-            });
-            let concerns = Some(object.name.clone());
-            let (table, narrow) = (touch.table.clone(), Vec::new());
-            captures.push(Capture { table, concerns, keys, watched, narrow });
-        }
-    }
-    captures
-}
-
-/// The columns that matter to a single one of several objects, by object.
-fn narrow(
-    watched: &[Watched],
-    keys: &[String],
-    readers: &[&Object],
-) -> Vec<(String, Vec<Watched>)> {
-    if readers.len() < 2 {
-        return Vec::new();
-    }
-    let only_for = |reader: &Object| {
-        let only = watched.iter().filter(|column| {
-            let users = readers.iter().filter(|object| uses(object, &column.name));
-            !keys.contains(&column.name) && users.map(|object| &object.name).eq([&reader.name])
-        });
-        (reader.name.clone(), only.cloned().collect::<Vec<_>>())
-    };
-    let narrow = readers.iter().map(|reader| only_for(reader));
-    narrow.filter(|(_, columns)| !columns.is_empty()).collect()
-}
-
-fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    watched_in(table, wanted).into_iter().map(|column| column.name).collect()
-}
-
-fn watched_in(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
-    let columns = table.columns.iter().filter(|column| wanted(&column.name));
-    columns.map(|column| Watched { name: column.name.clone(), exact: column.exact }).collect()
-}
-
-/// Whether a change of the column can change what is published for the object.
-///
-/// Expressions are searched for the column's name rather than parsed: a name too many costs a look,
-/// a name too few would lose changes.
-fn uses(object: &Object, column: &str) -> bool {
-    let value_uses = |value: &Value| match value {
-        Value::Column(name) => name == column,
-        Value::Sql(sql) => mentions(sql, column),
-    };
-    let winner =
-        object.winner.iter().flat_map(|winner| winner.prefer.iter().chain([&winner.order]));
-    object.key == column
-        || object.fields.iter().any(|field| value_uses(&field.value))
-        || object.parents.iter().any(|parent| value_uses(&parent.key))
-        || object.filter.iter().chain(winner).any(|sql| mentions(sql, column))
-}
-
-/// Whether the expression contains the column as a word, or the whole row.
-fn mentions(sql: &str, column: &str) -> bool {
-    has_word(sql, column) || sql.contains(".*") || whole_row(sql)
-}
-
-/// `source` as a value of its own (`to_jsonb(source)`), which depends on every column.
-fn whole_row(sql: &str) -> bool {
-    words(sql, "source").any(|rest| !rest.trim_start().starts_with('.'))
-}
-
-fn changed_mentions(sql: &str, column: &str) -> bool {
-    words(sql, "changed").any(|rest| {
-        let rest = rest.trim_start().strip_prefix('.').unwrap_or_default().trim_start();
-        rest.starts_with(&ident(column))
-            || words(rest, column).any(|after| after.len() + column.len() == rest.len())
-    })
-}
-
-fn has_word(sql: &str, word: &str) -> bool {
-    words(sql, word).next().is_some()
-}
-
-/// What follows each place where the word stands on its own, whatever its capitals.
-fn words<'a>(sql: &'a str, word: &str) -> impl Iterator<Item = &'a str> {
-    let folded = sql.to_ascii_lowercase();
-    let word = word.to_ascii_lowercase();
-    let part_of_word = |character: Option<char>| {
-        character.is_some_and(|character| {
-            character.is_alphanumeric() || character == '_' || character == '$'
-        })
-    };
-    let places: Vec<usize> = folded
-        .match_indices(&word)
-        .filter(|(start, _)| {
-            !part_of_word(folded[..*start].chars().next_back())
-                && !part_of_word(folded[start + word.len()..].chars().next())
-        })
-        .map(|(start, _)| start + word.len())
-        .collect();
-    places.into_iter().map(move |end| &sql[end..])
-}
-
-/// A query for the keys that changed rows of another table touch; `changes` are those rows' recorded keys.
-fn touched_keys(touch: &Touch, table: &Table, changes: &str) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|column| changed_mentions(&touch.keys, &column.name))
-        .map(|column| {
-            let name = ident(&column.name);
-            format!("(c.keys ->> {})::{} as {name}", literal(&column.name), column.type_name)
-        })
-        .collect();
-    format!(
-        "select t.key from (with changed as (select {} from pg_catalog.unnest({changes}) as c (keys)) {}) as t (key)",
-        columns.join(", "),
-        touch.keys
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_column_is_mentioned_as_a_word_whatever_its_capitals() {
-        assert!(mentions("case User_Origin when 1 then 2 end", "user_origin"));
-        assert!(mentions("source.role is distinct from 0", "role"));
-        assert!(mentions("\"Role\" = 1", "Role"));
-        assert!(!mentions("creator_role", "role"));
-        assert!(!mentions("roles", "role"));
-    }
-
-    #[test]
-    fn the_whole_row_mentions_every_column() {
-        assert!(mentions("to_jsonb(source)", "anything"));
-        assert!(mentions("(select x.* from x)", "anything"));
-        assert!(!mentions("source.name", "anything"));
-    }
-
-    #[test]
-    fn the_columns_of_the_changed_row_are_found() {
-        let sql = "select r.id from roles r join changed on r.school_id = changed.id";
-        assert!(changed_mentions(sql, "id"));
-        assert!(!changed_mentions(sql, "school_id"));
-        assert!(changed_mentions("select changed.\"Odd name\" from changed", "Odd name"));
-        assert!(!changed_mentions("select changed.identity from changed", "id"));
-    }
 }

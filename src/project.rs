@@ -32,6 +32,11 @@ impl Wanted {
         self.keys.is_empty() && self.touches.iter().all(Vec::is_empty)
     }
 
+    /// Whether changes of other tables are among it.
+    pub fn has_touches(&self) -> bool {
+        !self.touches.iter().all(Vec::is_empty)
+    }
+
     /// Nothing, of an object that so many other tables touch.
     pub fn none(touching_tables: usize) -> Self {
         Self::of(Vec::new(), touching_tables)
@@ -93,6 +98,16 @@ impl Projected {
         self.rows.iter().map(key).chain(self.absent.iter().map(String::as_str))
     }
 
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.absent.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds another part; a key that is in both (written in two ways) stays once.
     pub fn add(&mut self, other: Self) {
         let seen: HashSet<String> = self.keys().map(str::to_string).collect();
@@ -100,6 +115,10 @@ impl Projected {
         self.absent.extend(other.absent.into_iter().filter(|key| !seen.contains(key)));
     }
 }
+
+/// At most so many rows that changes of other tables touch are looked at together: some ten megabytes. Where there are
+/// more, all rows of the object are replayed instead, page by page.
+pub const MOST_TOUCHED: usize = 20_000;
 
 /// Where the external id stands in a projected row; the route's columns and parents follow.
 pub const EXTERNAL_ID: usize = 2;
@@ -135,12 +154,15 @@ pub async fn resolve(
 
 /// The statement behind [`resolve`], with the parameters of [`statement`].
 pub fn resolve_statement(route: &Route) -> String {
-    format!("select k.key::text as key\nfrom (\n{}\n) as k (key)\norder by k.key", wanted(route))
+    let wanted = wanted(route, Some(MOST_TOUCHED + 1));
+    format!("select k.key::text as key\nfrom (\n{wanted}\n) as k (key)\norder by k.key")
 }
 
-/// The statement for a route. `$1`: keys as text; `$2`…: the recorded keys of each touching table.
+/// The statement for a route. `$1`: keys as text; `$2`…: the recorded keys of each touching table. Of the keys that each
+/// of these touches it finds one more than [`MOST_TOUCHED`].
 pub fn statement(route: &Route) -> String {
-    let mut sql = format!("with wanted (key) as materialized (\n{}\n)", wanted(route));
+    let wanted = wanted(route, Some(MOST_TOUCHED + 1));
+    let mut sql = format!("with wanted (key) as materialized (\n{wanted}\n)");
     match &route.object.winner {
         None => {
             // `offset 0` keeps the planner from reading the whole table instead of the wanted rows, which
@@ -238,14 +260,15 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
     )
 }
 
-/// The keys: those that are named, and those that changes of other tables touch.
-pub(crate) fn wanted(route: &Route) -> String {
+/// The keys: those that are named, and those that changes of other tables touch, at most so many of each.
+pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
     let key_type = &route.key_type;
+    let limit = most_touched.map_or(String::new(), |most| format!(" limit {most}"));
     let mut parts =
         vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];
     for touch in &route.touches {
         parts.push(format!(
-            "select k.key::{key_type} from ({}) as k (key) where k.key is not null",
+            "(select distinct k.key::{key_type} from ({}) as k (key) where k.key is not null{limit})",
             touch.keys
         ));
     }

@@ -157,12 +157,22 @@ pub async fn create(
 ) -> Result<i64, Failure> {
     let total = count(source, object, request).await?;
     let mapping = object.fingerprint();
-    insert(source, &object.name, "source", request, total, Some(&mapping)).await
+    let goes_on = true;
+    insert(source, &object.name, "source", request, total, Some(&mapping), goes_on).await
+}
+
+/// Stores a replay of all rows, each of which has changed just now: also those that another replay has passed.
+pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i64, Failure> {
+    let request = Request::default();
+    let total = count(source, object, &request).await?;
+    let mapping = object.fingerprint();
+    let goes_on = false;
+    insert(source, &object.name, "source", &request, total, Some(&mapping), goes_on).await
 }
 
 /// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
 pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
-    insert(source, &route.object.name, "target", &Request::default(), 0, None).await
+    insert(source, &route.object.name, "target", &Request::default(), 0, None, false).await
 }
 
 async fn insert(
@@ -172,10 +182,11 @@ async fn insert(
     request: &Request,
     total: i64,
     mapping: Option<&str>,
+    goes_on: bool,
 ) -> Result<i64, Failure> {
     let Request { keys, since, missing, limit, rate } = request;
-    let parameters: [&dyn Parameter; 9] =
-        [&object, &walk, keys, since, missing, limit, rate, &total, &mapping];
+    let parameters: [&dyn Parameter; 10] =
+        [&object, &walk, keys, since, missing, limit, rate, &total, &mapping, &goes_on];
     Ok(source.row(CREATE, &parameters).await?.get("id"))
 }
 

@@ -98,6 +98,8 @@ struct Batch {
     made: Vec<Made>,
     /// Lanes whose table was truncated, and whether the lane reads it (or is only touched by it).
     truncated: BTreeSet<(usize, bool)>,
+    /// Lanes of which changes of another table touch more rows than are looked at together.
+    touched: BTreeSet<usize>,
     /// Parked keys that were due.
     due: Vec<Due>,
     page: Option<Page>,

@@ -182,7 +182,7 @@ fn published(route: &Route) -> String {
     format!(
         "select wanted.key::text as key\nfrom (\n{}\n) as wanted (key)\nwhere exists (\nselect from {} as source\n\
          where {} = wanted.key{}\n)",
-        project::wanted(route),
+        project::wanted(route, None),
         route.object.source,
         source_key(route),
         project::filter(route)

@@ -111,9 +111,11 @@ impl Gate {
         let lanes = self.lanes.clone();
         let object = &lanes[index].route.object;
         let reason = |why: &str| Some(format!("held by the brake: {why}"));
-        // Only after a TRUNCATE does a replay walk through the target.
+        // Only where nobody knows which rows are gone does a replay walk through the target.
         if batch.page.as_ref().is_some_and(|page| page.job.walks_target) {
-            return Ok(reason("its table was truncated"));
+            return Ok(reason(
+                "after a TRUNCATE, or a change that touches very many rows, nothing is deleted unasked",
+            ));
         }
         let below = self.first.iter().filter(|(lane, _)| *lane == index);
         let family: Vec<usize> = below.map(|(_, child)| *child).chain([index]).collect();

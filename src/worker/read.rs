@@ -21,13 +21,16 @@ use crate::failure::Failure;
 use crate::metrics::{Metrics, Step};
 use crate::outcome::Outcome;
 use crate::parked;
-use crate::project::{self, Projected, Wanted};
+use crate::project::{self, MOST_TOUCHED, Projected, Wanted};
 use crate::resync::{self, Content, Page};
 
 /// So many changes in a second, and more come together soon. Fewer are not kept waiting.
 const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
+
+/// What helps when the keys that a change touches cannot be found.
+const WRONG_KEYS: &str = "mend `keys` of this object's touched_by in the mapping, or the row of the other table whose key this is";
 
 /// About so many bytes of rows in a batch or page, of which three are in hand: memory is bounded however long the
 /// texts are.
@@ -138,9 +141,13 @@ impl Reader {
         // All at once on one connection: together they take one round trip.
         let lanes = self.lanes.iter().zip(wanted);
         let reads = lanes.map(|(lane, wanted)| project_lane(&self.source, lane, wanted));
-        for (index, (projected, refused)) in try_join_all(reads).await?.into_iter().enumerate() {
-            batch.projected.push(projected);
-            batch.refused.extend(refused.into_iter().map(|(key, outcome)| (index, key, outcome)));
+        for (index, looked) in try_join_all(reads).await?.into_iter().enumerate() {
+            batch.projected.push(looked.projected);
+            let refused = looked.refused.into_iter();
+            batch.refused.extend(refused.map(|(key, outcome)| (index, key, outcome)));
+            if looked.too_many {
+                batch.touched.insert(index);
+            }
         }
         if let Some((index, rows)) = read {
             batch.projected[index].rows = rows;
@@ -333,30 +340,46 @@ fn text(value: &serde_json::Value) -> Option<String> {
     }
 }
 
+/// What became of one object's keys.
+#[derive(Default)]
+struct Looked {
+    projected: Projected,
+    /// Keys that the source refused to project.
+    refused: Vec<(String, Outcome)>,
+    /// Changes of other tables touch so many rows that none of these was looked at.
+    too_many: bool,
+}
+
 /// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it.
 async fn project_lane(
     source: &Session,
     lane: &Lane,
     mut wanted: Wanted,
-) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
+) -> Result<Looked, Failure> {
     wanted.leave_each_once();
     if wanted.is_empty() {
-        return Ok((Projected::default(), Vec::new()));
+        return Ok(Looked::default());
     }
     match project::project(source, &lane.project, &wanted).await {
-        Ok(projected) => Ok((projected, Vec::new())),
+        Ok(projected) if wanted.has_touches() && projected.len() > MOST_TOUCHED => {
+            drop(projected);
+            let own = Wanted::of(wanted.keys, lane.route.touches.len());
+            let looked = Box::pin(project_lane(source, lane, own)).await?;
+            Ok(Looked { too_many: true, ..looked })
+        }
+        Ok(projected) => Ok(Looked { projected, ..Looked::default() }),
         Err(failure @ Failure::Reconnect(_)) => Err(failure),
         Err(_) => project_apart(source, lane, wanted).await,
     }
 }
 
 /// The same in parts, after it failed as a whole.
-async fn project_apart(
-    source: &Session,
-    lane: &Lane,
-    wanted: Wanted,
-) -> Result<(Projected, Vec<(String, Outcome)>), Failure> {
+async fn project_apart(source: &Session, lane: &Lane, wanted: Wanted) -> Result<Looked, Failure> {
     let (mut keys, mut refused) = touched_keys(source, lane, &wanted).await?;
+    let too_many = keys.len() > MOST_TOUCHED;
+    if too_many {
+        keys.clear();
+    }
     keys.extend(wanted.keys);
     let mut all = Projected::default();
     let mut parts = vec![Wanted::of(keys, lane.route.touches.len())];
@@ -372,7 +395,7 @@ async fn project_apart(
             },
         }
     }
-    Ok((all, refused))
+    Ok(Looked { projected: all, refused, too_many })
 }
 
 /// The keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
@@ -385,7 +408,7 @@ async fn touched_keys(
     let (mut keys, mut refused) = (Vec::new(), Vec::new());
     let mut parts = vec![Wanted { keys: Vec::new(), touches: wanted.touches.clone() }];
     while let Some(part) = parts.pop() {
-        if part.is_empty() {
+        if part.is_empty() || keys.len() > MOST_TOUCHED {
             continue;
         }
         match project::resolve(source, &lane.resolve, &part).await {
@@ -394,7 +417,8 @@ async fn touched_keys(
                 Some(halves) => parts.extend(halves),
                 None => {
                     let recorded = part.touches.into_iter().flatten();
-                    refused.extend(recorded.map(|key| (key, Outcome::Dead(refusal.clone()))));
+                    let dead = Outcome::Dead(refusal.with_remedy(WRONG_KEYS));
+                    refused.extend(recorded.map(|key| (key, dead.clone())));
                 }
             },
             // Whom the change touches cannot be known now, so it must not be acknowledged.

@@ -178,7 +178,11 @@ async fn a_truncate_always_meets_the_brake_and_a_second_one_releases_nothing() {
     bell.drain().await;
     assert_eq!((mirrored(&bell).await, held(&bell).await), (10, 10));
     let listed = bell.run(&["parked", "list"]).await.stdout;
-    assert_eq!(listed.matches("its table was truncated").count(), 10, "{listed}");
+    assert_eq!(
+        listed.matches("held by the brake: after a TRUNCATE, or a change").count(),
+        10,
+        "{listed}"
+    );
 
     bell.source_sql(
         "insert into schools select * from away where name < 'School 5'; truncate roles",

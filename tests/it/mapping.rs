@@ -44,6 +44,12 @@ keys = "select m.id from members m join changed on m.club = changed.code"
 
 async fn clubs() -> TestBell {
     let mut bell = TestBell::bare().await;
+    clubs_in(&mut bell).await;
+    bell.use_mapping(MEMBERS).await;
+    bell
+}
+
+async fn clubs_in(bell: &mut TestBell) {
     bell.source_sql(
         "create table clubs (code text primary key, title text, secret text); \
          create table members (id integer primary key, club text)",
@@ -58,8 +64,6 @@ async fn clubs() -> TestBell {
          club_title__c varchar(20), {columns})"
     ))
     .await;
-    bell.use_mapping(MEMBERS).await;
-    bell
 }
 
 #[tokio::test]
@@ -352,6 +356,63 @@ async fn an_encrypted_field_that_salesforce_has_masked_is_right_and_any_other_va
         let written = bell.target_texts(titles).await;
         assert_eq!(written, ["a|Arrows", "b|Bowls", "c|*******", "d"], "{wrong}");
     }
+}
+
+/// Clubs with 20,100 members in one and one in the other; members have no parents, so that all are written at once.
+async fn large_clubs(on_delete: &str) -> TestBell {
+    let mut bell = TestBell::bare().await;
+    clubs_in(&mut bell).await;
+    let (from, to) = ("[[object.member.parents]]", "[[object.member.touched_by]]");
+    let (start, end) = (MEMBERS.find(from).unwrap(), MEMBERS.rfind(to).unwrap());
+    let mapping = MEMBERS[..start].replace("on_delete = \"delete\"", on_delete) + &MEMBERS[end..];
+    bell.use_mapping(&mapping).await;
+    bell.source_sql(
+        "insert into clubs values ('chess', 'Chess'), ('go', 'Go'); \
+         insert into members select n, 'chess' from generate_series(1, 20100) n; insert into members values (0, 'go')",
+    )
+    .await;
+    bell.drain().await;
+    assert_eq!(bell.target_texts(TITLES).await, ["Chess 20100", "Go 1"]);
+    // The new clubs have touched all these members, too.
+    bell.source_sql("delete from schoolbell.resync").await;
+    bell
+}
+
+const TITLES: &str = "select concat_ws(' ', club_title__c, count(*)) from salesforce.member__c group by club_title__c \
+    order by 1";
+const REPLAYS: &str =
+    "select concat_ws(' ', object, walk, state, done, written) from schoolbell.resync order by id";
+
+#[tokio::test]
+async fn a_change_that_touches_more_rows_than_fit_at_once_reaches_them_page_by_page() {
+    let bell = large_clubs("").await;
+    bell.source_sql("update clubs set title = 'Chess club' where code = 'chess'").await;
+    let tally = bell.drain().await;
+    assert_eq!(bell.target_texts(TITLES).await, ["Chess club 20100", "Go 1"]);
+    // Nothing was written that is right.
+    assert_eq!((tally.written, tally.equal), (20_101, 1));
+    assert_eq!(bell.source_texts(REPLAYS).await, ["member source done 20101 20100"]);
+
+    // A replay that has passed some rows already is not enough for a later change.
+    bell.source_sql(
+        "update schoolbell.resync set state = 'running', finished_at = null, position = '{20000}'; \
+         update clubs set title = 'Chess' where code = 'chess'",
+    )
+    .await;
+    bell.drain().await;
+    assert_eq!(bell.target_texts(TITLES).await, ["Chess 20100", "Go 1"]);
+}
+
+#[tokio::test]
+async fn where_rows_are_deleted_such_a_change_is_followed_by_a_walk_through_the_target() {
+    let bell = large_clubs("on_delete = \"delete\"").await;
+    bell.target_sql("insert into salesforce.member__c (id__c, club_title__c) values (-1, 'Gone')")
+        .await;
+    bell.source_sql("update clubs set title = 'Chess club' where code = 'chess'").await;
+    bell.drain().await;
+    let walked = ["member source done 20101 20100", "member target done 20102 0"];
+    assert_eq!(bell.source_texts(REPLAYS).await, walked);
+    assert_eq!(bell.parked().await, ["member -1 dead"], "the brake holds it");
 }
 
 /// An object with everything at once: an integer key, a parent of its own, a join, an aggregate over a third table, a field

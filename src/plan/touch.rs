@@ -1,0 +1,123 @@
+//! Other tables whose changes touch an object's rows: the query that finds those rows, and what may be wrong with it.
+
+use tokio_postgres::error::SqlState;
+
+use super::captured::words;
+use super::expression::{About, expression};
+use super::{Unplannable, lacks};
+use crate::catalogue::Table;
+use crate::db::Session;
+use crate::mapping::{Finding, Object, Touch};
+use crate::name::{ident, literal};
+
+/// How a query for touched keys ends.
+const NAMED: &str = " as t (key)";
+const COMPARABLE: &str = include_str!("../../sql/comparable.sql");
+
+/// Reports what is wrong with a touching table: its columns, and the query for the keys that it touches. The tables are
+/// the object's own and the touching one.
+pub(super) async fn check_touch(
+    source: &Session,
+    object: &Object,
+    touch: &Touch,
+    (own, table): (&Table, &Table),
+    findings: &mut Vec<Finding>,
+) -> Result<(), Unplannable> {
+    let found = findings.len();
+    check_touch_columns(object, touch, table, findings);
+    if findings.len() > found {
+        return Ok(());
+    }
+    let keys = touched_keys(touch, table, "null::jsonb[]");
+    let about = About { object, table, place: ("touched_by", touch.lines.keys) };
+    let Some(type_oid) = expression(source, about, &keys, findings).await? else { return Ok(()) };
+    let problem = match own.column(&object.key) {
+        _ if returns_more(source, touch, table).await? => {
+            Some("keys must return one column, the key of this object's rows".to_string())
+        }
+        Some(key) => {
+            let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
+            let comparable: bool = row.get("comparable");
+            let returned: String = row.get("type_name");
+            let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
+            (!comparable)
+                .then(|| format!("keys returns {returned}, but the key of this object, {key}"))
+        }
+        None => None,
+    };
+    findings.extend(
+        problem.map(|problem| Finding::of(object, "touched_by", problem).at(touch.lines.keys)),
+    );
+    Ok(())
+}
+
+/// Whether the query for the touched keys has a second column.
+async fn returns_more(
+    source: &Session,
+    touch: &Touch,
+    table: &Table,
+) -> Result<bool, tokio_postgres::Error> {
+    let keys = touched_keys(touch, table, "null::jsonb[]");
+    let query = keys.strip_suffix(NAMED).unwrap_or(&keys);
+    // A list of names that is too long is refused.
+    let two = format!("select exists ({query} as t (key, second)\nlimit 0)");
+    match source.row_once(&two).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reports the columns that a touching table lacks.
+fn check_touch_columns(object: &Object, touch: &Touch, table: &Table, findings: &mut Vec<Finding>) {
+    for column in touch.columns.iter().filter(|column| table.column(column).is_none()) {
+        findings.push(lacks(object, "touched_by", table, column).at(touch.lines.columns));
+    }
+    if !table.columns.iter().any(|column| changed_mentions(&touch.keys, &column.name)) {
+        let problem = format!(
+            "keys of {} must use a column of the changed row, as changed.COLUMN",
+            touch.table.plain()
+        );
+        findings.push(Finding::of(object, "touched_by", problem).at(touch.lines.keys));
+    }
+}
+
+/// A query for the keys that changed rows of another table touch; `changes` are those rows' recorded keys.
+pub(super) fn touched_keys(touch: &Touch, table: &Table, changes: &str) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|column| changed_mentions(&touch.keys, &column.name))
+        .map(|column| {
+            let name = ident(&column.name);
+            format!("(c.keys ->> {})::{} as {name}", literal(&column.name), column.type_name)
+        })
+        .collect();
+    format!(
+        "select t.key from (with changed as (select {} from pg_catalog.unnest({changes}) as c (keys)) {}){NAMED}",
+        columns.join(", "),
+        touch.keys
+    )
+}
+
+pub(super) fn changed_mentions(sql: &str, column: &str) -> bool {
+    words(sql, "changed").any(|rest| {
+        let rest = rest.trim_start().strip_prefix('.').unwrap_or_default().trim_start();
+        rest.starts_with(&ident(column))
+            || words(rest, column).any(|after| after.len() + column.len() == rest.len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_the_changed_row_are_found() {
+        let sql = "select r.id from roles r join changed on r.school_id = changed.id";
+        assert!(changed_mentions(sql, "id"));
+        assert!(!changed_mentions(sql, "school_id"));
+        assert!(changed_mentions("select changed.\"Odd name\" from changed", "Odd name"));
+        assert!(!changed_mentions("select changed.identity from changed", "id"));
+    }
+}
