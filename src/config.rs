@@ -45,7 +45,7 @@ pub struct Pace {
     /// Between two looks while asleep, should a bell ever be lost; also the pace at which keys due by the
     /// clock are seen.
     pub sweep: Duration,
-    /// Between two looks at whether the mapping still fits the tables and the triggers. It takes some hundred short
+    /// Between two looks at whether the mapping still fits the tables and the triggers. It takes some dozen short
     /// statements that read catalogues; rows that are refused for it make it look at once.
     pub replan: Duration,
     /// Between two looks at the parents that parked keys wait for.
