@@ -1,4 +1,4 @@
--- Notes that rows are about to be deleted, if the brake lets them pass; says whether it does.
+-- Notes that rows are about to be deleted, if the brake lets them pass, and returns the number of the note.
 -- $1: object, $2: so many rows, $3: so many rows of it stand in the target, $4: those deleted within so many seconds
 -- count, $5, $6: at most so many rows and such a share of all may, $7: objects whose held keys hold these, too.
 with lately as (
@@ -25,6 +25,6 @@ with lately as (
             where p.held
                 and p.object = any ($7::text[])
         )
-    returning rows
+    returning id
 )
-select exists (select from noted) as passes
+select noted.id from noted

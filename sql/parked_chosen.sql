@@ -1,4 +1,4 @@
--- Parked keys that a human chose, by object and state, with the first few of each.
+-- Parked keys that a human chose, by object and state, with the first few of each, those that the brake holds first.
 -- $1: objects, $2: keys, $3: state, each null for any. $4: so many of each.
 select
     chosen.object,
@@ -7,7 +7,7 @@ select
     count(*) filter (where chosen.held) as held,
     min(chosen.parked_at) as oldest,
     array_agg(chosen.key order by chosen.place) filter (where chosen.place <= $4) as first_keys,
-    pg_catalog.clock_timestamp() as seen_at
+    pg_catalog.statement_timestamp() as seen_at
 from (
     select
         object,
@@ -15,7 +15,7 @@ from (
         key,
         held,
         parked_at,
-        row_number() over (partition by object, state order by parked_at, key) as place
+        row_number() over (partition by object, state order by held desc, parked_at, key) as place
     from schoolbell.parked
     where ($1::text[] is null or object = any ($1))
         and ($2::text[] is null or key = any ($2))

@@ -15,8 +15,7 @@ with unfinished as (
         and r.write_rate is not distinct from $7
         -- One that goes on in the middle would leave the rows before it as another mapping has them.
         and r.mapping is not distinct from $9
-        -- Rows that are gone behind the position would be missed by a walk that only goes on.
-        and r.walk = 'source'
+        -- Rows that have changed, or are gone, behind the position would be missed by one that only goes on.
         and ($10 or r.position is null)
     order by r.id
     limit 1

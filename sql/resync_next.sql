@@ -11,9 +11,11 @@ select
     write_rate,
     position,
     written,
-    coalesce(mapping <> all ($1::text[]), false) as foreign
+    coalesce(mapping <> all ($1::text[]), false) as foreign,
+    mapping is null as own
 from schoolbell.resync
 where state in ('queued', 'running')
     and (mapping is null or mapping = any ($1::text[]) or passed_over_at is null)
-order by id
+-- Those that stand for changes first: what somebody has asked for may be told to take days.
+order by mapping is not null, id
 limit 1

@@ -2,3 +2,5 @@
 update schoolbell.resync
 set passed_over_at = pg_catalog.clock_timestamp()
 where id = $1
+    -- Not if it was released meanwhile.
+    and mapping is not null

@@ -60,7 +60,10 @@ impl Statements {
             lacking: lacking(route),
             leave: leave(route),
             there: there(route),
-            standing: format!("select count(*) from {}", route.object.target),
+            standing: format!(
+                "select count(*) from (select from {} limit $1) as standing",
+                route.object.target
+            ),
             arrived: arrived(route),
         }
     }
@@ -219,11 +222,15 @@ pub async fn keys_there(
     Ok(target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// How many rows the target's table has. Reads all of it.
-pub async fn rows_standing(target: &Direct, statements: &Statements) -> Result<i64, Failure> {
+/// How many rows the target's table has, counted up to so many.
+pub async fn rows_standing(
+    target: &Direct,
+    statements: &Statements,
+    most: i64,
+) -> Result<i64, Failure> {
     let target = target.client();
     let statement = target.prepare_cached(&statements.standing).await?;
-    Ok(target.query_one(&statement, &[]).await?.get(0))
+    Ok(target.query_one(&statement, &[&most]).await?.get(0))
 }
 
 /// Leaves only the rows whose key the target lacks.

@@ -196,6 +196,16 @@ pub struct Brake {
     pub within: Duration,
 }
 
+impl Brake {
+    /// From so many rows on a share of them is no limit any more, because the number of rows is less.
+    pub fn enough_rows(&self) -> i64 {
+        match self.share > 0.0 {
+            true => (f64::from(self.rows) / self.share).ceil() as i64,
+            false => 0,
+        }
+    }
+}
+
 impl Default for Brake {
     fn default() -> Self {
         Self { rows: 100, share: 0.1, within: Duration::from_hours(1) }

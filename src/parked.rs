@@ -318,14 +318,18 @@ pub struct Chosen {
     pub seen_at: Option<Timestamp>,
 }
 
-/// Looks at what a choice means; at most `few` keys of each object and state are named.
+/// Looks at what a choice means; at most `few` keys of each object and state are named. Whoever is parking at that
+/// moment is waited for: what was parked by then was seen.
 pub async fn chosen(
-    source: &Session,
+    source: &mut Session,
     choice: Choice<'_>,
     few: i64,
 ) -> Result<Chosen, tokio_postgres::Error> {
     let Choice { objects, keys, state } = choice;
-    let rows = source.rows(CHOSEN, &[&objects, &keys, &state, &few]).await?;
+    let transaction = source.begin().await?;
+    lock(&transaction).await?;
+    let rows = transaction.rows(CHOSEN, &[&objects, &keys, &state, &few]).await?;
+    transaction.commit().await?;
     let parts = rows.iter().map(|row| (count(row), row.get("first_keys"))).collect();
     Ok(Chosen { parts, seen_at: rows.first().map(|row| row.get("seen_at")) })
 }

@@ -152,7 +152,7 @@ pub struct SourceSide {
 
 /// Holds the mapping against the source's catalogue. Enough for `migrate`.
 pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSide, Unplannable> {
-    let mut findings = Vec::new();
+    let (mut findings, mut advice) = (Vec::new(), Vec::new());
     let tables = source_tables(source, mapping, &mut findings).await?;
     let mut value_types = BTreeMap::new();
     for object in &mapping.objects {
@@ -174,14 +174,15 @@ pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSi
         }
         for touch in &object.touched_by {
             let Some(touching) = tables.get(&touch.table) else { continue };
-            check_touch(source, object, touch, (table, touching), &mut findings).await?;
+            let tables = (table, touching);
+            check_touch(source, object, touch, tables, &mut findings, &mut advice).await?;
         }
     }
     if !findings.is_empty() {
         return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
     let captures = captures(mapping, &tables);
-    let advice = unwatched(source, mapping).await?;
+    advice.extend(unwatched(source, mapping).await?);
     Ok(SourceSide { tables, value_types, captures, advice })
 }
 

@@ -54,6 +54,8 @@ pub struct Job {
     pub position: Option<Vec<String>>,
     /// Target writes so far.
     pub written: i64,
+    /// It stands for changes that are acknowledged already, whatever the mapping.
+    pub own: bool,
 }
 
 /// One page of a job, and where the next one begins.
@@ -161,13 +163,10 @@ pub async fn create(
     insert(source, &object.name, "source", request, total, Some(&mapping), goes_on).await
 }
 
-/// Stores a replay of all rows, each of which has changed just now: also those that another replay has passed.
+/// Stores a replay of all rows, which stands for changes of just now: it is for whichever mapping the writer has, and
+/// another replay that has passed some rows will not do. The rows are not counted: an acknowledgement waits for it.
 pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i64, Failure> {
-    let request = Request::default();
-    let total = count(source, object, &request).await?;
-    let mapping = object.fingerprint();
-    let goes_on = false;
-    insert(source, &object.name, "source", &request, total, Some(&mapping), goes_on).await
+    insert(source, &object.name, "source", &Request::default(), 0, None, false).await
 }
 
 /// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
@@ -249,6 +248,7 @@ fn job(row: &Row) -> Job {
         },
         position: row.get("position"),
         written: row.get("written"),
+        own: row.get("own"),
     }
 }
 

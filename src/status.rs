@@ -292,7 +292,8 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
 async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
     match plan::target_side(target, mapping).await {
         Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
-        Err(unplannable) => vec![unplannable.to_string()],
+        // That it cannot be looked at is told otherwise.
+        Err(_) => Vec::new(),
     }
 }
 

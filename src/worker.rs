@@ -125,6 +125,9 @@ struct Made {
     changes: u64,
 }
 
+/// A replay, and for how long it must rest.
+type Pause = (i64, Duration);
+
 /// A batch whose target transaction is committed.
 struct Done {
     batch: Batch,
@@ -222,8 +225,8 @@ impl Worker {
             let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
             if let Some((tally, pause)) = acknowledged {
                 self.tally.add(&tally);
-                if let Some(pause) = pause {
-                    self.reader.next_page_at = Instant::now() + pause;
+                if let Some((replay, pause)) = pause {
+                    self.reader.rests_until(replay, Instant::now() + pause);
                 }
             }
             let changes = next.as_ref().is_some_and(|batch| !batch.changes.is_empty());
@@ -301,7 +304,7 @@ async fn acknowledge_next(
     acknowledger: &Acknowledger,
     done: Option<Done>,
     metrics: &Metrics,
-) -> Result<Option<(Tally, Option<Duration>)>, Failure> {
+) -> Result<Option<(Tally, Option<Pause>)>, Failure> {
     let Some(done) = done else { return Ok(None) };
     let began = Instant::now();
     let acknowledged = acknowledger.acknowledge(done).await?;

@@ -120,7 +120,8 @@ async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Ou
     if !held.is_empty() {
         say!("This deletes target rows whose deletion the brake holds:")?;
         for (count, keys) in held {
-            let more = if count.keys > FEW { ", …" } else { "" };
+            let keys = &keys[..keys.len().min(count.held.unsigned_abs() as usize)];
+            let more = if count.held > FEW { ", …" } else { "" };
             // A part may have keys that were refused besides: then it is said of how many these are.
             let of = match count.held == count.keys {
                 true => String::new(),
@@ -167,8 +168,8 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<O
     }
     if !held.is_empty() || others.iter().any(|(count, _)| count.held > 0) {
         say!(
-            "The target rows whose deletion the brake holds stay there, until `schoolbell verify --repair` or a TRUNCATE \
-             finds them again."
+            "The target rows whose deletion the brake holds stay there, until `schoolbell verify --repair` or a replay \
+             of the target's rows finds them again."
         )?;
     }
     if !yes && !super::confirmed("forget them")? {

@@ -298,6 +298,7 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             request: request.clone(),
             position: position.take(),
             written,
+            own: false,
         };
         let (page, content) =
             resync::page(&source, &target, &lane.route, job, pace.page_rows).await?;

@@ -29,7 +29,7 @@ const OWN_TABLES: [(&str, &[&str]); 5] = [
     ("verified", &["select", "insert", "update"]),
 ];
 /// Only where a mapping says `on_delete = "delete"`.
-const BRAKE_TABLE: (&str, &[&str]) = ("deletion", &["select", "insert", "delete"]);
+const BRAKE_TABLE: (&str, &[&str]) = ("deletion", &["select", "insert", "update", "delete"]);
 
 /// What `status` and `explain` read of Heroku Connect's own columns, and of its log: no row contents.
 const TOLD_OF_ROWS: [&str; 3] = ["sfid", "_hc_lastop", "_hc_err"];

@@ -13,6 +13,8 @@ use crate::db::Session;
 use crate::mapping::{Finding, Mapping, Object, Parent, Value};
 use crate::name::TableName;
 
+const ROOTS: &str = include_str!("../../sql/roots.sql");
+
 /// What findings call something, and its line.
 pub(super) type Place<'a> = (&'a str, usize);
 
@@ -156,5 +158,20 @@ async fn read_tables(source: &Session, sql: &str) -> Result<BTreeSet<TableName>,
             _ => {}
         }
     }
-    Ok(tables)
+    roots(source, &tables).await
+}
+
+/// The same with partitioned tables in the place of their partitions, which a plan names.
+async fn roots(
+    source: &Session,
+    tables: &BTreeSet<TableName>,
+) -> Result<BTreeSet<TableName>, Unplannable> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.table.as_str()).collect();
+    let rows = source.rows(ROOTS, &[&schemas, &names]).await?;
+    let name = |row: &tokio_postgres::Row| TableName {
+        schema: row.get("schema"),
+        table: row.get("table"),
+    };
+    Ok(rows.iter().map(name).collect())
 }

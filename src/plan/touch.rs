@@ -22,6 +22,7 @@ pub(super) async fn check_touch(
     touch: &Touch,
     (own, table): (&Table, &Table),
     findings: &mut Vec<Finding>,
+    advice: &mut Vec<Finding>,
 ) -> Result<(), Unplannable> {
     let found = findings.len();
     check_touch_columns(object, touch, table, findings);
@@ -31,23 +32,20 @@ pub(super) async fn check_touch(
     let keys = touched_keys(touch, table, "null::jsonb[]");
     let about = About { object, table, place: ("touched_by", touch.lines.keys) };
     let Some(type_oid) = expression(source, about, &keys, findings).await? else { return Ok(()) };
-    let problem = match own.column(&object.key) {
-        _ if returns_more(source, touch, table).await? => {
-            Some("keys must return one column, the key of this object's rows".to_string())
+    let finding = |problem: String| Finding::of(object, "touched_by", problem).at(touch.lines.keys);
+    if returns_more(source, touch, table).await? {
+        let problem = "keys must return one column, the key of this object's rows";
+        findings.push(finding(problem.into()));
+    } else if let Some(key) = own.column(&object.key) {
+        let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
+        let returned: String = row.get("type_name");
+        let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
+        // Each value is cast, and a column of mixed contents may well hold the right ones.
+        if !row.get::<_, bool>("comparable") {
+            let problem = format!("keys returns {returned}, but the key of this object, {key}");
+            advice.push(finding(problem));
         }
-        Some(key) => {
-            let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
-            let comparable: bool = row.get("comparable");
-            let returned: String = row.get("type_name");
-            let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
-            (!comparable)
-                .then(|| format!("keys returns {returned}, but the key of this object, {key}"))
-        }
-        None => None,
-    };
-    findings.extend(
-        problem.map(|problem| Finding::of(object, "touched_by", problem).at(touch.lines.keys)),
-    );
+    }
     Ok(())
 }
 

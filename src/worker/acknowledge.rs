@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Batch, Done, Lane, Tally};
+use super::{Batch, Done, Lane, Pause, Tally};
 use crate::change;
 use crate::db::{Pool, Transaction};
 use crate::failpoint::{self, Failpoint};
@@ -38,10 +38,7 @@ impl Acknowledger {
     }
 
     /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
-    pub(super) async fn acknowledge(
-        &self,
-        done: Done,
-    ) -> Result<(Tally, Option<Duration>), Failure> {
+    pub(super) async fn acknowledge(&self, done: Done) -> Result<(Tally, Option<Pause>), Failure> {
         let Done { batch, outcomes } = done;
         let mut parking = Parking::default();
         let mut freed: Vec<(&str, &str)> = Vec::new();
@@ -121,11 +118,9 @@ impl Acknowledger {
             resync::progress(&transaction, page, &progress).await?;
             failpoint::reach(Failpoint::ResyncProgress).await;
             let writes = tally.written + tally.deleted;
-            pause = page
-                .job
-                .request
-                .rate
-                .map(|rate| Duration::from_secs_f64(writes as f64 / rate as f64));
+            let rate = page.job.request.rate;
+            pause = rate
+                .map(|rate| (page.job.id, Duration::from_secs_f64(writes as f64 / rate as f64)));
         }
         transaction.commit().await?;
         self.metrics.acknowledged(tally.changes);
@@ -166,14 +161,16 @@ fn tally(batch: &Batch, lane: usize, outcomes: &Outcomes) -> Tally {
     let count = |wanted: fn(&Outcome) -> bool| outcome::count(outcomes, wanted);
     let keys = batch.keys(lane).count() as u64;
     let other = outcomes.len() as u64;
-    let absent = batch.projected[lane].absent.len() as u64;
+    // Keys that are absent on both sides are neither equal nor anything else.
+    let told: HashSet<&str> = outcomes.iter().map(|(key, _)| key.as_str()).collect();
+    let absent = batch.projected[lane].absent.iter();
+    let nowhere = absent.filter(|key| !told.contains(key.as_str())).count() as u64;
     let deleted = count(|outcome| matches!(outcome, Outcome::Deleted));
     let kept = count(|outcome| matches!(outcome, Outcome::Kept));
     Tally {
         changes: 0,
         written: count(|outcome| matches!(outcome, Outcome::Updated | Outcome::Inserted)),
-        // Keys that are absent on both sides are neither equal nor anything else.
-        equal: keys.saturating_sub(other).saturating_sub(absent.saturating_sub(deleted + kept)),
+        equal: keys.saturating_sub(other).saturating_sub(nowhere),
         waiting: count(|outcome| matches!(outcome, Outcome::Waits { .. })),
         retrying: count(|outcome| matches!(outcome, Outcome::Retries(_))),
         dead: count(|outcome| matches!(outcome, Outcome::Dead(_) | Outcome::Held(_))),

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Batch, Lane, Verdict};
@@ -37,6 +38,23 @@ pub(super) struct Leaving<'b> {
     pub(super) keys: Vec<Cow<'b, [String]>>,
     /// By lane: what became of the others.
     pub(super) outcomes: Vec<Outcomes>,
+    /// What was noted of it.
+    pub(super) notes: Vec<Note>,
+}
+
+/// That so many rows of a lane were noted as about to be deleted.
+pub(super) struct Note {
+    lane: usize,
+    number: i64,
+    keys: HashSet<String>,
+}
+
+/// What the brake says of some rows of a lane.
+enum Said {
+    /// They are noted by this number.
+    Noted(i64),
+    /// Why they are held.
+    Held(String),
 }
 
 /// Each lane whose rows are deleted, with every lane below it of which that is true, too: children leave first.
@@ -66,31 +84,51 @@ impl Gate {
     /// What leaves of a batch, children before their parents.
     pub(super) async fn leaving<'b>(
         &mut self,
-        target: &Direct,
+        target: &Mutex<Direct>,
         batch: &'b Batch,
     ) -> Result<Leaving<'b>, Failure> {
         let lanes = self.lanes.clone();
         let held_before = std::mem::take(&mut self.held);
         let keys = batch.projected.iter().map(|projected| Cow::Borrowed(&*projected.absent));
-        let mut leaving =
-            Leaving { keys: keys.collect(), outcomes: vec![Vec::new(); batch.projected.len()] };
+        let mut leaving = Leaving {
+            keys: keys.collect(),
+            outcomes: vec![Vec::new(); batch.projected.len()],
+            notes: Vec::new(),
+        };
         for (index, lane) in lanes.iter().enumerate().rev() {
             let absent = &batch.projected[index].absent;
             if !lane.deletes() || absent.is_empty() {
                 continue;
             }
-            let (there, mut outcomes) = there(target, lane, absent).await?;
+            let (there, mut outcomes) = there(&*target.lock().await, lane, absent).await?;
             let released = batch.released(index);
             let (mut leave, asked): (Vec<String>, Vec<String>) =
                 there.into_iter().partition(|key| released.contains(key.as_str()));
             if !asked.is_empty() {
-                match self.holds(target, batch, index, asked.len() as i64, &held_before).await? {
-                    None => leave.extend(asked),
-                    Some(reason) => {
+                let rows = asked.len() as i64;
+                match self.ask(target, batch, index, rows, &held_before).await {
+                    Ok(Said::Noted(number)) => {
+                        leave.extend(asked.iter().cloned());
+                        let keys = asked.into_iter().collect();
+                        leaving.notes.push(Note { lane: index, number, keys });
+                    }
+                    Ok(Said::Held(reason)) => {
                         self.held.insert(index);
                         let held = asked.into_iter();
                         outcomes.extend(held.map(|key| (key, Outcome::Held(reason.clone()))));
                     }
+                    // A right that is missing, or a table that takes too long to count: no row of another object is at fault.
+                    Err(failure) => match failure.verdict(1)? {
+                        Verdict::All(Outcome::Dead(refusal) | Outcome::Retries(refusal)) => {
+                            let refused = asked.into_iter();
+                            outcomes.extend(
+                                refused.map(|key| (key, Outcome::Retries(refusal.clone()))),
+                            );
+                        }
+                        _ => unreachable!(
+                            "a single key is not split, and nothing else becomes of it"
+                        ),
+                    },
                 }
             }
             leaving.keys[index] = Cow::Owned(leave);
@@ -99,47 +137,71 @@ impl Gate {
         Ok(leaving)
     }
 
-    /// Why so many rows of a lane must not be deleted now; none where they may be.
-    async fn holds(
+    /// Takes back what was noted of rows that were not deleted.
+    pub(super) async fn correct(
+        &self,
+        notes: &[Note],
+        outcomes: &[Outcomes],
+    ) -> Result<(), Failure> {
+        for Note { lane, number, keys } in notes {
+            let left = outcomes[*lane].iter();
+            let deleted: HashSet<&String> = left
+                .filter(|(key, outcome)| *outcome == Outcome::Deleted && keys.contains(key))
+                .map(|(key, _)| key)
+                .collect();
+            if deleted.len() < keys.len() {
+                brake::correct(&self.source.get().await?, *number, deleted.len() as i64).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the brake whether so many rows of a lane may be deleted now.
+    async fn ask(
         &mut self,
-        target: &Direct,
+        target: &Mutex<Direct>,
         batch: &Batch,
         index: usize,
         rows: i64,
         held_before: &BTreeSet<usize>,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Said, Failure> {
         let lanes = self.lanes.clone();
         let object = &lanes[index].route.object;
-        let reason = |why: &str| Some(format!("held by the brake: {why}"));
+        let held = |why: &str| Ok(Said::Held(format!("held by the brake: {why}")));
         // Only where nobody knows which rows are gone does a replay walk through the target.
         if batch.page.as_ref().is_some_and(|page| page.job.walks_target) {
-            return Ok(reason(
+            return held(
                 "after a TRUNCATE, or a change that touches very many rows, nothing is deleted unasked",
-            ));
+            );
         }
         let below = self.first.iter().filter(|(lane, _)| *lane == index);
         let family: Vec<usize> = below.map(|(_, child)| *child).chain([index]).collect();
-        let held = |lane: &usize| held_before.contains(lane) || self.held.contains(lane);
-        let passes = !family.iter().any(held) && {
-            let names: Vec<&str> = family.iter().map(|lane| lanes[*lane].name()).collect();
-            let standing = self.standing(target, index).await?;
-            brake::note(&self.source.get().await?, object, rows, standing, &names).await?
+        let is_held = |lane: &usize| held_before.contains(lane) || self.held.contains(lane);
+        let note = match family.iter().any(is_held) {
+            true => None,
+            false => {
+                let names: Vec<&str> = family.iter().map(|lane| lanes[*lane].name()).collect();
+                let standing = self.standing(target, index).await?;
+                brake::note(&self.source.get().await?, object, rows, standing, &names).await?
+            }
         };
-        match passes {
-            true => Ok(None),
-            false => Ok(reason(&format!(
+        match note {
+            Some(number) => Ok(Said::Noted(number)),
+            None => held(&format!(
                 "at most {} are deleted unasked, and none while others are held",
                 object.brake
-            ))),
+            )),
         }
     }
 
     /// How many rows a lane's table has, or had a moment ago.
-    async fn standing(&mut self, target: &Direct, lane: usize) -> Result<i64, Failure> {
+    async fn standing(&mut self, target: &Mutex<Direct>, lane: usize) -> Result<i64, Failure> {
         match self.standing[lane] {
             Some((at, rows)) if at.elapsed() < COUNT_AGAIN => Ok(rows),
             _ => {
-                let rows = apply::rows_standing(target, &self.lanes[lane].statements).await?;
+                let Lane { route, statements, .. } = &self.lanes[lane];
+                let enough = route.object.brake.enough_rows();
+                let rows = apply::rows_standing(&*target.lock().await, statements, enough).await?;
                 self.standing[lane] = Some((Instant::now(), rows));
                 Ok(rows)
             }

@@ -22,13 +22,15 @@ use crate::metrics::{Metrics, Step};
 use crate::outcome::Outcome;
 use crate::parked;
 use crate::project::{self, MOST_TOUCHED, Projected, Wanted};
-use crate::resync::{self, Content, Page};
+use crate::resync::{self, Content, Job, Page};
 
 /// So many changes in a second, and more come together soon. Fewer are not kept waiting.
 const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
 
+/// A replay that is hindered by what passes is tried again after so long.
+const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
 const WRONG_KEYS: &str = "mend `keys` of this object's touched_by in the mapping, or the row of the other table whose key this is";
 
@@ -58,8 +60,11 @@ pub(super) struct Reader {
     look_at: Instant,
     /// The last look was cut short: there may be more, whatever it found.
     pub(super) more: bool,
-    /// Not before this moment does the next page of a replay with a rate begin.
+    /// Not before this moment does the next page of the replay that rests begin: it has a rate, or is hindered.
     pub(super) next_page_at: Instant,
+    resting: Option<i64>,
+    /// The replay whose last page could not be read.
+    hindered: Option<i64>,
 }
 
 impl Reader {
@@ -85,6 +90,8 @@ impl Reader {
             look_at: Instant::now(),
             more: false,
             next_page_at: Instant::now(),
+            resting: None,
+            hindered: None,
             pace,
             metrics,
         }
@@ -226,12 +233,12 @@ impl Reader {
         &mut self,
         in_hand: Option<Page>,
     ) -> Result<Option<(usize, Page, Content)>, Failure> {
-        if Instant::now() < self.next_page_at {
-            return Ok(None);
-        }
         let Some(mut job) = resync::next(&self.source, &self.fingerprints).await? else {
             return Ok(None);
         };
+        if self.rests(&job) {
+            return Ok(None);
+        }
         if let Some(page) = in_hand.filter(|page| page.job.id == job.id) {
             // What is still allowed is known only when the page in hand is done.
             if page.last || job.request.limit.is_some() || job.request.rate.is_some() {
@@ -239,7 +246,7 @@ impl Reader {
             }
             job.position = page.position.or(job.position);
         }
-        let id = job.id;
+        let (id, own) = (job.id, job.own);
         let reason = match self.lane(&job.object) {
             None => format!("the mapping has no object {}", job.object),
             Some(index) => {
@@ -247,8 +254,16 @@ impl Reader {
                 let route = &self.lanes[index].route;
                 let rows = self.row_size.at_most(self.page_size.next(self.pace.page_time));
                 match resync::page(&self.source, &target, route, job, rows).await {
-                    Ok((page, content)) => return Ok(Some((index, page, content))),
+                    Ok((page, content)) => {
+                        self.hindered = None;
+                        return Ok(Some((index, page, content)));
+                    }
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
+                    // It stands for changes that nobody would find again: it waits, as a parked key does.
+                    Err(failure) if own && !matches!(failure, Failure::Dead(_)) => {
+                        self.hindered(id, &failure);
+                        return Ok(None);
+                    }
                     Err(failure) => failure.to_string(),
                 }
             }
@@ -259,9 +274,27 @@ impl Reader {
         Ok(None)
     }
 
+    fn hindered(&mut self, id: i64, failure: &Failure) {
+        if self.hindered != Some(id) {
+            tracing::warn!(resync = id, reason = %failure, "a replay is hindered; it is tried again");
+        }
+        self.hindered = Some(id);
+        self.rests_until(id, Instant::now() + HINDERED_PAUSE);
+    }
+
+    /// The next page of this replay begins then, and of no other.
+    pub(super) fn rests_until(&mut self, id: i64, moment: Instant) {
+        (self.resting, self.next_page_at) = (Some(id), moment);
+    }
+
+    fn rests(&self, job: &Job) -> bool {
+        self.resting == Some(job.id) && Instant::now() < self.next_page_at
+    }
+
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
     pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
-        Ok(resync::next(&self.source, &self.fingerprints).await?.is_some())
+        let next = resync::next(&self.source, &self.fingerprints).await?;
+        Ok(next.is_some_and(|job| self.hindered != Some(job.id)))
     }
 }
 

@@ -45,7 +45,7 @@ impl Writer {
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
     pub(super) async fn apply(&mut self, batch: Batch) -> Result<Done, Failure> {
-        let leaving = self.gate.leaving(&*self.session.lock().await, &batch).await?;
+        let leaving = self.gate.leaving(&self.session, &batch).await?;
         let mut outcomes = match self.together(&batch, &leaving).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
@@ -56,6 +56,7 @@ impl Writer {
                 self.apart(&batch, &leaving).await?
             }
         };
+        self.gate.correct(&leaving.notes, &outcomes).await?;
         for (lane, held) in leaving.outcomes.into_iter().enumerate() {
             outcomes[lane].extend(held);
         }

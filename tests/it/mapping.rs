@@ -1,6 +1,7 @@
 //! Mappings: other objects by file alone, and what does not fit is refused by name.
 
-use crate::support::TestBell;
+use crate::support::log::Log;
+use crate::support::{TestBell, eventually};
 
 /// Members of groups, invented for this test: a composite key, a join, a parent, an aggregate over a third table.
 const MEMBERS: &str = r#"
@@ -401,6 +402,54 @@ async fn a_change_that_touches_more_rows_than_fit_at_once_reaches_them_page_by_p
     .await;
     bell.drain().await;
     assert_eq!(bell.target_texts(TITLES).await, ["Chess 20100", "Go 1"]);
+}
+
+#[tokio::test]
+async fn a_replay_that_stands_for_a_change_waits_for_a_table_that_is_locked_and_is_not_given_up() {
+    let log = Log::listen();
+    let mut bell = clubs().await;
+    bell.source_sql("insert into clubs values ('chess', 'Chess')").await;
+    bell.service_starts();
+    bell.target_becomes("select title__c from salesforce.club__c", &["Chess"]).await;
+    let holder = bell.source_session().await;
+    holder.batch_execute("begin; lock table clubs in access exclusive mode").await.unwrap();
+    // As it is stored for a change that touches very many rows.
+    bell.source_sql("insert into schoolbell.resync (object, only_missing) values ('club', false)")
+        .await;
+    eventually("it is hindered", || async {
+        log.lines("a replay is hindered; it is tried again").pop().ok_or(log.lines(""))
+    })
+    .await;
+
+    holder.batch_execute("rollback").await.unwrap();
+    bell.caught_up().await;
+    let ended = "select concat_ws(' ', state, done, reason) from schoolbell.resync";
+    assert_eq!(bell.source_texts(ended).await, ["done 1"]);
+}
+
+#[tokio::test]
+async fn a_replay_that_stands_for_a_change_comes_before_one_that_was_asked_for() {
+    let bell = clubs().await;
+    bell.source_sql("insert into clubs select n, 'Club' from generate_series(1, 5) n").await;
+    bell.drain().await;
+    // One row per second, and none of it is right.
+    bell.target_sql("update salesforce.club__c set title__c = 'Other'").await;
+    let file = bell.mapping_file(MEMBERS);
+    bell.run_ok(&[
+        "resync",
+        "club",
+        "--rate",
+        "1",
+        "--detach",
+        "--mapping",
+        file.to_str().unwrap(),
+    ])
+    .await;
+    bell.source_sql("insert into schoolbell.resync (object, only_missing) values ('club', false)")
+        .await;
+    bell.drain().await;
+    let ends = "select concat_ws(' ', done, written) from schoolbell.resync order by finished_at";
+    assert_eq!(bell.source_texts(ends).await, ["5 5", "5 0"]);
 }
 
 #[tokio::test]
