@@ -98,7 +98,7 @@ struct Batch {
     made: Vec<Made>,
     /// Lanes whose table was truncated, and whether the lane reads it (or is only touched by it).
     truncated: BTreeSet<(usize, bool)>,
-    /// Lanes of which changes of another table touch more rows than are looked at together.
+    /// Lanes of which changes of another table touch more rows than are looked at together, or such as cannot be found.
     touched: BTreeSet<usize>,
     /// Parked keys that were due.
     due: Vec<Due>,

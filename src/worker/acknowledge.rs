@@ -100,7 +100,7 @@ impl Acknowledger {
             tracing::info!(
                 object = lane.name(),
                 resync = walk,
-                "a change of another table touches very many rows; a replay looks at all"
+                "a change of another table touches very many rows, or such as cannot be found now; a replay looks at all"
             );
         }
         let mut pause = None;

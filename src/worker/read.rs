@@ -379,7 +379,7 @@ struct Looked {
     projected: Projected,
     /// Keys that the source refused to project.
     refused: Vec<(String, Outcome)>,
-    /// Changes of other tables touch so many rows that none of these was looked at.
+    /// Changes of other tables touch so many rows, or such as cannot be found, that none of these was looked at.
     too_many: bool,
 }
 
@@ -408,8 +408,8 @@ async fn project_lane(
 
 /// The same in parts, after it failed as a whole.
 async fn project_apart(source: &Session, lane: &Lane, wanted: Wanted) -> Result<Looked, Failure> {
-    let (mut keys, mut refused) = touched_keys(source, lane, &wanted).await?;
-    let too_many = keys.len() > MOST_TOUCHED;
+    let Touched { mut keys, mut refused, unknown } = touched_keys(source, lane, &wanted).await?;
+    let too_many = unknown || keys.len() > MOST_TOUCHED;
     if too_many {
         keys.clear();
     }
@@ -431,32 +431,39 @@ async fn project_apart(source: &Session, lane: &Lane, wanted: Wanted) -> Result<
     Ok(Looked { projected: all, refused, too_many })
 }
 
-/// The keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
+/// The keys that changes of other tables touch.
+#[derive(Default)]
+struct Touched {
+    keys: Vec<String>,
+    /// What was recorded and is no key.
+    refused: Vec<(String, Outcome)>,
+    /// Some cannot be found now: a table is locked, or has not the columns of before.
+    unknown: bool,
+}
+
+/// Finds the keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
 /// parked as it was recorded, so that the others go on.
-async fn touched_keys(
-    source: &Session,
-    lane: &Lane,
-    wanted: &Wanted,
-) -> Result<(Vec<String>, Vec<(String, Outcome)>), Failure> {
-    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+async fn touched_keys(source: &Session, lane: &Lane, wanted: &Wanted) -> Result<Touched, Failure> {
+    let mut touched = Touched::default();
     let mut parts = vec![Wanted { keys: Vec::new(), touches: wanted.touches.clone() }];
     while let Some(part) = parts.pop() {
-        if part.is_empty() || keys.len() > MOST_TOUCHED {
+        if part.is_empty() || touched.keys.len() > MOST_TOUCHED {
             continue;
         }
         match project::resolve(source, &lane.resolve, &part).await {
-            Ok(mut found) => keys.append(&mut found),
+            Ok(mut found) => touched.keys.append(&mut found),
             Err(Failure::Dead(refusal)) => match part.halves() {
                 Some(halves) => parts.extend(halves),
                 None => {
                     let recorded = part.touches.into_iter().flatten();
                     let dead = Outcome::Dead(refusal.with_remedy(WRONG_KEYS));
-                    refused.extend(recorded.map(|key| (key, dead.clone())));
+                    touched.refused.extend(recorded.map(|key| (key, dead.clone())));
                 }
             },
-            // Whom the change touches cannot be known now, so it must not be acknowledged.
-            Err(failure) => return Err(failure),
+            Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+            // A replay of all rows stands for those that cannot be found.
+            Err(Failure::Retry(_) | Failure::Blocked(_)) => touched.unknown = true,
         }
     }
-    Ok((keys, refused))
+    Ok(touched)
 }
