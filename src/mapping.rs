@@ -12,6 +12,7 @@ use crate::name::{self, TableName};
 
 pub mod difference;
 mod finding;
+mod fragment;
 mod read;
 
 pub use finding::{Finding, Unusable};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::fragment::{flaw, flaw_of_order};
 use super::{
     Brake, Field, Finding, Object, OnDelete, Parent, ParentLines, Touch, TouchLines, Value, Winner,
 };
@@ -113,8 +114,25 @@ impl<'t> Entry<'t> {
 
     fn text(&self) -> Option<String> {
         match self.value {
+            // Postgres has no such character, and ends a message with it.
+            DeValue::String(text) if text.contains('\0') => {
+                self.find("holds a NUL character", None);
+                None
+            }
             DeValue::String(text) => Some(text.to_string()),
             _ => self.wrong_kind("text"),
+        }
+    }
+
+    /// A piece of SQL that stays in the place that it is put into.
+    fn sql(&self, flaw: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let sql = self.text()?;
+        match flaw(&sql) {
+            Some(flaw) => {
+                self.find(flaw, None);
+                None
+            }
+            None => Some(sql),
         }
     }
 
@@ -199,7 +217,7 @@ impl<'t> Entry<'t> {
             _ => return self.wrong_kind("a column name, { column = … } or { sql = … }"),
         };
         let column = table.optional_text("column");
-        let sql = table.optional_text("sql");
+        let sql = table.ask("sql").and_then(|sql| sql.sql(flaw));
         let compared = table.flag("compare", true);
         let encrypted = table.flag("encrypted", false);
         let misnamed = table.end("");
@@ -310,10 +328,23 @@ impl<'t> Reader<'t> {
         self.ask(key)?.text()
     }
 
-    /// Empty where it is missing, which is told.
+    /// Empty where it is missing, which is reported.
     fn text(&mut self, key: &'static str) -> String {
+        self.required(key, Entry::text)
+    }
+
+    /// The same of a piece of SQL.
+    fn sql(&mut self, key: &'static str, flaw: impl Fn(&str) -> Option<String>) -> String {
+        self.required(key, |entry| entry.sql(flaw))
+    }
+
+    fn required(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Entry<'t>) -> Option<String>,
+    ) -> String {
         match self.ask(key) {
-            Some(entry) => entry.text().unwrap_or_default(),
+            Some(entry) => read(&entry).unwrap_or_default(),
             None => {
                 self.missing(key);
                 String::new()
@@ -380,7 +411,7 @@ impl<'t> Reader<'t> {
         let key = self.text("key");
         let target = self.text("target");
         let external_id = self.text("external_id");
-        let filter = self.optional_text("filter");
+        let filter = self.ask("filter").and_then(|filter| filter.sql(flaw));
         let since = self.optional_text("since");
         let winner = self.table("winner");
         let winner_lines = winner.as_ref().map(|winner| {
@@ -422,7 +453,8 @@ impl<'t> Reader<'t> {
     }
 
     fn winner(mut self) -> Winner {
-        let winner = Winner { prefer: self.optional_text("prefer"), order: self.text("order") };
+        let prefer = self.ask("prefer").and_then(|prefer| prefer.sql(flaw));
+        let winner = Winner { prefer, order: self.sql("order", flaw_of_order) };
         self.end("");
         winner
     }
@@ -471,7 +503,7 @@ impl<'t> Reader<'t> {
     fn touch(mut self, schemas: &Schemas) -> Touch {
         let table = self.text("table");
         let columns = self.list("columns").iter().filter_map(Entry::text).collect();
-        let keys = self.text("keys");
+        let keys = self.sql("keys", flaw);
         self.end("");
         let line = self.line_of("table");
         let columns_line = if self.has("columns") { self.line_of("columns") } else { line };
