@@ -1,10 +1,17 @@
--- The triggers of ours on any table, with what was noted when they were made (see triggers/seal.sql), and
--- the same of what they are now. Those of partitions are left out: they are clones of their parent's.
+-- The triggers of ours on any table, with what was noted when they were made (see triggers/seal.sql), the
+-- same of what they are now, and whose their functions are. Those of partitions are left out: they are clones of their parent's.
 select
     n.nspname as schema,
     c.relname as table,
     t.tgname as trigger,
     t.tgenabled as enabled,
+    -- It must run with the rights of the table's owner, and nobody else may attach or call it.
+    p.proowner <> c.relowner as foreign_owner,
+    exists (
+        select
+        from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as a
+        where a.grantee <> p.proowner
+    ) as open_to_others,
     pg_catalog.obj_description(t.oid, 'pg_trigger') as comment,
     -- Both functions look at the catalogue of this moment: null when somebody has just dropped it.
     coalesce(

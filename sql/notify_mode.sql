@@ -1,3 +1,5 @@
 -- When the installed triggers notify; the service asks, to know whether anybody will wake it.
-create or replace function schoolbell.notify_mode() returns text
-language sql immutable as $schoolbell$select '{mode}'::pg_catalog.text$schoolbell$
+insert into schoolbell.installation (notify_mode)
+values ('{mode}')
+on conflict (single) do update
+set notify_mode = excluded.notify_mode

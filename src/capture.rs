@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::bell::{BELL_LOCK, CHANNEL};
+use crate::bell::{self, BELL_LOCK, CHANNEL};
 use crate::db::{Direct, Session};
 use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
@@ -18,6 +18,7 @@ use crate::schema;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
 const FOR_ONE: &str = include_str!("../triggers/capture_for_one.sql");
+const SECURE: &str = include_str!("../triggers/secure.sql");
 const SEAL: &str = include_str!("../triggers/seal.sql");
 const RING_DOORBELL: &str = include_str!("../triggers/ring_doorbell.sql");
 const RING_ALWAYS: &str = include_str!("../triggers/ring_always.sql");
@@ -59,7 +60,7 @@ impl fmt::Display for NotifyMode {
 }
 
 impl NotifyMode {
-    /// The mode that the installed triggers have, as `schoolbell.notify_mode()` tells it.
+    /// The mode that the installed triggers have, as `schoolbell.installation` has it.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Always, Self::Doorbell, Self::Never]
             .into_iter()
@@ -96,9 +97,14 @@ pub struct Deviation {
     pub table: TableName,
     /// The trigger.
     pub trigger: String,
-    /// `missing`, `outdated`, `altered`, `not enabled always`, or `not needed`.
+    /// `missing`, `outdated`, `altered`, `not enabled always`, `not needed`, [`OPEN`] or [`FOREIGN`].
     pub what: &'static str,
 }
+
+/// Somebody but its owner may attach or call the trigger's function, which runs with the owner's rights.
+pub const OPEN: &str = "open to others";
+/// The trigger's function runs with other rights than those of the table's owner.
+pub const FOREIGN: &str = "not its table owner's";
 
 impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,6 +113,11 @@ impl fmt::Display for Deviation {
 }
 
 impl Deviation {
+    /// Changes are captured all the same; somebody may get rights that are not meant for him.
+    pub fn is_about_rights(&self) -> bool {
+        [OPEN, FOREIGN].contains(&self.what)
+    }
+
     /// What it means for a service with this mapping, and what helps.
     pub fn advice(&self) -> String {
         let means = match self.what {
@@ -116,6 +127,12 @@ impl Deviation {
             }
             "not needed" => {
                 "another mapping was migrated: reload the service with that one, or run `schoolbell migrate` with this one"
+            }
+            OPEN => {
+                "others can run code with the rights of the table's owner; run `schoolbell migrate`"
+            }
+            FOREIGN => {
+                "the table's owner can run code with the rights of another role; run `schoolbell migrate`"
             }
             _ => "changes may be missed; run `schoolbell migrate`",
         };
@@ -190,12 +207,14 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
     let table = literal(&capture.table.plain());
     let bell = BELL_LOCK.to_string();
     let payload = notice::payload_sql(&capture.table);
+    let queue_limit = bell::QUEUE_LIMIT.to_string();
     let ring = fill(
         ring,
         &[
             ("{bell}", &bell),
             ("{channel}", CHANNEL),
             ("{payload}", &payload),
+            ("{queue_limit}", &queue_limit),
             ("{table_literal}", &table),
         ],
     );
@@ -221,6 +240,8 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{ring}", &ring),
             ("{function}", &ident(&function_name(capture))),
             ("{table_literal}", &table),
+            ("{schema}", &literal(&capture.table.schema)),
+            ("{name}", &literal(&capture.table.table)),
             ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
             ("{declared}", &declared.collect::<String>()),
             ("{moved}", &differ(&keys, 4)),
@@ -258,10 +279,20 @@ pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
 
 /// The keys of a change, as SQL.
 fn recorded(capture: &Capture, row: &str) -> String {
-    let pairs: Vec<String> = capture
-        .keys
-        .iter()
-        .map(|column| format!("{}, {row}.{}", literal(column), ident(column)))
+    let keys = capture.watched.iter().filter(|column| capture.keys.contains(&column.name));
+    let pairs: Vec<String> = keys
+        .map(|column| {
+            let value = format!("{row}.{}", ident(&column.name));
+            let value = match column.built_in {
+                true => value,
+                // By the function that writes it, which nobody but a superuser can make. For a type that is not built
+                // in JSON would look for a cast, which the type's owner can.
+                false => format!(
+                    "case when {value} is not null then pg_catalog.format('%s', {value}) end"
+                ),
+            };
+            format!("{}, {value}", literal(&column.name))
+        })
         .collect();
     format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
 }
@@ -361,6 +392,30 @@ fn present(capture: &Capture) -> String {
     keys.collect::<Vec<_>>().join(" or ")
 }
 
+/// A trigger as it is.
+struct Installed {
+    enabled: i8,
+    comment: String,
+    made: String,
+    foreign_owner: bool,
+    open_to_others: bool,
+}
+
+impl Installed {
+    /// What is wrong with it, given what it should be rendered from. What loses changes comes first.
+    fn deviation(&self, fingerprint: &str) -> Option<&'static str> {
+        let (rendered, made_then) = self.comment.split_once(' ').unwrap_or_default();
+        let deviations = [
+            (rendered != fingerprint, "outdated"),
+            (made_then != self.made, "altered"),
+            (self.enabled != b'A' as i8, "not enabled always"),
+            (self.open_to_others, OPEN),
+            (self.foreign_owner, FOREIGN),
+        ];
+        deviations.into_iter().find_map(|(found, what)| found.then_some(what))
+    }
+}
+
 /// Compares what is installed with what should be.
 pub async fn deviations(
     source: &Session,
@@ -370,8 +425,13 @@ pub async fn deviations(
     for row in source.rows(INSTALLED, &[]).await? {
         let table = TableName { schema: row.get("schema"), table: row.get("table") };
         let comment: Option<String> = row.get("comment");
-        let state: (i8, String, String) =
-            (row.get("enabled"), comment.unwrap_or_default(), row.get("made"));
+        let state = Installed {
+            enabled: row.get("enabled"),
+            comment: comment.unwrap_or_default(),
+            made: row.get("made"),
+            foreign_owner: row.get("foreign_owner"),
+            open_to_others: row.get("open_to_others"),
+        };
         installed.insert((table, row.get::<_, String>("trigger")), state);
     }
     let mut deviations = Vec::new();
@@ -383,14 +443,9 @@ pub async fn deviations(
         for trigger in &rendered.triggers {
             match installed.remove(&(table.clone(), trigger.name.clone())) {
                 None => note(table, &trigger.name, "missing"),
-                Some((enabled, comment, made)) => {
-                    let (rendered, made_then) = comment.split_once(' ').unwrap_or_default();
-                    if rendered != trigger.fingerprint {
-                        note(table, &trigger.name, "outdated");
-                    } else if made_then != made {
-                        note(table, &trigger.name, "altered");
-                    } else if enabled != b'A' as i8 {
-                        note(table, &trigger.name, "not enabled always");
+                Some(found) => {
+                    if let Some(what) = found.deviation(&trigger.fingerprint) {
+                        note(table, &trigger.name, what);
                     }
                 }
             }
@@ -402,7 +457,7 @@ pub async fn deviations(
     Ok(deviations)
 }
 
-/// The SQL that mends the deviations, one transaction per table.
+/// The SQL that fixes the deviations, one transaction per table.
 pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, String)> {
     let tables: BTreeSet<&TableName> =
         deviations.iter().map(|deviation| &deviation.table).collect();
@@ -427,6 +482,9 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
                 }
                 sql.push(seal(rendered));
             }
+            sql.push(
+                fill(SECURE, &[("{table}", &literal(&table.to_string()))]).trim_end().to_string(),
+            );
             (table.clone(), sql.iter().map(|statement| format!("{statement};\n")).collect())
         })
         .collect()

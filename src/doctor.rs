@@ -15,6 +15,7 @@ mod capture;
 mod connection;
 mod excess;
 mod heroku_connect;
+mod intruders;
 mod lengths;
 mod mapping_fit;
 mod report;
@@ -83,6 +84,12 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("text_lengths", "lengths of text", lengths::check(source, target, fit, limits)).await;
     sheet.add("triggers", "capture triggers", capture::triggers(source, fit)).await;
 
+    sheet.add("owners", "owners of the schema", intruders::owners(source, fit)).await;
+    sheet.add("own_rights", "rights on the schema", intruders::rights(source)).await;
+    sheet.add("source_creators", "who may create, source", intruders::creators(source, fit)).await;
+    sheet.add("target_creators", "who may create, target", intruders::creators(target, fit)).await;
+
+    sheet.add("bell_lock", "lock of the doorbell", intruders::bell(source)).await;
     sheet.add("canary", "canary through the bell", bell::canary(source)).await;
     sheet.add("notification_queue", "notification queue", bell::queue(source, limits)).await;
 
@@ -107,7 +114,7 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("autovacuum", "autovacuum of the outbox", server::autovacuum(source, limits)).await;
     sheet.add("clocks", "clocks", server::clocks(source, target, limits)).await;
 
-    sheet.add("writer", "writer", writing::writer(source, target)).await;
+    sheet.add("writer", "writer", writing::writer(source, target, mapping)).await;
     sheet.add("enabled", "writing allowed", writing::enabled(config.enabled)).await;
     sheet.report()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use refinery::{Migration, Runner};
 
 use crate::db::{Direct, Session};
-use crate::name::literal;
+use crate::name::{TableName, literal};
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -15,6 +15,7 @@ mod embedded {
 const HISTORY: &str = "schoolbell.refinery_schema_history";
 /// "SCHBMIGR": held while migrating, because refinery takes no lock and two deploys may migrate at once.
 const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
+const FOREIGN_OWNERS: &str = include_str!("../sql/foreign_owners.sql");
 const VERSION: &str = include_str!("../sql/schema_version.sql");
 
 /// How the installed schema relates to this program.
@@ -96,6 +97,29 @@ pub async fn version(source: &Session) -> Result<Version, tokio_postgres::Error>
     })
 }
 
+/// Something in schema `schoolbell`, or the schema itself, that belongs to a role which has no business there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// As Postgres describes it: `table schoolbell.change`.
+    pub thing: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+/// What belongs neither to a superuser nor to a role that can act as the owner of a captured table.
+pub async fn foreign_owners(
+    source: &Session,
+    captured: &[&TableName],
+) -> Result<Vec<Foreign>, tokio_postgres::Error> {
+    let schemas: Vec<&str> = captured.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = captured.iter().map(|table| table.table.as_str()).collect();
+    let rows = source.rows(FOREIGN_OWNERS, &[&schemas, &names]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Foreign { thing: row.get("thing"), owner: row.get("owner") })
+        .collect())
+}
+
 /// Expressions of indexes and triggers keep the operators that were found when they were made: never somebody else's.
 pub const OWN_PATH: &str = "search_path = pg_catalog";
 
@@ -161,8 +185,6 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
             NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
         })?;
     }
-    // The session is `migrate`'s own, and from here on reads no table but ours.
-    source.client().batch_execute(&format!("set {OWN_PATH}")).await?;
     // The pool's wrapper hides the client that refinery wants.
     let client: &mut tokio_postgres::Client = source.client_mut();
     match runner().run_async(client).await {

@@ -27,6 +27,14 @@ table deletion
     CREATE INDEX deletion_object ON schoolbell.deletion USING btree (object, noted_at)
     CREATE UNIQUE INDEX deletion_pkey ON schoolbell.deletion USING btree (id)
 
+table installation
+    single boolean not null default true
+    notify_mode text not null
+    CHECK ((notify_mode = ANY (ARRAY['always'::text, 'doorbell'::text, 'never'::text])))
+    CHECK (single)
+    PRIMARY KEY (single)
+    CREATE UNIQUE INDEX installation_pkey ON schoolbell.installation USING btree (single)
+
 table mapping
     single boolean not null default true
     file text not null

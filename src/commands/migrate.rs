@@ -8,7 +8,7 @@ use super::Outcome;
 use crate::capture::{self, Deviation, NotifyMode, Rendered};
 use crate::cli::{MigrateOptions, Settings};
 use crate::config::DatabaseUrl;
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::mapping::Mapping;
 use crate::mapping::difference::{Difference, Dropped};
 use crate::migrated::{self, Migrated};
@@ -24,10 +24,12 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     let mapping = super::mapping(settings)?;
     let url = super::source_url(settings)?;
     let mut source = super::direct_source(&url, "migrate").await?;
+    let evaluator = super::evaluator(&url).await?;
     // Before anything is changed: a mapping that does not fit must leave the database as it is.
-    let source_side = plan::source_side(&source, &mapping).await.with_context(|| {
-        format!("the mapping does not fit the source database ({url}); nothing was changed")
-    })?;
+    let source_side =
+        plan::source_side(&source, &evaluator, &mapping).await.with_context(|| {
+            format!("the mapping does not fit the source database ({url}); nothing was changed")
+        })?;
     if !options.dry_run {
         schema::lock(&source)
             .await
@@ -38,6 +40,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     if let (Version::Newer(_), Some(remedy)) = (version, version.refusal()) {
         anyhow::bail!(remedy);
     }
+    refuse_foreign(&source, &source_side).await?;
     let installed = service::installed_mode(&source).await.map_err(super::reason)?;
     let mode = options.notify.or(installed).unwrap_or(NotifyMode::Doorbell);
     let mode_sql =
@@ -46,7 +49,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     let deviations = capture::deviations(&source, &wanted).await.map_err(super::reason)?;
     let ddl = capture::mend(&wanted, &deviations);
     let migrations = schema::pending(version);
-    let change = Change::find(&source, version, &mapping, &source_side).await?;
+    let change = Change::find((&source, &evaluator), version, &mapping, &source_side).await?;
     let reasons: BTreeMap<&TableName, String> =
         ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
@@ -125,6 +128,24 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     Ok(Outcome::Clean)
 }
 
+/// Somebody who owns the schema, or anything in it, can put what he likes in the place of our tables and functions.
+async fn refuse_foreign(source: &Session, source_side: &SourceSide) -> Result<()> {
+    let captured: Vec<&TableName> =
+        source_side.captures.iter().map(|capture| &capture.table).collect();
+    let foreign = schema::foreign_owners(source, &captured).await.map_err(super::reason)?;
+    let Some(first) = foreign.first() else { return Ok(()) };
+    let more = match foreign.len() {
+        1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    anyhow::bail!(
+        "{} belongs to {}{more}, who owns no captured table and could replace what is installed there; nothing was \
+         changed. Find out who made it; if it is not in use, drop it as a superuser: drop schema schoolbell cascade;",
+        first.thing,
+        first.owner
+    )
+}
+
 /// Prints what people should know, in what psql is to run.
 fn comment(text: &str) -> Result<()> {
     for line in text.lines() {
@@ -166,7 +187,7 @@ struct Watched {
 
 impl Change {
     async fn find(
-        source: &Session,
+        (source, evaluator): (&Session, &Evaluator),
         version: Version,
         mapping: &Mapping,
         source_side: &SourceSide,
@@ -194,7 +215,7 @@ impl Change {
                     change.before = Before::Known;
                     change.difference = Difference::between(Some(&old), mapping);
                     change.said = said(source, &noted, &change.difference, mapping).await?;
-                    change.watched = watched(source, &old, source_side).await;
+                    change.watched = watched((source, evaluator), &old, source_side).await;
                 }
                 Err(unusable) => {
                     change.said = format!(
@@ -254,12 +275,13 @@ impl Change {
         if notes.is_empty() && replays.is_empty() {
             return Ok(Vec::new());
         }
-        // A session of its own: expressions of the mapping are not meant for the path of the migrations.
+        // A session of its own, because the other one is refinery's.
         let mut session = super::source_session(url).await?;
+        let evaluator = super::evaluator(url).await?;
         let transaction = session.begin().await.map_err(super::reason)?;
         let mut jobs = Vec::new();
         for object in mapping.objects.iter().filter(|object| replays.contains(&&*object.name)) {
-            jobs.push(resync::create(&transaction, object, &Request::default()).await?);
+            jobs.push(resync::create(&transaction, &evaluator, object, &Request::default()).await?);
         }
         // Last, since a service that looks for replays waits for whoever has changed them.
         for sql in notes {
@@ -369,11 +391,11 @@ async fn left_behind(
 
 /// Which columns are watched by one mapping only, by table. The former one may not fit the tables any more.
 async fn watched(
-    source: &Session,
+    (source, evaluator): (&Session, &Evaluator),
     old: &Mapping,
     new: &SourceSide,
 ) -> BTreeMap<TableName, Watched> {
-    let Ok(old) = plan::source_side(source, old).await else { return BTreeMap::new() };
+    let Ok(old) = plan::source_side(source, evaluator, old).await else { return BTreeMap::new() };
     let (was, is) = (columns(&old), columns(new));
     let mut watched: BTreeMap<TableName, Watched> = BTreeMap::new();
     for (table, column) in is.difference(&was) {

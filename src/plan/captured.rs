@@ -30,6 +30,8 @@ pub struct Watched {
     pub name: String,
     /// Its values are equal only if they are the same to the last character.
     pub exact: bool,
+    /// Its type is one of Postgres's own, or a domain over one.
+    pub built_in: bool,
 }
 
 /// The triggers that a mapping needs: one capture per source table, and one per object and touching table.
@@ -88,7 +90,12 @@ fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
 
 fn watched_in(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
     let columns = table.columns.iter().filter(|column| wanted(&column.name));
-    columns.map(|column| Watched { name: column.name.clone(), exact: column.exact }).collect()
+    let watched = columns.map(|column| Watched {
+        name: column.name.clone(),
+        exact: column.exact,
+        built_in: column.built_in,
+    });
+    watched.collect()
 }
 
 /// Whether a change of the column can change what is published for the object.

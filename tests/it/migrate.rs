@@ -258,7 +258,9 @@ async fn the_notify_mode_is_changed_when_asked_for_and_kept_otherwise() {
     let looking = "select count(*) from pg_proc where pronamespace = 'schoolbell'::regnamespace \
                    and prosrc like '%pg_try_advisory_xact_lock_shared%'";
     let rings = async || (bell.source_count(notifying).await, bell.source_count(looking).await);
-    let mode = async || bell.source_texts("select schoolbell.notify_mode()").await.concat();
+    let mode = async || {
+        bell.source_texts("select notify_mode from schoolbell.installation").await.concat()
+    };
 
     bell.run_ok(&["migrate"]).await;
     assert_eq!((mode().await.as_str(), rings().await), ("doorbell", (2, 2)));
@@ -445,7 +447,7 @@ async fn a_schema_that_is_newer_than_the_program_is_left_alone() {
         assert_eq!(ended.stdout, "");
         assert_eq!(
             ended.stderr,
-            "schoolbell: schema schoolbell has version 99, this program knows only up to 7; deploy the newer schoolbell\n",
+            "schoolbell: schema schoolbell has version 99, this program knows only up to 8; deploy the newer schoolbell\n",
             "{ended}"
         );
     }
@@ -482,8 +484,13 @@ async fn with_schema_of(version: i32, mapping: &str) -> TestBell {
     let file = bell.mapping_file(mapping);
     let sql = bell.run_ok(&["migrate", "--dry-run", "--mapping", file.to_str().unwrap()]).await;
     let (migrations, triggers) = sql.split_once("\ncommit;\n").expect("the migrations end");
-    // A release before that did not note the mapping.
+    // A release before that did not note the mapping, nor in a table when the triggers ring.
     let triggers = triggers.split("\n-- The mapping that").next().unwrap_or_default();
+    let (mode, triggers) = triggers.split_once("\n-- triggers on").expect("the mode comes first");
+    assert!(mode.contains("schoolbell.installation"), "{mode}");
+    if version >= 8 {
+        bell.source_sql(mode).await;
+    }
     assert!(!migrations.contains("schoolbell_insert") && triggers.contains("schoolbell_insert"));
     bell.source_sql(triggers).await;
     bell

@@ -1,0 +1,59 @@
+-- Rights on schema schoolbell and what is in it that nobody but its owners should have.
+--
+-- Who may create in the schema, or make triggers on its tables, has his code run with the owner's rights. Who may
+-- insert or update changes forges them; who may truncate them loses them. Functions are for the triggers alone.
+with ours as (
+    select n.oid, n.nspowner, n.nspacl
+    from pg_catalog.pg_namespace n
+    where n.nspname = 'schoolbell'
+), rights as (
+    select 'schema schoolbell' as thing, a.privilege_type, a.grantee, 'schema' as kind, false as outbox
+    from ours
+    cross join lateral pg_catalog.aclexplode(ours.nspacl) as a
+    where a.grantee <> ours.nspowner
+    union all
+    select
+        pg_catalog.format('schoolbell.%I', c.relname),
+        a.privilege_type,
+        a.grantee,
+        'table',
+        c.relname = 'change'
+    from ours
+    join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p')
+    cross join lateral pg_catalog.aclexplode(c.relacl) as a
+    where a.grantee <> c.relowner
+        -- The owners of captured tables write the outbox: their triggers run as they.
+        and not exists (
+            select
+            from pg_catalog.pg_proc p
+            where p.pronamespace = ours.oid
+                and p.proowner = a.grantee
+        )
+    union all
+    select
+        pg_catalog.format('function %s', p.oid::regprocedure),
+        a.privilege_type,
+        a.grantee,
+        'function',
+        false
+    from ours
+    join pg_catalog.pg_proc p on p.pronamespace = ours.oid
+    cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as a
+    where a.grantee <> p.proowner
+)
+select
+    t.thing,
+    lower(t.privilege_type) as privilege,
+    r.rolname::text as grantee
+from rights t
+left join pg_catalog.pg_roles r on r.oid = t.grantee
+where (r.rolsuper is null or not r.rolsuper)
+    and case t.kind
+        when 'schema' then t.privilege_type = 'CREATE'
+        when 'function' then true
+        else t.privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE', 'MAINTAIN')
+            or t.outbox and t.privilege_type in ('INSERT', 'UPDATE')
+            -- Everybody may see keys, or make them due.
+            or t.grantee = 0
+    end
+order by 1, 2, 3

@@ -1,0 +1,51 @@
+-- What in schema schoolbell, and the schema itself, belongs to somebody who has no business there: who is no superuser,
+-- and cannot act as the owner of a captured table. $1, $2: schemas and names of the captured tables.
+--
+-- What belongs to the bootstrap superuser has no row in pg_shdepend.
+with ours as (
+    select pg_catalog.to_regnamespace('schoolbell')::oid as schema
+), own as (
+    select r.oid
+    from pg_catalog.pg_roles r
+    where r.rolsuper
+        or exists (
+            select
+            from unnest($1::text[], $2::text[]) as t (schema, name)
+            join pg_catalog.pg_namespace n on n.nspname = t.schema
+            join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
+            where pg_catalog.pg_has_role(r.oid, c.relowner, 'member')
+        )
+), things as (
+    select 'pg_catalog.pg_namespace'::regclass::oid as classid, ours.schema as objid
+    from ours
+    where ours.schema is not null
+    union all
+    select d.classid, d.objid
+    from ours
+    join pg_catalog.pg_depend d on d.refobjid = ours.schema
+    where d.refclassid = 'pg_catalog.pg_namespace'::regclass
+        -- A function that a captured table's trigger calls is written anew, and given to the table's owner.
+        and not (
+            d.classid = 'pg_catalog.pg_proc'::regclass
+            and exists (
+                select
+                from pg_catalog.pg_trigger g
+                join pg_catalog.pg_class c on c.oid = g.tgrelid
+                join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                join unnest($1::text[], $2::text[]) as t (schema, name) on t.schema = n.nspname and t.name = c.relname
+                where g.tgfoid = d.objid
+            )
+        )
+)
+select
+    pg_catalog.pg_describe_object(t.classid, t.objid, 0) as thing,
+    r.rolname::text as owner
+from things t
+join pg_catalog.pg_shdepend s on s.classid = t.classid and s.objid = t.objid
+join pg_catalog.pg_roles r on r.oid = s.refobjid
+where s.dbid in (0, (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))
+    and s.refclassid = 'pg_catalog.pg_authid'::regclass
+    and s.deptype = 'o'
+    and r.oid not in (select own.oid from own)
+-- The schema first: it explains the rest.
+order by t.classid <> 'pg_catalog.pg_namespace'::regclass, 1

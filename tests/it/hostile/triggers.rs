@@ -1,0 +1,249 @@
+//! The capture functions run with the rights of the table's owner. Nobody else gets a share in them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio_postgres::Client;
+
+use crate::privileges::{Roles, as_role, granted};
+use crate::support::TestBell;
+
+/// What an attacker makes: a table whose column has a type of his own, with casts that run his code, and one of our
+/// functions as its trigger. His code notes who runs it.
+const EVIL: &str = "
+    create temporary table caught (who name);
+    grant insert on caught to public;
+    create type pg_temp.evil as (x int);
+    create function pg_temp.to_json(pg_temp.evil) returns json language plpgsql as $$
+    begin
+        insert into caught values (current_user);
+        return '1';
+    end $$;
+    create function pg_temp.to_text(pg_temp.evil) returns text language plpgsql as $$
+    begin
+        insert into caught values (current_user);
+        return 'x';
+    end $$;
+    create cast (pg_temp.evil as json) with function pg_temp.to_json(pg_temp.evil);
+    create cast (pg_temp.evil as text) with function pg_temp.to_text(pg_temp.evil) as implicit;
+    create temporary table schools (id pg_temp.evil, creator_id pg_temp.evil, name pg_temp.evil);
+";
+
+async fn session(bell: &TestBell, role: &str) -> Client {
+    let url = as_role(&bell.source_url(), role);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+fn code(error: &tokio_postgres::Error) -> &str {
+    error.code().map(tokio_postgres::error::SqlState::code).unwrap_or_default()
+}
+
+/// A role that may use schema `schoolbell`, one that may not, and everybody between.
+async fn attackers(bell: &TestBell, roles: &Roles) -> Vec<String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let (nobody, user) = (format!("nobody_{number}"), format!("user_{number}"));
+    bell.on_every_server(&format!("create role {nobody} login; create role {user} login")).await;
+    bell.source_sql(&format!(
+        "grant usage on schema schoolbell to {user}; grant temporary on database {} to public",
+        bell.source_name
+    ))
+    .await;
+    vec![nobody, user, roles.bell.clone(), roles.app.clone()]
+}
+
+async fn functions(bell: &TestBell) -> Vec<String> {
+    bell.source_texts(
+        "select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+         where n.nspname = 'schoolbell' order by 1",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn no_function_of_ours_can_be_called_or_attached_by_anybody_but_its_owner() {
+    let (bell, roles) = granted().await;
+    let functions = functions(&bell).await;
+    assert!(functions.len() >= 2, "{functions:?}");
+
+    for attacker in attackers(&bell, &roles).await {
+        let session = session(&bell, &attacker).await;
+        session.batch_execute(EVIL).await.unwrap();
+        for function in &functions {
+            let attach = format!(
+                "create trigger t before insert on pg_temp.schools for each row execute function schoolbell.{function}()"
+            );
+            let refused = session.batch_execute(&attach).await.unwrap_err();
+            assert_eq!(code(&refused), "42501", "{attacker} attaches {function}: {refused:?}");
+        }
+    }
+    // Not even by those who were granted everything by default.
+    let open = bell
+        .source_texts(
+            "select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace, \
+             aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a \
+             where n.nspname = 'schoolbell' and a.grantee <> p.proowner",
+        )
+        .await;
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[tokio::test]
+async fn on_another_table_a_capture_function_does_nothing_even_for_who_may_attach_it() {
+    let (bell, roles) = granted().await;
+    let functions = functions(&bell).await;
+
+    for attacker in attackers(&bell, &roles).await {
+        // A mistake of the owner's, or a trigger that was made before the functions were closed.
+        bell.source_sql(&format!(
+            "grant usage on schema schoolbell to {attacker}; \
+             grant execute on all functions in schema schoolbell to {attacker}"
+        ))
+        .await;
+        let session = session(&bell, &attacker).await;
+        session.batch_execute(EVIL).await.unwrap();
+        for function in &functions {
+            session
+                .batch_execute(&format!(
+                    "create trigger t_{0} after insert or update or delete on pg_temp.schools \
+                     for each row execute function schoolbell.{0}(); \
+                     create trigger s_{0} after truncate on pg_temp.schools \
+                     for each statement execute function schoolbell.{0}()",
+                    &function
+                ))
+                .await
+                .unwrap();
+        }
+        session
+            .batch_execute(
+                "insert into pg_temp.schools values (row(1), row(2), row(3)); \
+                 update pg_temp.schools set id = row(4), name = row(5); delete from pg_temp.schools; \
+                 truncate pg_temp.schools",
+            )
+            .await
+            .unwrap();
+        let caught = session.query("select distinct who::text from caught", &[]).await.unwrap();
+        let caught: Vec<String> = caught.iter().map(|row| row.get(0)).collect();
+        assert!(caught.is_empty(), "{attacker} ran code as {caught:?}");
+    }
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0, "forged");
+}
+
+#[tokio::test]
+async fn partitions_and_a_renamed_table_are_captured_all_the_same() {
+    let bell = TestBell::bare().await;
+    bell.source_sql(
+        "alter table schools rename to old_schools; \
+         create table schools (like old_schools including defaults, primary key (id)) partition by hash (id); \
+         create table schools_0 partition of schools for values with (modulus 2, remainder 0); \
+         create table schools_1 partition of schools for values with (modulus 2, remainder 1)",
+    )
+    .await;
+    bell.run_ok(&["migrate"]).await;
+
+    for name in ["Acme", "Beta", "Gamma", "Delta", "Epsilon"] {
+        bell.insert_school(name).await;
+    }
+    let captured = "select count(*) from schoolbell.change where operation = 'INSERT'";
+    assert_eq!(bell.source_count(captured).await, 5);
+
+    bell.source_sql(
+        "alter table schools rename to academies; update academies set name = name || '!'",
+    )
+    .await;
+    let captured = "select count(*) from schoolbell.change where operation = 'UPDATE'";
+    assert_eq!(bell.source_count(captured).await, 5, "under its new name");
+}
+
+#[tokio::test]
+async fn where_a_superuser_migrates_the_functions_have_the_rights_of_the_tables_owners_alone() {
+    let bell = TestBell::bare().await;
+    let (one, other) = (format!("one_{}", bell.source_name), format!("other_{}", bell.source_name));
+    bell.on_every_server(&format!("create role {one} login; create role {other} login")).await;
+    bell.source_sql(&format!(
+        "alter table schools owner to {one}; alter table roles owner to {other}; \
+         alter default privileges grant execute on functions to public"
+    ))
+    .await;
+
+    bell.run_ok(&["migrate"]).await;
+
+    let owners = "select distinct c.relname || ' ' || pg_get_userbyid(p.proowner) from pg_trigger t \
+                  join pg_class c on c.oid = t.tgrelid join pg_proc p on p.oid = t.tgfoid \
+                  where t.tgname like 'schoolbell%' order by 1";
+    let wanted = [format!("roles {other}"), format!("schools {one}")];
+    assert_eq!(bell.source_texts(owners).await, wanted);
+    // They can do what they are for, and the owners got no more than that.
+    bell.source_sql(&format!("set role {one}")).await;
+    bell.insert_school("Acme").await;
+    bell.source_sql("update schools set name = 'Beta'; delete from schools; reset role").await;
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 3);
+    let create = format!("select has_schema_privilege('{one}', 'schoolbell', 'create')::text");
+    assert_eq!(bell.source_texts(&create).await, ["false"]);
+    bell.run_ok(&["migrate"]).await;
+    let status = bell.run(&["status"]).await;
+    assert!(status.stdout.contains("capture    installed"), "{status}");
+
+    // A table gets another owner: its function runs with the former one's rights until it is migrated.
+    bell.source_sql(&format!("alter table schools owner to {other}")).await;
+    let status = bell.run(&["status"]).await;
+    assert!(status.code == 1 && status.stdout.contains("not its table owner's"), "{status}");
+    bell.run_ok(&["migrate"]).await;
+    assert_eq!(bell.source_texts(owners).await[1], format!("schools {other}"));
+    let status = bell.run(&["status"]).await;
+    assert!(status.stdout.contains("capture    installed"), "{status}");
+}
+
+#[tokio::test]
+async fn functions_that_an_older_release_left_open_are_found_and_closed() {
+    let (bell, roles) = granted().await;
+    let owner = as_role(&bell.source_url(), &roles.owner);
+    for open_to in ["public", &roles.bell] {
+        bell.source_sql(&format!(
+            "grant execute on all functions in schema schoolbell to {open_to}"
+        ))
+        .await;
+
+        let status = roles.run(&bell, &["status"]).await;
+        assert!(status.code == 1 && status.stdout.contains("open to others"), "{status}");
+        assert!(!status.stdout.contains("Changes may be missed"), "{status}");
+        let doctor = roles.run(&bell, &["doctor"]).await;
+        assert!(doctor.stdout.contains("execute on function schoolbell.capture_"), "{doctor}");
+
+        let migrated = bell.run(&["migrate", "--source-url", &owner]).await;
+        assert!(migrated.code == 0 && migrated.stdout.contains("open to others"), "{migrated}");
+        let status = roles.run(&bell, &["status"]).await;
+        assert!(status.stdout.contains("capture    installed"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_release_before_installed_goes_on_and_is_closed_by_the_next_migrate() {
+    let (bell, roles) = granted().await;
+    // As the release before had it: open functions, one of which says when the triggers ring.
+    bell.source_sql(&format!(
+        "drop table schoolbell.installation; delete from schoolbell.refinery_schema_history where version = 8; \
+         set role {}; \
+         create function schoolbell.notify_mode() returns text language sql immutable as \
+         $schoolbell$select 'never'::pg_catalog.text$schoolbell$; \
+         grant execute on all functions in schema schoolbell to public; reset role",
+        roles.owner
+    ))
+    .await;
+
+    let owner = as_role(&bell.source_url(), &roles.owner);
+    let migrated = bell.run(&["migrate", "--source-url", &owner]).await;
+    assert_eq!(migrated.code, 0, "{migrated}");
+
+    assert_eq!(
+        bell.source_texts("select notify_mode from schoolbell.installation").await,
+        ["never"]
+    );
+    let open = "select count(*) from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a \
+                where p.pronamespace = 'schoolbell'::regnamespace and a.grantee <> p.proowner";
+    assert_eq!(bell.source_count(open).await, 0);
+    // The service's role sees what it needs without a new grant.
+    let status = roles.run(&bell, &["status"]).await;
+    assert!(status.stdout.contains("notify mode never"), "{status}");
+}
