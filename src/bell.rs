@@ -23,11 +23,17 @@ use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::notice::{self, Malformed, Notice};
+use crate::stranger::Stranger;
 
+const STRANGERS: &str = include_str!("../sql/bell_strangers.sql");
 /// "SCHBBELL": the doorbell, in the source database.
 pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
 /// The channel of the notices.
 pub const CHANNEL: &str = "schoolbell";
+
+/// How full the queue of notices may be, as a share, for a trigger to ring: when it is full, commits that notify fail, and
+/// the application's must not fail because of us. The queue is one for all databases of the server.
+pub const QUEUE_LIMIT: f64 = 0.5;
 
 /// How long one attempt to arm may wait for transactions that decided not to ring: while it waits, others
 /// already ring, which costs them, so it gives up soon and tries again.
@@ -39,6 +45,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to be heard through a pooler: its operator has to change something first.
 const DEAF_PAUSE: Duration = Duration::from_secs(60);
 
+/// Returns a row when the lock is taken.
+const ARM: &str =
+    "select pg_catalog.pg_advisory_lock($1) where pg_catalog.pg_notification_queue_usage() < $2";
+
 /// What the listener has heard. A state, not a queue: it does not grow while nobody looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -48,6 +58,10 @@ pub struct Heard {
     pub armed: Wish,
     /// Counts notices, ours or not, and whatever else may have made keys due.
     pub rings: u64,
+    /// A stranger keeps the bell from being armed, and has done so for long.
+    pub blocked: bool,
+    /// The queue of notices fills up, so nobody rings: look often.
+    pub crowded: bool,
 }
 
 /// To be woken (a number that grows with every wish), or to stay awake.
@@ -69,8 +83,17 @@ pub async fn listen(
     mut wishes: watch::Receiver<Wishes>,
     heard: watch::Sender<Heard>,
     metrics: Arc<Metrics>,
+    patience: Duration,
 ) {
-    let mut ear = Ear { others, heard, metrics, unknown: BTreeSet::new() };
+    let mut ear = Ear {
+        others,
+        heard,
+        metrics,
+        patience,
+        unknown: BTreeSet::new(),
+        unarmed_since: None,
+        blocked_by: Vec::new(),
+    };
     let mut backoff = Backoff::default();
     let mut told_deaf = false;
     while wishes.has_changed().is_ok() && !ear.heard.is_closed() {
@@ -124,8 +147,25 @@ pub async fn listen(
 }
 
 /// How full the server's queue of notifications is, from 0 to 1.
-pub async fn queue_usage(source: &Session) -> Result<f64, Failure> {
+pub async fn queue_usage(source: &Session) -> Result<f64, tokio_postgres::Error> {
     Ok(source.row("select pg_catalog.pg_notification_queue_usage()", &[]).await?.get(0))
+}
+
+/// The sessions that hold the doorbell's lock and are neither writers of changes nor a listener of ours. Held exclusively
+/// by one of them, every transaction of a writer rings; held shared, the bell is never armed.
+pub async fn strangers(source: &Session) -> Result<Vec<Stranger>, tokio_postgres::Error> {
+    let (upper, lower) = (BELL_LOCK >> 32, BELL_LOCK & 0xffff_ffff);
+    let look = async || -> Result<Vec<Stranger>, tokio_postgres::Error> {
+        Ok(source.rows(STRANGERS, &[&upper, &lower]).await?.iter().map(Stranger::of).collect())
+    };
+    let mut seen = look().await?;
+    if !seen.is_empty() {
+        // The server shows the locks of one moment piece by piece: a writer that has just taken both may be seen with
+        // one. He is not seen so again.
+        let again = look().await?;
+        seen.retain(|stranger| again.contains(stranger));
+    }
+    Ok(seen)
 }
 
 /// Rings from `ringer` and listens for it on a connection of its own. Returns how long that took; none when
@@ -173,8 +213,14 @@ struct Ear {
     others: Pool,
     heard: watch::Sender<Heard>,
     metrics: Arc<Metrics>,
-    /// Kinds of payloads that are not ours and were told of.
+    /// Kinds of payloads that are not ours and were reported.
     unknown: BTreeSet<Malformed>,
+    /// For so long it tries to arm before it looks who is in the way.
+    patience: Duration,
+    /// When the first attempt to arm failed of those since the bell was last armed.
+    unarmed_since: Option<Instant>,
+    /// Strangers that keep the bell from being armed, and were reported.
+    blocked_by: Vec<Stranger>,
 }
 
 impl Ear {
@@ -219,8 +265,9 @@ impl Ear {
                     return;
                 }
             }
+            let may_try = Instant::now() >= attempt_at;
             let now_armed = {
-                let step = fulfil(client, wish.sleep, armed, attempt_at);
+                let step = fulfil(client, wish.sleep, armed, may_try);
                 tokio::pin!(step);
                 // Notices are passed on while a lock is waited for, and a wish that changes is seen afterwards:
                 // a statement that was sent must be answered before the next one, or the lock's state is unknown.
@@ -242,25 +289,62 @@ impl Ear {
             match wish.sleep {
                 Some(_) if armed && fulfilled != wish.sleep => {
                     fulfilled = wish.sleep;
+                    self.is_free();
                     self.heard.send_modify(|heard| heard.armed = wish.sleep);
                 }
-                Some(_) if !armed => {
-                    attempt_at = Instant::now() + ARM_PAUSE;
-                    if wishes.has_changed().is_ok() {
-                        continue;
-                    }
-                    return;
+                Some(_) if !armed && may_try => {
+                    attempt_at = Instant::now() + self.in_the_way().await
                 }
                 _ => {}
             }
+            let tries_again = wish.sleep.is_some() && !armed;
             tokio::select! {
                 changed = wishes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(attempt_at), if tries_again => {}
                 notice = notices.recv() => match notice {
                     Some(notice) => _ = self.pass_on(&notice),
                     None => return,
                 },
             }
         }
+    }
+
+    /// How long to wait for the next attempt to arm. A transaction of a writer ends; a stranger may stay for ever, and
+    /// each attempt makes the writers ring.
+    async fn in_the_way(&mut self) -> Duration {
+        let since = *self.unarmed_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience {
+            return ARM_PAUSE;
+        }
+        let found = async { Ok::<_, Failure>(strangers(&self.others.get().await?).await?) };
+        // Whoever works with the source meets the same trouble and reports it.
+        let Ok(found) = found.await else { return ARM_PAUSE };
+        if found.is_empty() {
+            self.blocked_by.clear();
+            self.heard.send_if_modified(|heard| std::mem::take(&mut heard.blocked));
+            return ARM_PAUSE;
+        }
+        for stranger in found.iter().filter(|stranger| !self.blocked_by.contains(stranger)) {
+            tracing::warn!(
+                "{stranger} holds the doorbell's lock and is neither a writer of changes nor ours, so the service \
+                 cannot sleep and polls every moment; end it in the source: {}",
+                stranger.end()
+            );
+        }
+        self.blocked_by = found;
+        self.heard.send_if_modified(|heard| !std::mem::replace(&mut heard.blocked, true));
+        self.patience
+    }
+
+    /// The bell is armed: nobody is in the way.
+    fn is_free(&mut self) {
+        self.unarmed_since = None;
+        if !std::mem::take(&mut self.blocked_by).is_empty() {
+            tracing::info!(
+                "nobody holds the doorbell's lock any more who should not; the service sleeps again"
+            );
+        }
+        self.heard.send_if_modified(|heard| std::mem::take(&mut heard.blocked));
     }
 
     /// Whatever rang, there may be work; what cannot be read is counted and logged once per kind. Only a ring
@@ -290,31 +374,25 @@ impl Ear {
     }
 }
 
-/// Brings the lock into the state that is wished for, not before `attempt_at`; true when it is held.
-async fn fulfil(
-    client: &Client,
-    wish: Wish,
-    armed: bool,
-    attempt_at: Instant,
-) -> Result<bool, Failure> {
+/// Brings the lock into the state that is wished for, if it may try to take it; true when it is held.
+async fn fulfil(client: &Client, wish: Wish, armed: bool, may_try: bool) -> Result<bool, Failure> {
     match wish {
         Some(_) if armed => Ok(true),
-        Some(_) => {
-            tokio::time::sleep_until(attempt_at).await;
-            arm(client).await
-        }
+        Some(_) if may_try => arm(client).await,
+        Some(_) => Ok(false),
         None if armed => disarm(client).await.map(|()| false),
         None => Ok(false),
     }
 }
 
-/// Takes the lock exclusively; false when a transaction that did not ring is still running.
+/// Takes the lock exclusively; false when a transaction that did not ring is still running, or where nobody would ring
+/// because the queue of notices fills up.
 async fn arm(client: &Client) -> Result<bool, Failure> {
-    let lock = client.execute("select pg_catalog.pg_advisory_lock($1)", &[&BELL_LOCK]);
+    let lock = client.execute(ARM, &[&BELL_LOCK, &QUEUE_LIMIT]);
     let locked = unless_silent(ANSWER_TIMEOUT, async {
         match lock.await {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
-            done => Ok(done.map(|_| true)?),
+            done => Ok(done? > 0),
         }
     });
     let locked = locked.await?;

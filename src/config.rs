@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::tls;
+use crate::{bell, tls};
 
 /// What a command may need to know. Read once, at the start.
 #[derive(Debug, Clone)]
@@ -67,6 +67,9 @@ pub struct Pace {
     /// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers
     /// that notify fail.
     pub queue_warning: f64,
+    /// How long the service tries to arm the bell before it looks who is in the way, and how long it then waits if that
+    /// is somebody who has no business there.
+    pub bell_patience: Duration,
     /// How often the writer compares all rows in the background; none: never.
     pub verify_every: Option<Duration>,
 }
@@ -96,7 +99,8 @@ impl Default for Pace {
             look_watched: Duration::from_secs(2),
             statement_timeout: Duration::from_mins(2),
             answer_grace: Duration::from_secs(15),
-            queue_warning: 0.5,
+            queue_warning: bell::QUEUE_LIMIT,
+            bell_patience: Duration::from_mins(1),
             verify_every: None,
         }
     }

@@ -114,6 +114,10 @@ definitions! {
         "Changes in the outbox";
     WRITERS = Gauge "schoolbell_writers" []
         "1 when some process holds the writer's lock";
+    LOCK_STRANGERS = Gauge "schoolbell_lock_strangers" ["lock"]
+        "Sessions of strangers that hold a lock of ours: the writer's, or the bell's";
+    NOTIFICATION_QUEUE_RATIO = Gauge "schoolbell_notification_queue_ratio" []
+        "How full the source's queue of notices is, from 0 to 1; from 0.5 on nobody rings";
     CAPTURE_PROBLEMS = Gauge "schoolbell_capture_problems" []
         "Triggers that are not as the mapping needs them";
     MAPPING_PROBLEMS = Gauge "schoolbell_mapping_problems" []

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::apply::{self, Statements};
 use crate::backoff::Backoff;
-use crate::bell::{self, Heard, Wishes};
+use crate::bell::{self, Heard, QUEUE_LIMIT, Wishes};
 use crate::capture::NotifyMode;
 use crate::config::{Config, Pace};
 use crate::db::{Direct, Pool};
@@ -24,9 +24,10 @@ use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Role};
 use crate::parked::{self, Awaited, Choice};
+use crate::stranger::Stranger;
 use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
-use crate::writer;
+use crate::writer::{self, Holding};
 
 mod ground;
 mod planner;
@@ -53,6 +54,8 @@ pub enum End {
     Done(Tally),
     /// Draining was left to the process that is the writer already.
     LeftTo(String),
+    /// Nothing was drained: somebody who may not write keeps everybody from it.
+    Blocked(Stranger),
 }
 
 /// What the writer's lock said.
@@ -63,6 +66,8 @@ enum Lock {
     Nobody,
     /// Draining is the work of this other process.
     LeftTo(String),
+    /// Somebody holds it who is no writer, and draining waits for nobody.
+    Blocked(Stranger),
 }
 
 /// Why an attempt to work ended by itself.
@@ -107,7 +112,7 @@ pub async fn run_with(
     let (planner, told_of_pooler) = (Planner::new(mapping), false);
     let mut service = Service { config, planner, pace, drain, metrics, told_of_pooler };
     let mut ground = tokio::select! {
-        ground = service.check() => Some(ground?),
+        ground = Box::pin(service.check()) => Some(ground?),
         () = worker::told_to_stop(&mut stop) => None,
     };
     let mut backoff = Backoff::default();
@@ -115,7 +120,8 @@ pub async fn run_with(
     while !*stop.borrow() {
         let began = Instant::now();
         let resumed = !backoff.is_fresh();
-        let ended = service.attempt(ground.take(), resumed, &mut stop).await;
+        // On the heap: what a whole attempt holds is large, and callers may hold several of them.
+        let ended = Box::pin(service.attempt(ground.take(), resumed, &mut stop)).await;
         metrics.at_rest();
         let reason = match ended {
             Ok(end) => return Ok(end),
@@ -171,15 +177,16 @@ impl Service<'_> {
     ) -> Result<End, Ended> {
         let ground = match ground {
             Some(ground) => ground,
-            None => self.check_again().await?,
+            None => Box::pin(self.check_again()).await?,
         };
-        let session = ground.target.session().await?.direct()?;
-        let ground = match self.become_writer(&session, resumed, stop).await? {
+        let session = ground.target.writing_session().await?;
+        let ground = match self.become_writer(&ground, &session, resumed, stop).await? {
             Lock::Ours { waited: false } => ground,
             // Much may have changed while another process was the writer.
-            Lock::Ours { waited: true } => self.check_again().await?,
+            Lock::Ours { waited: true } => Box::pin(self.check_again()).await?,
             Lock::Nobody => return Ok(End::Done(Tally::default())),
             Lock::LeftTo(process) => return Ok(End::LeftTo(process)),
+            Lock::Blocked(stranger) => return Ok(End::Blocked(stranger)),
         };
         let names: Vec<&str> = ground.routes().map(|route| route.object.name.as_str()).collect();
         let (objects, notify) = (names.join(", "), ground.plan.mode);
@@ -223,40 +230,63 @@ impl Service<'_> {
         }
     }
 
-    /// Waits for the writer's lock; when draining, waits for no other process.
+    /// Waits for the writer's lock; when draining, waits for nobody else.
     async fn become_writer(
         &self,
+        ground: &Ground,
         session: &Direct,
         resumed: bool,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Lock, Failure> {
-        let (mut told, silence) = (false, self.pace.longest_silence());
+        let (mut waited, silence) = (false, self.pace.longest_silence());
+        let mut reported = None;
         while !*stop.borrow() {
             if unless_silent(silence, async { Ok(writer::take(session).await?) }).await? {
-                return Ok(Lock::Ours { waited: told });
+                return Ok(Lock::Ours { waited });
             }
-            if !told {
-                let holder = async { Ok(writer::holder(session).await?) };
-                let holder = unless_silent(silence, holder).await?;
-                let process = holder.and_then(|holder| holder.process).unwrap_or_default();
-                if resumed && process == writer::process() {
-                    tracing::info!(
-                        "our lost session is still the writer until the target lets it go"
-                    );
-                } else if self.drain {
-                    return Ok(Lock::LeftTo(process));
-                } else {
-                    self.metrics.stands(Role::Standby, None);
-                    tracing::info!(writer = process, "another process is the writer; standing by");
+            let holding = unless_silent(silence, holding(ground)).await?;
+            match holding {
+                // It was let go in between.
+                None => {}
+                Some(Holding::Stranger(stranger)) if self.drain => {
+                    return Ok(Lock::Blocked(stranger));
                 }
-                told = true;
+                Some(Holding::Stranger(stranger)) => {
+                    let reason = blocked(&stranger);
+                    if reported.as_ref() != Some(&reason) {
+                        tracing::warn!("{reason}");
+                        self.metrics.stands(Role::Standby, Some(reason.clone()));
+                        reported = Some(reason);
+                    }
+                }
+                Some(Holding::Writer(holder)) => {
+                    let process = holder.process.unwrap_or_default();
+                    let own = resumed && process == writer::process();
+                    if self.drain && !own {
+                        return Ok(Lock::LeftTo(process));
+                    }
+                    if reported.as_ref() != Some(&process) {
+                        self.report_standby(&process, own);
+                        reported = Some(process);
+                    }
+                }
             }
+            waited = true;
             tokio::select! {
                 () = tokio::time::sleep(self.pace.standby) => {}
                 () = worker::told_to_stop(stop) => {}
             }
         }
         Ok(Lock::Nobody)
+    }
+
+    fn report_standby(&self, writer: &str, own: bool) {
+        if own {
+            tracing::info!("our lost session is still the writer until the target lets it go");
+        } else {
+            self.metrics.stands(Role::Standby, None);
+            tracing::info!(writer, "another process is the writer; standing by");
+        }
     }
 
     /// After an interruption a setting that does not work (any more) is waited for, too.
@@ -324,6 +354,7 @@ impl Service<'_> {
         let mut worker = Worker::new(Tools {
             lanes: lanes.clone(),
             reader: ground.source.session().await?,
+            evaluator: ground.source.evaluator().await?,
             source: source.clone(),
             target: target.clone(),
             session: session.clone(),
@@ -354,6 +385,7 @@ impl Service<'_> {
                     wishes,
                     heard_sender,
                     self.metrics.clone(),
+                    self.pace.bell_patience,
                 );
                 tasks.spawn(listening.map(|()| None));
             }
@@ -368,7 +400,7 @@ impl Service<'_> {
         let halting = async {
             tokio::select! {
                 () = worker::told_to_stop(stop) => {}
-                plan = self.planner.replanned(&source, &target, every, silence), if !drain => {
+                plan = self.planner.replanned((&source, &ground.source), &target, every, silence), if !drain => {
                     replanned = Some(plan);
                 }
             }
@@ -389,6 +421,19 @@ impl Service<'_> {
         tasks.shutdown().await;
         Ok(Worked { tally: ended?, replanned })
     }
+}
+
+async fn holding(ground: &Ground) -> Result<Option<Holding>, Failure> {
+    let objects = ground.routes().map(|route| &route.object);
+    Ok(writer::holding(&ground.target.session().await?, objects).await?)
+}
+
+/// Why nobody can write.
+pub fn blocked(stranger: &Stranger) -> String {
+    format!(
+        "{stranger} holds the writer's lock and is no writer of ours, so nobody can write; end it in the target: {}",
+        stranger.end()
+    )
 }
 
 /// What was done by a plan, and which one takes its place, if that is why it ended.
@@ -430,7 +475,13 @@ async fn keep_sweeping(
             }
         }
         match unless_silent(silence, queue_usage(&source)).await {
-            Ok(usage) => tell_queue(usage, pace.queue_warning, &mut queue_is_filling),
+            Ok(usage) => {
+                tell_queue(usage, pace.queue_warning, &mut queue_is_filling);
+                let crowded = usage >= QUEUE_LIMIT;
+                heard.send_if_modified(|heard| {
+                    std::mem::replace(&mut heard.crowded, crowded) != crowded
+                });
+            }
             // The next sweep meets the same trouble and says so.
             Err(_) => source.forget(),
         }
@@ -439,7 +490,7 @@ async fn keep_sweeping(
 }
 
 async fn queue_usage(source: &Pool) -> Result<f64, Failure> {
-    bell::queue_usage(&source.get().await?).await
+    Ok(bell::queue_usage(&source.get().await?).await?)
 }
 
 /// Says when the notification queue fills up, and when it is well again. A session that listens, ours or
@@ -449,8 +500,9 @@ fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
     if fills && !*is_filling {
         tracing::warn!(
             usage,
-            "the source's notification queue is filling up; when it is full, writers that notify fail. Find the \
-             session that listens in an open transaction: select * from pg_stat_activity where state like 'idle in%'"
+            "the source's notification queue is filling up, so the triggers ring no more and the service polls; when it is \
+             full, commits that notify fail. End the session that listens in an open transaction: \
+             select * from pg_stat_activity where state like 'idle in%'"
         );
     } else if *is_filling && !fills {
         tracing::info!(usage, "the source's notification queue is emptying again");

@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::db::Session;
+use crate::capture::Deviation;
+use crate::db::{Evaluator, Session};
 use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
 use crate::plan::Unplannable;
-use crate::writer::Holder;
-use crate::{capture, change, parked, plan, resync, schema, service, verified, writer};
+use crate::stranger::Stranger;
+use crate::writer::{Holder, Holding};
+use crate::{bell, capture, change, parked, plan, resync, schema, service, verified, writer};
 
 /// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
 const LATE_SECONDS: f64 = 300.0;
@@ -36,12 +38,21 @@ pub struct Status {
     pub parked: Vec<parked::Count>,
     /// The process that writes, if there is one.
     pub writer: Option<Holder>,
+    /// Who holds the writer's lock without being one, so that nobody can write.
+    pub writer_blocked_by: Option<Stranger>,
+    /// Who holds the doorbell's lock without any business there.
+    pub bell_blocked_by: Vec<Stranger>,
+    /// How full the source's queue of notices is, from 0 to 1.
+    pub notification_queue: f64,
     /// Why the target could not be asked for the writer.
     pub target_problem: Option<String>,
     /// When the triggers ring.
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
+    /// Some of that loses changes; otherwise it is about rights alone.
+    #[serde(skip)]
+    pub changes_may_be_missed: bool,
     /// What either database lacks of what the mapping names, as far as they can be asked.
     pub mapping_problems: Vec<String>,
     /// Replays that are not finished.
@@ -120,14 +131,23 @@ impl Status {
         if let Some(problem) = &self.target_problem {
             find(Level::Trouble, format!("The target cannot be asked: {problem}."));
         }
+        if let Some(stranger) = &self.writer_blocked_by {
+            let end = stranger.end();
+            let sentence = format!(
+                "Nobody can write, {stranger} holds the writer's lock: end it in the target: {end}"
+            );
+            find(Level::Trouble, sentence);
+        }
         if let [first, others @ ..] = self.capture_problems.as_slice() {
             let more = match others.len() {
                 0 => String::new(),
                 more => format!(", and {more} more"),
             };
-            let sentence =
-                format!("Changes may be missed, {first}{more}: run `schoolbell migrate`.");
-            find(Level::Trouble, sentence);
+            let means = match self.changes_may_be_missed {
+                true => "Changes may be missed",
+                false => "Somebody may get rights that are not meant for him",
+            };
+            find(Level::Trouble, format!("{means}, {first}{more}: run `schoolbell migrate`."));
         }
         if let [first, others @ ..] = self.mapping_problems.as_slice() {
             let more = match others.len() {
@@ -139,7 +159,8 @@ impl Status {
             );
             find(Level::Trouble, sentence);
         }
-        if self.writer.is_none() && self.target_problem.is_none() && self.pending_changes > 0 {
+        let blocked = self.target_problem.is_some() || self.writer_blocked_by.is_some();
+        if self.writer.is_none() && !blocked && self.pending_changes > 0 {
             let pending = counted(self.pending_changes, "change");
             find(
                 Level::Trouble,
@@ -152,6 +173,22 @@ impl Status {
                 Level::Trouble,
                 format!("{pending} pending, the oldest for {minutes:.0} minutes."),
             );
+        }
+        for stranger in &self.bell_blocked_by {
+            let end = stranger.end();
+            let sentence = format!(
+                "The service cannot sleep, or every writer rings: {stranger} holds the doorbell's lock. End it in the \
+                 source: {end}"
+            );
+            find(Level::Attention, sentence);
+        }
+        if self.notification_queue >= bell::QUEUE_LIMIT {
+            let sentence = format!(
+                "The source's notification queue is {:.0} % full, so the triggers ring no more and the service polls: end \
+                 the session that listens in an open transaction.",
+                self.notification_queue * 100.0
+            );
+            find(Level::Attention, sentence);
         }
         let held: i64 = self.parked.iter().map(|count| count.held).sum();
         if held > 0 {
@@ -226,7 +263,7 @@ impl Status {
 /// Collects the report, except what Salesforce made of it. `target` may be out of reach: then the reason stands in its
 /// place.
 pub async fn collect(
-    source: &Session,
+    (source, evaluator): (&Session, &Evaluator),
     target: Result<&Session, &str>,
     mapping: &Mapping,
     enabled: bool,
@@ -238,15 +275,20 @@ pub async fn collect(
         | schema::Version::Newer(version) => version,
     };
     let pending = change::pending(source).await?;
-    let (writer, target_problem) = match target {
+    let (holding, target_problem) = match target {
         Err(problem) => (None, Some(problem.to_string())),
-        Ok(target) => match writer::holder(target).await {
-            Ok(holder) => (holder, None),
+        Ok(target) => match writer::holding(target, &mapping.objects).await {
+            Ok(holding) => (holding, None),
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
     };
+    let (writer, writer_blocked_by) = match holding {
+        Some(Holding::Writer(holder)) => (Some(holder), None),
+        Some(Holding::Stranger(stranger)) => (None, Some(stranger)),
+        None => (None, None),
+    };
     let mode = service::installed_mode(source).await?;
-    let (capture_problems, mut mapping_problems) = capture_problems(source, mapping, mode).await?;
+    let (deviations, mut mapping_problems) = deviations((source, evaluator), mapping, mode).await?;
     if let Ok(target) = target
         && target_problem.is_none()
     {
@@ -260,9 +302,13 @@ pub async fn collect(
         lag_seconds: lag_seconds(pending.oldest),
         parked: parked::counts(source).await?,
         writer,
+        writer_blocked_by,
+        bell_blocked_by: bell::strangers(source).await?,
+        notification_queue: bell::queue_usage(source).await?,
         target_problem,
         notify: mode.map(|mode| mode.to_string()),
-        capture_problems,
+        changes_may_be_missed: deviations.iter().any(|deviation| !deviation.is_about_rights()),
+        capture_problems: deviations.iter().map(ToString::to_string).collect(),
         mapping_problems,
         resyncs: resync::reports(source, None).await?,
         salesforce: Vec::new(),
@@ -298,12 +344,12 @@ async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> 
 }
 
 /// What is wrong with the triggers, and what the source lacks of what the mapping names.
-async fn capture_problems(
-    source: &Session,
+async fn deviations(
+    (source, evaluator): (&Session, &Evaluator),
     mapping: &Mapping,
     mode: Option<capture::NotifyMode>,
-) -> Result<(Vec<String>, Vec<String>), tokio_postgres::Error> {
-    let source_side = match plan::source_side(source, mapping).await {
+) -> Result<(Vec<Deviation>, Vec<String>), tokio_postgres::Error> {
+    let source_side = match plan::source_side(source, evaluator, mapping).await {
         Ok(source_side) => source_side,
         Err(Unplannable::Mapping(unusable)) => {
             return Ok((Vec::new(), unusable.to_string().lines().map(str::to_string).collect()));
@@ -312,6 +358,5 @@ async fn capture_problems(
     };
     let mode = mode.unwrap_or(capture::NotifyMode::Doorbell);
     let wanted = capture::render(&source_side.captures, mode);
-    let deviations = capture::deviations(source, &wanted).await?;
-    Ok((deviations.iter().map(ToString::to_string).collect(), Vec::new()))
+    Ok((capture::deviations(source, &wanted).await?, Vec::new()))
 }

@@ -14,9 +14,13 @@ use tokio::sync::Mutex;
 use crate::db::{Direct, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
+use crate::mapping::Object;
+use crate::stranger::Stranger;
 
 /// "SCHBWRIT": the writer, in the target database.
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
+/// How the name of the writer's session begins.
+const WRITER: &str = "schoolbell writer ";
 const HOLDER: &str = include_str!("../sql/writer_holder.sql");
 /// The server ends the writer's session, and with it the lock, after so long without a word from it: the process
 /// is stopped or frozen, and another one has to go on.
@@ -58,7 +62,7 @@ pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
     if !row.get::<_, bool>(0) {
         return Ok(false);
     }
-    let name = format!("schoolbell writer {} since {:.0}", process(), Timestamp::now());
+    let name = format!("{WRITER}{} since {:.0}", process(), Timestamp::now());
     target.row("select pg_catalog.set_config('application_name', $1, false)", &[&name]).await?;
     target.row(LIMIT_SILENCE, &[&LONGEST_SILENCE]).await?;
     target.row_once(RANDOM_PAGE_COST).await?;
@@ -78,20 +82,39 @@ pub async fn stay(session: Arc<Mutex<Direct>>) -> Failure {
     }
 }
 
-/// Who is the writer, as the target sees it.
-pub async fn holder(target: &Session) -> Result<Option<Holder>, tokio_postgres::Error> {
+/// Who holds the writer's lock.
+#[derive(Debug, Clone)]
+pub enum Holding {
+    /// A process that may write the mapped tables, and says that it is the writer.
+    Writer(Holder),
+    /// Somebody else. While he holds it nobody can write.
+    Stranger(Stranger),
+}
+
+/// Who holds the writer's lock, as the target sees it, of the writers of these objects.
+pub async fn holding<'a>(
+    target: &Session,
+    objects: impl IntoIterator<Item = &'a Object>,
+) -> Result<Option<Holding>, tokio_postgres::Error> {
     let (upper, lower) = (WRITER_LOCK >> 32, WRITER_LOCK & 0xffff_ffff);
-    Ok(target.rows(HOLDER, &[&upper, &lower]).await?.first().map(|row| {
-        let name = row.get::<_, Option<String>>("application_name").unwrap_or_default();
-        let told =
-            name.strip_prefix("schoolbell writer ").and_then(|told| told.split_once(" since "));
-        Holder {
-            pid: row.get("pid"),
-            process: told.map(|(process, _)| process.to_string()),
-            client: row.get("client"),
-            since: told
-                .and_then(|(_, since)| since.parse().ok())
-                .or_else(|| row.get("backend_start")),
+    let (mut schemas, mut names, mut inserted) = (Vec::new(), Vec::new(), Vec::new());
+    for object in objects {
+        schemas.push(object.target.schema.as_str());
+        names.push(object.target.table.as_str());
+        inserted.push(!object.update_only);
+    }
+    let rows = target.rows(HOLDER, &[&upper, &lower, &schemas, &names, &inserted]).await?;
+    Ok(rows.first().map(|row| {
+        let name = row.get::<_, Option<&str>>("application_name").unwrap_or_default();
+        let told = name.strip_prefix(WRITER).and_then(|told| told.split_once(" since "));
+        match told {
+            Some((process, since)) if row.get("may_write") => Holding::Writer(Holder {
+                pid: row.get("pid"),
+                process: Some(process.to_string()),
+                client: row.get("client"),
+                since: since.parse().ok().or_else(|| row.get("backend_start")),
+            }),
+            _ => Holding::Stranger(Stranger::of(row)),
         }
     }))
 }

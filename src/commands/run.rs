@@ -13,8 +13,8 @@ use crate::config::{Config, Pace};
 use crate::http::{Address, Site};
 use crate::mapping::{self, Mapping};
 use crate::metrics::{Metrics, Role};
-use crate::parked;
 use crate::service::{self, End};
+use crate::{change, parked, status};
 
 /// More often would mean all the time, on tables of a size that matters.
 const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);
@@ -112,7 +112,11 @@ async fn work(
         End::Done(tally) => tally,
         End::LeftTo(writer) => {
             tracing::info!(writer, "another process is the writer and applies what is due");
-            return Ok(Outcome::Clean);
+            return left_over(config).await;
+        }
+        End::Blocked(stranger) => {
+            tracing::warn!("{}", service::blocked(&stranger));
+            return left_over(config).await;
         }
     };
     tracing::info!(
@@ -132,6 +136,17 @@ async fn work(
     let source = super::source_session(&config.source).await?;
     let parked = parked::counts(&source).await.map_err(super::reason)?;
     Ok(Outcome::attention_if(parked.iter().any(|count| count.state != "waiting")))
+}
+
+/// Whether anything is left for the process that was not drained by this one.
+async fn left_over(config: &Config) -> Result<Outcome> {
+    let source = super::source_session(&config.source).await?;
+    let pending = change::pending(&source).await.map_err(super::reason)?;
+    if pending.changes > 0 {
+        let left = status::counted(pending.changes, "change");
+        tracing::warn!("{left} not applied yet, and not by this process");
+    }
+    Ok(Outcome::attention_if(pending.changes > 0))
 }
 
 /// How often, for `--verify-every`.

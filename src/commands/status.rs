@@ -9,9 +9,10 @@ use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use super::Outcome;
+use crate::bell;
 use crate::cli::Settings;
 use crate::config::Config;
-use crate::db::{Database, Session};
+use crate::db::{Database, Evaluator, Session};
 use crate::failure;
 use crate::heroku_connect::{self, Mirror};
 use crate::mapping::Mapping;
@@ -37,6 +38,7 @@ pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
     installed(&source).await?;
+    let source = (source, super::evaluator(&config.source).await?);
     let target = Database::new(config.target.clone(), "command")?;
     let mut looker =
         Looker { config, mapping, target, sessions: (Some(source), None), salesforce: None };
@@ -72,7 +74,7 @@ struct Looker {
     mapping: Mapping,
     target: Database,
     /// On the source and on the target; none where it is not open, or was lost.
-    sessions: (Option<Session>, Option<Session>),
+    sessions: (Option<(Session, Evaluator)>, Option<Session>),
     salesforce: Option<Seen>,
 }
 
@@ -84,16 +86,20 @@ struct Seen {
 
 impl Looker {
     async fn look(&mut self) -> Result<Status> {
-        let source = match self.sessions.0.take() {
+        let (source, evaluator) = match self.sessions.0.take() {
             Some(source) => source,
-            None => super::source_session(&self.config.source).await?,
+            None => {
+                let url = &self.config.source;
+                (super::source_session(url).await?, super::evaluator(url).await?)
+            }
         };
         let target = match self.sessions.1.take() {
             Some(target) => Ok(target),
             None => target_session(&self.target).await,
         };
         let reached = target.as_ref().map_err(String::as_str);
-        let mut status = status::collect(&source, reached, &self.mapping, self.config.enabled)
+        let asked = (&source, &evaluator);
+        let mut status = status::collect(asked, reached, &self.mapping, self.config.enabled)
             .await
             .map_err(super::reason)?;
         if let Ok(target) = target
@@ -102,7 +108,7 @@ impl Looker {
             status.salesforce = self.salesforce(&source, &target).await;
             self.sessions.1 = Some(target);
         }
-        self.sessions.0 = Some(source);
+        self.sessions.0 = Some((source, evaluator));
         Ok(status)
     }
 
@@ -190,6 +196,17 @@ fn report(status: &Status) -> String {
         lines.push(("parked", sentence));
     }
     lines.push(("writer", writer(status)));
+    for stranger in &status.bell_blocked_by {
+        let end = stranger.end();
+        lines.push((
+            "bell",
+            format!("{stranger} holds the doorbell's lock; end it in the source: {end}"),
+        ));
+    }
+    if status.notification_queue >= bell::QUEUE_LIMIT {
+        let full = status.notification_queue * 100.0;
+        lines.push(("bell", format!("the queue of notices is {full:.0} % full, so nobody rings")));
+    }
     if status.capture_problems.is_empty() {
         let mode = status.notify.as_deref().unwrap_or("unknown");
         let version = status.schema_version;
@@ -251,6 +268,9 @@ fn pending(status: &Status) -> String {
 }
 
 fn writer(status: &Status) -> String {
+    if let Some(stranger) = &status.writer_blocked_by {
+        return format!("nobody can: {stranger} holds the lock; end it: {}", stranger.end());
+    }
     match (&status.writer, &status.target_problem) {
         (_, Some(problem)) => format!("unknown, the target cannot be asked: {problem}"),
         (None, None) if status.pending_changes > 0 => "nobody: start `schoolbell run`".into(),

@@ -99,6 +99,15 @@ impl Exposition {
         let writers = fresh.filter(|look| look.status.target_problem.is_none());
         let writers = writers.map(|look| u8::from(look.status.writer.is_some()).into());
         page.gauge(&metrics::WRITERS, writers)?;
+        let strangers = fresh.into_iter().flat_map(|look| {
+            let status = &look.status;
+            let writer = status.target_problem.is_none().then_some(&status.writer_blocked_by);
+            let writer = writer.map(|stranger| ("writer", usize::from(stranger.is_some())));
+            writer.into_iter().chain([("bell", status.bell_blocked_by.len())])
+        });
+        let strangers = strangers.map(|(lock, count)| ([("lock", lock)], count as f64));
+        page.gauges(&metrics::LOCK_STRANGERS, strangers)?;
+        page.gauge(&metrics::NOTIFICATION_QUEUE_RATIO, of(|look| look.status.notification_queue))?;
         page.gauge(
             &metrics::CAPTURE_PROBLEMS,
             of(|look| look.status.capture_problems.len() as f64),

@@ -21,6 +21,9 @@ pub(super) fn hindrances(view: View<'_>, stopping: bool) -> Vec<String> {
     if let Some(problem) = &status.target_problem {
         hindrances.push(format!("the target cannot be asked: {problem}"));
     }
+    if let Some(stranger) = &status.writer_blocked_by {
+        hindrances.push(format!("nobody can write: {stranger} holds the writer's lock"));
+    }
     for problem in &status.capture_problems {
         hindrances.push(format!("capture: {problem}"));
     }

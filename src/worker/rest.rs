@@ -73,14 +73,18 @@ impl Rest {
     }
 
     fn longest(&mut self, pace: &Pace) -> Duration {
-        let (listening, armed) = {
+        let (listening, armed, blocked, crowded) = {
             let heard = self.heard.borrow();
-            (heard.listening, heard.armed)
+            (heard.listening, heard.armed, heard.blocked, heard.crowded)
         };
         if self.last_work.elapsed() < pace.awake {
             return pace.poll;
         }
-        if !self.rings || !listening {
+        if crowded {
+            // Nobody rings now, so there is nothing to sleep for.
+            self.wish.send_if_modified(|wish| wish.sleep.take().is_some());
+        }
+        if !self.rings || !listening || crowded {
             return pace.quiet_poll;
         }
         let wish = self.wish.borrow().sleep;
@@ -92,6 +96,9 @@ impl Rest {
             self.wished_at = Instant::now();
             let number = self.wishes;
             self.wish.send_modify(|wish| wish.sleep = Some(number));
+        }
+        if blocked {
+            return pace.quiet_poll;
         }
         // Until the bell is armed nobody need ring.
         match self.wished_at.elapsed() < PROMPT_ARMING {

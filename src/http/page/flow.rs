@@ -53,9 +53,12 @@ pub(super) fn flow(shown: &Shown, look: &Look) -> String {
     let ours = matches!(shown.standing.role, Role::Writer | Role::Interrupted);
     let hour = Hour::of(shown);
     let in_hand = metrics.claimed_changes.get().clamp(0, status.pending_changes);
-    let others = match &status.writer {
-        Some(writer) => format!("by {}", writer.process.as_deref().unwrap_or("another session")),
-        None => "nobody is the writer".into(),
+    let others = match (&status.writer, &status.writer_blocked_by) {
+        (Some(writer), _) => {
+            format!("by {}", writer.process.as_deref().unwrap_or("another session"))
+        }
+        (None, Some(stranger)) => format!("nobody can write: {stranger} holds the lock"),
+        (None, None) => "nobody is the writer".into(),
     };
     let or_others = |notes: Vec<String>| if ours { notes } else { vec![others.clone()] };
     let or_unknown = |figure: String| if ours { figure } else { UNKNOWN.into() };

@@ -7,7 +7,7 @@ use super::UNKNOWN;
 use crate::look::{Look, Moment};
 use crate::parked::Reason;
 use crate::verified::Verified;
-use crate::writer;
+use crate::{bell, writer};
 
 /// A rate is that of so many seconds: a trickle looks like noise in less.
 const RATE_SECONDS: i64 = 30;
@@ -206,10 +206,11 @@ fn counted_entries(entries: i64) -> String {
 
 pub(super) fn details(shown: &Shown, look: &Look) -> String {
     let (status, standing) = (&look.status, &shown.standing);
-    let writer = match (&status.target_problem, &status.writer) {
-        (Some(_), _) => "unknown: the target cannot be asked".to_string(),
-        (None, None) => "nobody".into(),
-        (None, Some(holder)) => {
+    let writer = match (&status.target_problem, &status.writer, &status.writer_blocked_by) {
+        (Some(_), ..) => "unknown: the target cannot be asked".to_string(),
+        (None, None, None) => "nobody".into(),
+        (None, None, Some(stranger)) => format!("nobody can: {stranger} holds the lock"),
+        (None, Some(holder), _) => {
             let process = holder.process.as_deref().unwrap_or("another role's session");
             let since = holder.since.map(|at| format!(", for {}", since(shown.now, at)));
             process.to_string() + &since.unwrap_or_default()
@@ -219,6 +220,14 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
         (1, _) => "armed: the service sleeps, writers ring",
         (_, 1) => "listening, awake",
         _ => "silent: the outbox is polled",
+    };
+    let bell = match status.bell_blocked_by.as_slice() {
+        [] if status.notification_queue >= bell::QUEUE_LIMIT => format!(
+            "{bell}; the queue of notices is {:.0} % full, so nobody rings",
+            status.notification_queue * 100.0
+        ),
+        [] => bell.to_string(),
+        [stranger, ..] => format!("{bell}; {stranger} holds its lock"),
     };
     let process = format!(
         "{}, {} for {}",
@@ -243,7 +252,7 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
     let rows = [
         ("Writer", writer),
         ("This process", process),
-        ("Bell", bell.into()),
+        ("Bell", bell),
         ("Capture", capture),
         ("Mapping", mapping),
         ("Reconnects", interruptions),

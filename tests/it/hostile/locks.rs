@@ -1,0 +1,249 @@
+//! Locks and the queue of notices, which anybody who may connect can use.
+
+use tokio_postgres::Client;
+
+use super::schema::{remedies, result};
+use crate::capture::Listener;
+use crate::privileges::{Roles, as_role, granted};
+use crate::support::{TestBell, eventually};
+
+/// "SCHBWRIT" and "SCHBBELL", as everybody can read them in the sources.
+const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
+const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
+
+/// A role that may connect, and do nothing else.
+async fn nobody(bell: &TestBell) -> String {
+    let nobody = format!("nobody_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {nobody} login")).await;
+    nobody
+}
+
+async fn connect(url: &str, role: &str) -> Client {
+    let (client, connection) =
+        tokio_postgres::connect(&as_role(url, role), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Takes the writer's lock under a name.
+async fn take_writer_lock(bell: &TestBell, role: &str, name: &str) -> Client {
+    let session = connect(&bell.target_url(), role).await;
+    session.batch_execute(&format!("set application_name = '{name}'")).await.unwrap();
+    session.query_one("select pg_advisory_lock($1)", &[&WRITER_LOCK]).await.unwrap();
+    session
+}
+
+/// What every command says while somebody who is no writer holds the lock.
+async fn is_reported_everywhere(bell: &TestBell, roles: &Roles, role: &str) {
+    let told = format!("of role {role}");
+
+    let status = roles.run(bell, &["status"]).await;
+    assert_eq!(status.code, 1, "{status}");
+    assert!(status.stdout.starts_with("now        Nobody can write"), "{status}");
+    assert!(
+        status.stdout.contains(&told) && status.stdout.contains("pg_terminate_backend"),
+        "{status}"
+    );
+    let drained = roles.run(bell, &["run", "--drain"]).await;
+    assert_eq!(drained.code, 1, "changes are left: {drained}");
+    assert!(drained.stderr.contains(&told), "{drained}");
+    let resync = roles.run(bell, &["resync"]).await;
+    assert!(resync.code == 2 && resync.stderr.contains(&told), "it does not wait: {resync}");
+    let doctor = roles.run(bell, &["doctor", "--json"]).await;
+    assert_eq!(result(&doctor.stdout, "writer"), "failed", "{doctor}");
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_writer_s_lock_is_never_taken_for_the_writer() {
+    let (mut bell, roles) = granted().await;
+    let nobody = nobody(&bell).await;
+    bell.insert_school("Acme").await;
+    // What the writer calls itself, and what it does not.
+    let forged = "schoolbell writer web.1/1 since 2026-01-01T00:00:00Z";
+    // The auditor and the application may read or write something, but not all that the writer must.
+    let auditor = format!("auditor_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {auditor} login")).await;
+    bell.target_sql(&format!(
+        "grant usage on schema salesforce to {auditor}; grant select on all tables in schema salesforce to {auditor}; \
+         grant update on salesforce.contact to {auditor}"
+    ))
+    .await;
+
+    for role in [&nobody, &auditor] {
+        for name in [forged, "psql", ""] {
+            let session = take_writer_lock(&bell, role, name).await;
+            is_reported_everywhere(&bell, &roles, role).await;
+
+            // What doctor prints ends it.
+            let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+            for remedy in remedies(&doctor.stdout, "writer") {
+                bell.target_sql(&remedy).await;
+            }
+            eventually("the session is ended", || async {
+                if session.is_closed() { Ok(()) } else { Err("not yet") }
+            })
+            .await;
+        }
+    }
+
+    let drained = roles.run(&bell, &["run", "--drain"]).await;
+    assert_eq!(drained.code, 0, "{drained}");
+    // The page of a service that stands by because of it.
+    let session = take_writer_lock(&bell, &nobody, forged).await;
+    bell.service_starts();
+    let visitor = bell.visitor().await;
+    let hindered = visitor.becomes("/readyz", 503).await;
+    assert!(hindered.body.contains(&format!("of role {nobody}")), "{hindered:?}");
+    visitor.measures("schoolbell_lock_strangers{lock=\"writer\"}", 1.0).await;
+    visitor.measures("schoolbell_writers", 0.0).await;
+    drop(session);
+    visitor.becomes("/readyz", 200).await;
+}
+
+#[tokio::test]
+async fn a_writer_with_another_role_that_may_write_is_a_writer() {
+    let (bell, roles) = granted().await;
+    bell.insert_school("Acme").await;
+    // As after a rotation of credentials: the former role's process is still at work.
+    let former = format!("former_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {former} login in role {}", roles.bridge)).await;
+    let _writer =
+        take_writer_lock(&bell, &former, "schoolbell writer web.1/1 since 2026-01-01T00:00:00Z")
+            .await;
+
+    let status = roles.run(&bell, &["status"]).await;
+    assert!(status.stdout.contains("writer     web.1/1 since 2026-01-01T00:00:00Z"), "{status}");
+    let drained = roles.run(&bell, &["run", "--drain"]).await;
+    assert_eq!(drained.code, 1, "it is left to the other, and not done: {drained}");
+    assert!(drained.stderr.contains("1 change not applied yet"), "{drained}");
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_doorbell_s_lock_is_named_and_the_service_polls_calmly() {
+    for mode in ["pg_advisory_lock", "pg_advisory_lock_shared"] {
+        let (mut bell, roles) = granted().await;
+        let nobody = nobody(&bell).await;
+        let session = connect(&bell.source_url(), &nobody).await;
+        session.query_one(&format!("select {mode}($1)"), &[&BELL_LOCK]).await.unwrap();
+        let told = format!("of role {nobody}");
+
+        let status = roles.run(&bell, &["status"]).await;
+        assert!(status.code == 1 && status.stdout.contains(&told), "{mode}: {status}");
+        let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+        assert_eq!(result(&doctor.stdout, "bell_lock"), "failed", "{mode}: {doctor}");
+
+        // The service goes on, and what is written arrives.
+        bell.pace.bell_patience = std::time::Duration::from_millis(100);
+        let log = crate::support::log::Log::listen();
+        bell.service_starts();
+        let school = bell.insert_school("Acme").await;
+        bell.caught_up().await;
+        assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [school]);
+        eventually("the stranger is reported", || async {
+            if log.lines(&told).is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        let visitor = bell.visitor().await;
+        visitor.measures("schoolbell_lock_strangers{lock=\"bell\"}", 1.0).await;
+
+        // What doctor prints ends it, and then the bell is armed.
+        for remedy in remedies(&doctor.stdout, "bell_lock") {
+            bell.source_sql(&remedy).await;
+        }
+        bell.asleep().await;
+        let status = roles.run(&bell, &["status"]).await;
+        assert!(!status.stdout.contains(&told), "{mode}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn writers_in_open_or_prepared_transactions_are_no_strangers_to_the_doorbell() {
+    let (bell, roles) = granted().await;
+    let writer = connect(&bell.source_url(), &roles.app).await;
+    let insert = "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+                  values ('Acme', '1 Road', 'Town', 'GB', 'w', now(), now())";
+    writer.batch_execute(&format!("begin; {insert}")).await.unwrap();
+    let prepared = connect(&bell.source_url(), &roles.app).await;
+    let name = &bell.source_name;
+    prepared
+        .batch_execute(&format!("begin; {insert}; prepare transaction '{name}'"))
+        .await
+        .unwrap();
+
+    let status = roles.run(&bell, &["status"]).await;
+    assert!(!status.stdout.contains("doorbell's lock"), "{status}");
+    let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+    assert_eq!(result(&doctor.stdout, "bell_lock"), "ok", "{doctor}");
+    bell.source_sql(&format!("rollback prepared '{name}'")).await;
+}
+
+/// Makes the queue look as full as is said. A real one takes gigabytes before PostgreSQL 17.
+async fn queue_is_filled(bell: &TestBell, share: &str) {
+    bell.source_sql(&format!(
+        "create or replace function pg_catalog.pg_notification_queue_usage() returns float8 language sql volatile as \
+         $$select {share}::float8$$"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_rings_while_the_queue_of_notices_fills_up_and_no_change_waits_for_long() {
+    let mut bell = TestBell::installed().await;
+    queue_is_filled(&bell, "0.5").await;
+    let mut listener = Listener::start(&bell).await;
+    for mode in ["doorbell", "always"] {
+        bell.run_ok(&["migrate", "--notify", mode]).await;
+        // Somebody sleeps, as far as the writers can see.
+        let sleeper = bell.source_session().await;
+        sleeper.query_one("select pg_advisory_lock($1)", &[&BELL_LOCK]).await.unwrap();
+        bell.insert_school("Acme").await;
+        bell.source_sql("update schools set name = name || '!'; delete from schools").await;
+        // Whatever rang came before this.
+        bell.source_sql("notify schoolbell, 'end'").await;
+        assert!(listener.until("end").await.is_empty(), "{mode}");
+    }
+
+    let status = bell.run(&["status"]).await;
+    assert!(
+        status.code == 1 && status.stdout.contains("the queue of notices is 50 % full"),
+        "{status}"
+    );
+    bell.service_starts();
+    let school = bell.insert_school("Acme").await;
+    bell.caught_up().await;
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [school]);
+    assert!(!bell.armed().await, "nobody would ring");
+
+    queue_is_filled(&bell, "0.49").await;
+    bell.asleep().await;
+}
+
+/// From PostgreSQL 17 the queue can be made small enough to be filled.
+#[tokio::test]
+async fn a_queue_of_notices_that_is_really_full_breaks_no_write() {
+    let mut bell = TestBell::in_a_cluster_of_its_own(&[]).await;
+    let version: i64 =
+        bell.source_count("select current_setting('server_version_num')").await / 10_000;
+    if version < 17 {
+        eprintln!("left out: PostgreSQL {version} cannot be given a small queue of notices");
+        return;
+    }
+    bell.service_stops().await;
+    let mut bell = TestBell::in_a_cluster_of_its_own(&["max_notify_queue_pages = 64"]).await;
+    bell.service_stops().await;
+    let sleeper = bell.source_session().await;
+    sleeper.query_one("select pg_advisory_lock($1)", &[&BELL_LOCK]).await.unwrap();
+    // It listens and does not read: nothing of the queue may go.
+    let deaf = bell.source_session().await;
+    deaf.batch_execute("listen other; begin; select 1").await.unwrap();
+    let fill = "select pg_notify('other', repeat('x', 7000) || g) from generate_series(1, 20) g";
+    while bell.source.batch_execute(fill).await.is_ok() {}
+    assert!(bell.source.batch_execute("notify other, 'x'").await.is_err(), "it is full");
+
+    for number in 0..50 {
+        bell.insert_school(&format!("School {number}")).await;
+    }
+    bell.source_sql("update schools set name = name || '!'; delete from schools").await;
+
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 150);
+}
