@@ -2,8 +2,38 @@
 select
     a.attname as name,
     a.atttypid as type_oid,
-    -- Without its length: a cast to varchar(80) would cut silently, where we cut with an ellipsis.
+    -- For people.
     pg_catalog.format_type(a.atttypid, null) as type_name,
+    -- For statements: found on every search path, and without its length. A cast to varchar(80) would cut silently,
+    -- where we cut with an ellipsis; `character` alone is one character.
+    case
+        when t.typcategory = 'A' and t.typelem <> 0 then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
+        else pg_catalog.format('%I.%I', tn.nspname, t.typname)
+    end as type_sql,
+    -- Where the operators are by which an index finds its values. Those of enums, arrays, rows and ranges are built in,
+    -- and only a superuser can make a default for a type of his own.
+    case
+        when base.built_in then 'pg_catalog'
+        else pg_catalog.quote_ident(coalesce(
+            (
+                select n.nspname
+                from pg_catalog.pg_opclass o
+                join pg_catalog.pg_am m on m.oid = o.opcmethod
+                join pg_catalog.pg_amop p on p.amopfamily = o.opcfamily
+                join pg_catalog.pg_operator e on e.oid = p.amopopr
+                join pg_catalog.pg_namespace n on n.oid = e.oprnamespace
+                where o.opcintype = base.type
+                    and o.opcdefault
+                    and m.amname = 'btree'
+                    and p.amoplefttype = o.opcintype
+                    and p.amoprighttype = o.opcintype
+                    -- Equality.
+                    and p.amopstrategy = 3
+            ),
+            'pg_catalog'
+        ))
+    end as operators,
+    base.built_in,
     t.typcategory::text as category,
     case
         when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
@@ -53,6 +83,37 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid
 join pg_catalog.pg_type t on t.oid = a.atttypid
+join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+left join pg_catalog.pg_type et on et.oid = t.typelem
+left join pg_catalog.pg_namespace en on en.oid = et.typnamespace
+-- What a domain is made of, however many are between. Numbers from 16384 on are given to what users make.
+cross join lateral (
+    select
+        made_of.type,
+        made_of.type < 16384 as built_in
+    from (
+        select
+            case
+                when t.typtype <> 'd' then t.oid
+                else (
+                    with recursive underlying as (
+                        select t.typbasetype as type
+                        union all
+                        select b.typbasetype
+                        from underlying u
+                        join pg_catalog.pg_type b on b.oid = u.type
+                        where b.typtype = 'd'
+                    )
+                    select u.type
+                    from underlying u
+                    join pg_catalog.pg_type b on b.oid = u.type
+                    where b.typtype <> 'd'
+                )
+            end as type
+        offset 0
+    ) as made_of
+    offset 0
+) as base
 left join pg_catalog.pg_collation l on l.oid = a.attcollation
 where n.nspname = $1
     and c.relname = $2

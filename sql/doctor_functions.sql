@@ -1,17 +1,18 @@
--- What Heroku Connect's triggers call without naming a schema: where it is, and whether this session finds it.
+-- What Heroku Connect's triggers call without naming a schema: where it is, and whether a session finds it on the
+-- database's own search path. That path decides nothing else here, so every name and operator has its schema.
 select
     pg_catalog.to_regprocedure('get_xmlbinary()') is not null as finds_get_xmlbinary,
     pg_catalog.to_regprocedure('hstore(record)') is not null as finds_hstore,
     (
-        select array_agg(distinct n.nspname::text)
+        select pg_catalog.array_agg(distinct n.nspname::pg_catalog.text)
         from pg_catalog.pg_proc p
-        join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-        where p.proname = 'get_xmlbinary'
-            and p.pronargs = 0
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) p.pronamespace
+        where p.proname operator(pg_catalog.=) 'get_xmlbinary'
+            and p.pronargs operator(pg_catalog.=) 0::pg_catalog.int2
     ) as get_xmlbinary_in,
     (
-        select n.nspname::text
+        select n.nspname::pg_catalog.text
         from pg_catalog.pg_extension e
-        join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-        where e.extname = 'hstore'
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) e.extnamespace
+        where e.extname operator(pg_catalog.=) 'hstore'
     ) as hstore_in

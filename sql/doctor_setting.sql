@@ -1,6 +1,6 @@
--- A setting of this session, and where it comes from. $1: its name.
+-- A setting of this session, and where it comes from. $1: its name. Some are asked for on the database's own search path.
 select
     setting,
     source
 from pg_catalog.pg_settings
-where name = $1
+where name operator(pg_catalog.=) $1

@@ -19,10 +19,11 @@ use tokio_postgres::{Client, Row, Statement};
 use crate::db::Direct;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
-use crate::name::ident;
+use crate::name::{TableName, ident};
 use crate::outcome::Outcome;
 use crate::plan::{Form, Route};
 use crate::project::{self, Projected};
+use crate::qualified::{SqlType, differ, equal};
 
 /// From so many rows on, COPY is cheaper than parameters.
 const MANY_ROWS: usize = 500;
@@ -61,7 +62,7 @@ impl Statements {
             leave: leave(route),
             there: there(route),
             standing: format!(
-                "select count(*) from (select from {} limit $1) as standing",
+                "select pg_catalog.count(*) from (select from {} limit $1) as standing",
                 route.object.target
             ),
             arrived: arrived(route),
@@ -299,8 +300,8 @@ impl From {
             Self::Parameters => {
                 let places = (1..).zip(columns(route));
                 let (names, arrays): (Vec<String>, Vec<String>) = places
-                    .map(|(place, (name, type_name))| {
-                        (name, format!("pg_catalog.unnest(${place}::{type_name}[])"))
+                    .map(|(place, (name, sql_type))| {
+                        (name, format!("pg_catalog.unnest(${place}::{sql_type}[])"))
                     })
                     .unzip();
                 format!("rows from ({}) as b ({})", arrays.join(", "), names.join(", "))
@@ -313,7 +314,7 @@ impl Copied {
     fn new(route: &Route) -> Self {
         let columns: Vec<String> = columns(route)
             .into_iter()
-            .map(|(name, type_name)| format!("{name} {type_name}"))
+            .map(|(name, sql_type)| format!("{name} {sql_type}"))
             .collect();
         // The name must be each object's own, and another one when its columns are others: the session outlives a plan.
         let mut hash = std::hash::DefaultHasher::new();
@@ -331,13 +332,17 @@ impl Copied {
 }
 
 /// Names and types of the batch's columns.
-fn columns(route: &Route) -> Vec<(String, &str)> {
-    let mut columns =
-        vec![("key".to_string(), "text"), ("external_id".to_string(), &*route.external_id_type)];
+fn columns(route: &Route) -> Vec<(String, String)> {
+    let mut columns = vec![
+        ("key".to_string(), "pg_catalog.text".to_string()),
+        ("external_id".to_string(), route.external_id_type.to_string()),
+    ];
     let fields = route.columns.iter().enumerate();
-    columns.extend(fields.map(|(index, column)| (format!("f{index}"), &*column.type_name)));
+    columns
+        .extend(fields.map(|(index, column)| (format!("f{index}"), column.sql_type.to_string())));
     let parents = route.parents.iter().enumerate();
-    columns.extend(parents.map(|(index, parent)| (format!("p{index}"), &*parent.type_name)));
+    columns
+        .extend(parents.map(|(index, parent)| (format!("p{index}"), parent.sql_type.to_string())));
     columns
 }
 
@@ -348,16 +353,17 @@ fn gated(route: &Route, from: &From) -> String {
         .iter()
         .enumerate()
         .map(|(index, parent)| {
+            let key = format!("parent.{}", ident(&parent.external_id));
             format!(
-                "\nwhen b.p{index} is not null and not exists (\nselect\nfrom {} as parent\nwhere parent.{} = b.p{index} \
+                "\nwhen b.p{index} is not null and not exists (\nselect\nfrom {} as parent\nwhere {} \
                  and parent.sfid is not null\n) then {index}",
                 parent.table,
-                ident(&parent.external_id)
+                parent.sql_type.equal(&key, &format!("b.p{index}"))
             )
         })
         .collect();
     let gate = match waits.is_empty() {
-        true => "null::int4".to_string(),
+        true => "null::pg_catalog.int4".to_string(),
         false => format!("case{waits}\nend"),
     };
     // A table can be read again as it is; what was computed should not be computed again.
@@ -370,11 +376,12 @@ fn gated(route: &Route, from: &From) -> String {
 
 /// The rows that need a write, and whether the target lacks them. Rows that are right end here.
 fn needed(route: &Route) -> String {
-    let external_id = ident(&route.object.external_id);
+    let external_id = format!("t.{}", ident(&route.object.external_id));
     format!(
-        "needed as materialized (\nselect batch.*, t.{external_id} is null as missing\nfrom batch\nleft join {} as t \
-         on t.{external_id} = batch.external_id\nwhere batch.parent is null\nand (\nt.{external_id} is null or {}\n)\n)",
+        "needed as materialized (\nselect batch.*, {external_id} is null as missing\nfrom batch\nleft join {} as t \
+         on {}\nwhere batch.parent is null\nand (\n{external_id} is null or {}\n)\n)",
         route.object.target,
+        route.external_id_type.equal(&external_id, "batch.external_id"),
         differs(route)
     )
 }
@@ -382,11 +389,14 @@ fn needed(route: &Route) -> String {
 /// A row that must wait for a parent, with the parent's key.
 fn waiting(route: &Route) -> String {
     let keys: String = (0..route.parents.len())
-        .map(|index| format!(" when {index} then batch.p{index}::text"))
+        .map(|index| {
+            let is_this = equal("batch.parent", &index.to_string());
+            format!(" when {is_this} then batch.p{index}::pg_catalog.text")
+        })
         .collect();
     let key = match keys.is_empty() {
-        true => "null::text".to_string(),
-        false => format!("case batch.parent{keys} end"),
+        true => "null::pg_catalog.text".to_string(),
+        false => format!("case{keys} end"),
     };
     format!(
         "select batch.key, 'waits' as outcome, batch.parent, {key} as parent_key\nfrom batch\nwhere batch.parent is not null"
@@ -409,13 +419,12 @@ fn differs(route: &Route) -> String {
             let (t, b) = (format!("t.{}", ident(&column.field.column)), format!("batch.f{index}"));
             let formed = project::comparable(column, &t);
             let differs = match column.form {
-                Form::Plain => format!("{formed} is distinct from {b}"),
-                Form::Time => {
-                    format!("({t} is distinct from {b} and {formed} is distinct from {b})")
+                Form::Plain => differ(&formed, &b),
+                Form::Time => format!("({} and {})", differ(&t, &b), differ(&formed, &b)),
+                Form::Text(_) => {
+                    let (t, b) = (format!("{t}::pg_catalog.text"), format!("{b}::pg_catalog.text"));
+                    format!("({} and {})", differ(&t, &b), differ(&format!("({formed})"), &b))
                 }
-                Form::Text(_) => format!(
-                    "({t}::text is distinct from {b}::text and {formed} is distinct from {b}::text)"
-                ),
             };
             match project::is_clear(column, &t) {
                 Some(clear) => format!("({differs} and {clear})"),
@@ -441,11 +450,10 @@ fn update(route: &Route) -> Option<String> {
         return None;
     }
     Some(format!(
-        "update {} as t\nset {}\nfrom needed\nwhere not needed.missing and t.{} = needed.external_id\n\
-         returning needed.key",
+        "update {} as t\nset {}\nfrom needed\nwhere not needed.missing and {}\nreturning needed.key",
         route.object.target,
         set.join(",\n"),
-        ident(&route.object.external_id),
+        has_id(route, "needed.external_id"),
     ))
 }
 
@@ -458,7 +466,7 @@ fn insert(route: &Route) -> String {
     }
     format!(
         "insert into {} ({})\nselect {}\nfrom needed\nwhere needed.missing\norder by needed.key\n\
-         returning {}::text as key",
+         returning {}::pg_catalog.text as key",
         route.object.target,
         columns.join(", "),
         values.join(", "),
@@ -511,11 +519,10 @@ fn compare(route: &Route) -> String {
 
 fn lacking(route: &Route) -> String {
     format!(
-        "select k.key\nfrom pg_catalog.unnest($1::text[]) as k (key)\nwhere not exists (\nselect\nfrom {} as t\n\
-         where t.{} = k.key::{}\n)",
+        "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere not exists (\nselect\n\
+         from {} as t\nwhere {}\n)",
         route.object.target,
-        ident(&route.object.external_id),
-        route.external_id_type
+        has_id(route, &format!("k.key::{}", route.external_id_type))
     )
 }
 
@@ -525,7 +532,7 @@ fn leave(route: &Route) -> Option<String> {
         (true, _) => None,
         (false, OnDelete::Keep) => Some(there(route)),
         (false, OnDelete::Delete) => Some(format!(
-            "delete from {} as t\nwhere {}\nreturning t.{}::text",
+            "delete from {} as t\nwhere {}\nreturning t.{}::pg_catalog.text",
             route.object.target,
             has_key(route),
             ident(&route.object.external_id)
@@ -535,7 +542,7 @@ fn leave(route: &Route) -> Option<String> {
 
 fn there(route: &Route) -> String {
     format!(
-        "select t.{}::text\nfrom {} as t\nwhere {}",
+        "select t.{}::pg_catalog.text\nfrom {} as t\nwhere {}",
         ident(&route.object.external_id),
         route.object.target,
         has_key(route)
@@ -543,22 +550,29 @@ fn there(route: &Route) -> String {
 }
 
 fn has_key(route: &Route) -> String {
-    let external_id = ident(&route.object.external_id);
-    format!("t.{external_id} = any ($1::text[]::{}[])", route.external_id_type)
+    let (id, id_type) =
+        (format!("t.{}", ident(&route.object.external_id)), &route.external_id_type);
+    id_type.equal_any(&id, &format!("$1::pg_catalog.text[]::{id_type}[]"))
+}
+
+/// Whether a target row has this external id.
+fn has_id(route: &Route, id: &str) -> String {
+    route.external_id_type.equal(&format!("t.{}", ident(&route.object.external_id)), id)
 }
 
 /// For each thing a key of this route may wait for: the query that finds the ones that are there.
 fn arrived(route: &Route) -> Vec<(String, String)> {
-    let there = |table: &dyn std::fmt::Display, external_id: &str, type_name: &str, and: &str| {
+    let there = |table: &TableName, external_id: &str, sql_type: &SqlType, and: &str| {
+        let has_id =
+            sql_type.equal(&format!("t.{}", ident(external_id)), &format!("k.key::{sql_type}"));
         format!(
-            "select k.key\nfrom pg_catalog.unnest($1::text[]) as k (key)\nwhere exists (\nselect\nfrom {table} as t\n\
-             where t.{} = k.key::{type_name}{and}\n)",
-            ident(external_id)
+            "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere exists (\nselect\n\
+             from {table} as t\nwhere {has_id}{and}\n)"
         )
     };
     let parents = route.parents.iter().map(|parent| {
         let sfid = "\nand t.sfid is not null";
-        let sql = there(&parent.table, &parent.external_id, &parent.type_name, sfid);
+        let sql = there(&parent.table, &parent.external_id, &parent.sql_type, sfid);
         (Route::awaits_sfid(&parent.object), sql)
     });
     let object = &route.object;

@@ -4,6 +4,7 @@ use tokio_postgres::types::Oid;
 
 use crate::db::Session;
 use crate::name::{self, TableName};
+use crate::qualified::SqlType;
 
 const COLUMNS: &str = include_str!("../sql/columns.sql");
 const TABLES: &str = include_str!("../sql/tables.sql");
@@ -24,14 +25,18 @@ pub struct Column {
     pub name: String,
     /// The type's number, the same in every database for built-in types.
     pub type_oid: Oid,
-    /// The type as SQL, without its length.
+    /// The type for people, without its length.
     pub type_name: String,
+    /// The type for statements.
+    pub sql_type: SqlType,
     /// Postgres's type category; `S` is text.
     pub category: char,
     /// The length of `varchar(n)`, in characters.
     pub max_chars: Option<i32>,
     /// Its values are equal only if they are the same to the last character.
     pub exact: bool,
+    /// Its type is one of Postgres's own, or a domain over one.
+    pub built_in: bool,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
     /// No two rows have the same value.
@@ -79,9 +84,11 @@ impl Table {
                 name: row.get("name"),
                 type_oid: row.get("type_oid"),
                 type_name: row.get("type_name"),
+                sql_type: SqlType::new(row.get("type_sql"), row.get("operators")),
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
                 exact: row.get("exact"),
+                built_in: row.get("built_in"),
                 indexed: row.get("indexed"),
                 unique: row.get("unique_index"),
                 primary_key_position: row.get("primary_key_position"),

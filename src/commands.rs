@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::cli::{Cli, Command, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
-use crate::db::{Database, Direct, Session};
+use crate::db::{Database, Direct, Evaluator, Session};
 use crate::mapping::Mapping;
 use crate::service::Fatal;
 use crate::{bell, notice, supported};
@@ -137,6 +137,12 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
         Some(refusal) => bail!("cannot use the source database ({url}): {refusal}"),
         None => Ok(session),
     }
+}
+
+/// A session for what a mapping says, on the same database; the other one was opened first.
+async fn evaluator(url: &DatabaseUrl) -> Result<Evaluator> {
+    let evaluator = Database::new(url.clone(), "command")?.evaluator().await;
+    evaluator.with_context(|| format!("cannot use the source database ({url})"))
 }
 
 /// The same for a command that keeps a lock while it changes the schema; `what` is its name.

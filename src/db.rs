@@ -22,11 +22,11 @@ mod parameter;
 mod session;
 mod settings;
 
-use settings::Settings;
+use settings::{Settings, Use};
 
 pub use parameter::{Element, Parameter, Typed};
 use session::Way;
-pub use session::{Direct, Session, Transaction};
+pub use session::{Direct, Evaluator, Session, Transaction};
 
 /// A host that answers nothing must not hold up a start for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ pub struct Database {
     /// Asks for the mark of a session of our own.
     marked: DatabaseUrl,
     purpose: String,
+    statement_timeout: Duration,
+    session_use: Use,
     settings: Arc<Settings>,
     tls: MakeRustlsConnect,
     /// What the first connection found; the later ones rely on it.
@@ -67,16 +69,31 @@ impl Database {
             url.postgres.connect_timeout(CONNECT_TIMEOUT);
         }
         let (purpose, users) = (purpose.to_string(), url.postgres.get_options());
-        let settings = Settings::new(&purpose, users, STATEMENT_TIMEOUT).into();
+        let (statement_timeout, session_use) = (STATEMENT_TIMEOUT, Use::Own);
+        let settings = Settings::new(&purpose, users, statement_timeout, session_use).into();
         let mut marked = url.clone();
         marked.postgres.options(settings::at_startup(users));
-        Ok(Self { url, marked, purpose, settings, tls, way: Arc::default() })
+        let way = Arc::default();
+        Ok(Self { url, marked, purpose, statement_timeout, session_use, settings, tls, way })
     }
 
     /// Limits the statements of the sessions that are opened from now on; below a millisecond is no limit.
     pub fn limit_statements(&mut self, timeout: Duration) {
+        self.statement_timeout = timeout;
+        self.set();
+    }
+
+    fn set(&mut self) {
         let users = self.url.postgres.get_options();
-        self.settings = Settings::new(&self.purpose, users, timeout).into();
+        let settings =
+            Settings::new(&self.purpose, users, self.statement_timeout, self.session_use);
+        self.settings = settings.into();
+    }
+
+    fn used_to(&self, session_use: Use) -> Self {
+        let mut database = Self { session_use, ..self.clone() };
+        database.set();
+        database
     }
 
     /// The same database for another purpose, whose statements have another limit.
@@ -90,6 +107,16 @@ impl Database {
     pub async fn session(&self) -> Result<Session, Failure> {
         let (client, task) = in_time(self.connect()).await?;
         Ok(Session::own(ClientWrapper::new(client, task), self.way(), self.settings.clone()))
+    }
+
+    /// Opens a connection for statements that evaluate what a mapping says.
+    pub async fn evaluator(&self) -> Result<Evaluator, Failure> {
+        Ok(Evaluator::new(self.used_to(Use::Evaluate).session().await?))
+    }
+
+    /// Opens a connection that writes into the mapped tables, where triggers of others fire. Refused behind a pooler.
+    pub async fn writing_session(&self) -> Result<Direct, Failure> {
+        self.used_to(Use::Write).session().await?.direct()
     }
 
     /// Opens a connection that hands on what it hears, and waits so long for a lock. The channel closes when the

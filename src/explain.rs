@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
 use crate::change::{self, Pending};
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::failure::{self, Failure};
 use crate::heroku_connect;
 use crate::mapping::OnDelete;
@@ -185,13 +185,13 @@ pub struct Surroundings {
 
 /// Follows a key through both databases.
 pub async fn explain(
-    source: &Session,
+    (source, evaluator): (&Session, &Evaluator),
     target: &Session,
     route: &Route,
     key: &str,
     surroundings: &Surroundings,
 ) -> Result<Explanation, Failure> {
-    let look = Look { source, target, route };
+    let look = Look { source, evaluator, target, route };
     let object = &route.object;
     let projected = look.projected(key).await?;
     let key = projected.key.clone();
@@ -225,6 +225,7 @@ pub async fn explain(
 
 struct Look<'a> {
     source: &'a Session,
+    evaluator: &'a Evaluator,
     target: &'a Session,
     route: &'a Route,
 }
@@ -243,11 +244,12 @@ impl Look<'_> {
     async fn projected(&self, key: &str) -> Result<Projection, Failure> {
         let texts = |letter: char, count: usize| {
             let texts: Vec<String> =
-                (0..count).map(|index| format!("o.{letter}{index}::text")).collect();
+                (0..count).map(|index| format!("o.{letter}{index}::pg_catalog.text")).collect();
             texts.join(", ")
         };
         let sql = format!(
-            "select o.key, o.present, array[{}]::text[] as values, array[{}]::text[] as parents\nfrom (\n{}\n) as o",
+            "select o.key, o.present, array[{}]::pg_catalog.text[] as values,\n\
+             array[{}]::pg_catalog.text[] as parents\nfrom (\n{}\n) as o",
             texts('f', self.route.columns.len()),
             texts('p', self.route.parents.len()),
             project::statement(self.route)
@@ -259,7 +261,7 @@ impl Look<'_> {
             parents: Vec::new(),
             refused,
         };
-        match self.source.rows(&sql, &wanted.parameters()).await {
+        match self.evaluator.rows(&sql, &wanted.parameters()).await {
             Ok(rows) => Ok(rows.first().map_or_else(|| absent(None), projection)),
             // What cannot be a key of this table is the key of no row in it.
             Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
@@ -278,12 +280,17 @@ impl Look<'_> {
     /// How many source rows have this key.
     async fn rows_with(&self, key: &str) -> Result<i64, tokio_postgres::Error> {
         let sql = format!(
-            "select count(*) from {} as source where source.{} = $1::text::{}",
+            "select count(*) from {} as source where {}",
             self.route.object.source,
-            ident(&self.route.object.key),
-            self.route.key_type
+            self.has_key()
         );
         Ok(self.source.row(&sql, &[&key]).await?.get(0))
+    }
+
+    /// Whether a source row has the key that is asked for.
+    fn has_key(&self) -> String {
+        let key = format!("source.{}", ident(&self.route.object.key));
+        self.route.key_type.equal(&key, &format!("$1::text::{}", self.route.key_type))
     }
 
     async fn source_row(&self, projected: &Projection) -> Result<SourceRow, Failure> {
@@ -322,11 +329,10 @@ impl Look<'_> {
         let object = &self.route.object;
         let Some(since) = &object.since else { return Ok(None) };
         let sql = format!(
-            "select max(source.{}::timestamptz) from {} as source where source.{} = $1::text::{}",
+            "select max(source.{}::timestamptz) from {} as source where {}",
             ident(since),
             object.source,
-            ident(&object.key),
-            self.route.key_type
+            self.has_key()
         );
         Ok(self.source.row(&sql, &[&key]).await?.get(0))
     }
@@ -344,7 +350,7 @@ impl Look<'_> {
         }
         if !touched && !wanted.is_empty() {
             let resolve = project::resolve_statement(self.route);
-            let keys = project::resolve(self.source, &resolve, &wanted).await?;
+            let keys = project::resolve(self.evaluator, &resolve, &wanted).await?;
             touched = keys.iter().any(|touched| touched == key);
         }
         Ok(PendingOf { changes, oldest_at: oldest, touched })
@@ -366,7 +372,7 @@ impl Look<'_> {
              where t.{} = $1::text::{}\norder by t.sfid is null\nlimit 1",
             parent.table,
             ident(&parent.external_id),
-            parent.type_name
+            parent.sql_type
         );
         let row = match &key {
             Some(key) => self.target.rows(&sql, &[key]).await?.pop(),

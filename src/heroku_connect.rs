@@ -255,7 +255,8 @@ impl Look<'_> {
                 self.object.source
             )
         };
-        let typed = changed(&format!("{name} = any ($1::text[]::{}[])", key.type_name));
+        let keys_typed = format!("$1::text[]::{}[]", key.sql_type);
+        let typed = changed(&key.sql_type.equal_any(&name, &keys_typed));
         let rows = match self.source.rows(&typed, &[&keys]).await {
             // Somebody has given rows ids that can be no key of ours. As text no index finds them, but none fails.
             Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {

@@ -4,8 +4,8 @@
 //!
 //! | step | module | what it does |
 //! | --- | --- | --- |
-//! | settings | [`config`], [`mapping`], [`name`] | flags and the mapping file, checked; no database |
-//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; the mapping against both catalogues |
+//! | settings | [`config`], [`mapping`], [`name`], [`qualified`] | flags and the mapping file, checked; no database; how SQL names things |
+//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`stranger`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; who holds our locks and should not; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`], [`migrated`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
@@ -27,6 +27,7 @@
 pub mod config;
 pub mod mapping;
 pub mod name;
+pub mod qualified;
 
 pub mod backoff;
 pub mod catalogue;
@@ -35,6 +36,7 @@ pub mod deadline;
 pub mod failpoint;
 pub mod failure;
 pub mod plan;
+pub mod stranger;
 pub mod supported;
 pub mod tls;
 

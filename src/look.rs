@@ -1,6 +1,6 @@
 //! Looks at both databases now and then, for the page, the metrics and the readiness, and remembers an hour.
 //!
-//! Promise: it reads and never writes; one session on each side, one look at a time, and a long rest after a long
+//! Promise: it reads and never writes; two sessions on the source and one on the target, one look at a time, and a long rest after a long
 //! look. Whoever wants to know gets the last look: no request of a stranger reaches a database.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, Pace, Unusable};
-use crate::db::{Database, Session};
+use crate::db::{Database, Evaluator, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::heroku_connect::{self, Mirror};
@@ -186,11 +186,24 @@ pub struct Watcher {
 struct Side {
     database: Database,
     session: Option<Session>,
+    /// For what the mapping says; on the source alone.
+    evaluator: Option<Evaluator>,
 }
 
 impl Side {
     fn new(database: Database) -> Self {
-        Self { database, session: None }
+        Self { database, session: None, evaluator: None }
+    }
+
+    fn forget(&mut self) {
+        (self.session, self.evaluator) = (None, None);
+    }
+
+    async fn evaluate(&mut self) -> Result<(), Failure> {
+        if self.evaluator.is_none() {
+            self.evaluator = Some(self.database.evaluator().await?);
+        }
+        Ok(())
     }
 
     /// Opens a session where there is none.
@@ -251,7 +264,7 @@ impl Watcher {
                 Err(_) => STATEMENT_TIMEOUT,
             };
             if looked.is_err() {
-                (self.source.session, self.target.session) = (None, None);
+                self.forget();
             }
             let least = rest.max(self.pace.look_watched);
             let next = least.max(self.pace.look);
@@ -259,7 +272,7 @@ impl Watcher {
             self.publish(looked, next);
             if reached && Instant::now() >= self.mirrors_due {
                 if unless_silent(silence, self.look_behind()).await.is_err() {
-                    (self.source.session, self.target.session) = (None, None);
+                    self.forget();
                 }
                 self.publish_mirrors(next);
             }
@@ -271,19 +284,27 @@ impl Watcher {
         }
     }
 
+    fn forget(&mut self) {
+        self.source.forget();
+        self.target.forget();
+    }
+
     async fn look(&mut self) -> Result<Look, Failure> {
         let (source, target) = tokio::join!(self.source.reach(), self.target.reach());
         source?;
+        self.source.evaluate().await?;
         let target = target.map_err(|failure| failure.to_string());
         let (at, began) = (Timestamp::now(), Instant::now());
         let source = self.source.session.as_ref().expect("it was reached");
+        let evaluator = self.source.evaluator.as_ref().expect("it was reached, too");
         let reached = match (&self.target.session, &target) {
             (Some(session), _) => Ok(session),
             (None, Err(problem)) => Err(problem.as_str()),
             (None, Ok(())) => Err("it is not connected"),
         };
         let mapping = self.mapping.borrow().clone();
-        let mut status = status::collect(source, reached, &mapping, self.enabled).await?;
+        let mut status =
+            status::collect((source, evaluator), reached, &mapping, self.enabled).await?;
         let reasons: OptionFuture<_> =
             (!status.parked.is_empty()).then(|| parked::reasons(source, REASONS)).into();
         let reasons = reasons.await.transpose()?.unwrap_or_default();

@@ -8,9 +8,10 @@ use std::fmt;
 use tokio_postgres::types::Oid;
 
 use crate::catalogue::{self, Column, Table};
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::mapping::{Field, Finding, Mapping, Object, Unusable, Value};
 use crate::name::{self, TableName, ident};
+use crate::qualified::SqlType;
 
 mod captured;
 mod expression;
@@ -56,12 +57,12 @@ impl From<tokio_postgres::Error> for Unplannable {
 pub struct Route {
     /// The object as the mapping has it.
     pub object: Object,
-    /// The type of the source's key column, as SQL.
-    pub key_type: String,
+    /// The type of the source's key column.
+    pub key_type: SqlType,
     /// The source table's primary key, name and type: the order of a replay.
-    pub primary_key: Vec<(String, String)>,
-    /// The external id's type, as SQL.
-    pub external_id_type: String,
+    pub primary_key: Vec<(String, SqlType)>,
+    /// The external id's type.
+    pub external_id_type: SqlType,
     /// What is written, except the external id.
     pub columns: Vec<RouteColumn>,
     /// Whose `sfid` must be there first.
@@ -84,8 +85,10 @@ pub struct RouteTouch {
 pub struct RouteColumn {
     /// The field as the mapping has it.
     pub field: Field,
-    /// The target column's type, as SQL, without its length.
+    /// The target column's type for people, without its length.
     pub type_name: String,
+    /// The same for statements.
+    pub sql_type: SqlType,
     /// How the value is brought into the form that Salesforce keeps.
     pub form: Form,
 }
@@ -112,8 +115,8 @@ pub struct RouteParent {
     pub table: TableName,
     /// The parent's external id.
     pub external_id: String,
-    /// The type of the parent's external id, as SQL.
-    pub type_name: String,
+    /// The type of the parent's external id.
+    pub sql_type: SqlType,
 }
 
 impl Route {
@@ -127,7 +130,7 @@ impl Route {
         let Some(table) = Table::read(target, &self.object.target).await? else { return Ok(false) };
         Ok(self.columns.iter().all(|planned| {
             table.column(&planned.field.column).is_some_and(|column| {
-                column.type_name == planned.type_name
+                column.sql_type == planned.sql_type
                     && form(&self.object, &planned.field, column) == planned.form
             })
         }))
@@ -150,8 +153,13 @@ pub struct SourceSide {
     pub advice: Vec<Finding>,
 }
 
-/// Holds the mapping against the source's catalogue. Enough for `migrate`.
-pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSide, Unplannable> {
+/// Holds the mapping against the source's catalogue, and lets the source itself look at its expressions. Enough for
+/// `migrate`.
+pub async fn source_side(
+    source: &Session,
+    evaluator: &Evaluator,
+    mapping: &Mapping,
+) -> Result<SourceSide, Unplannable> {
     let (mut findings, mut advice) = (Vec::new(), Vec::new());
     let tables = source_tables(source, mapping, &mut findings).await?;
     let mut value_types = BTreeMap::new();
@@ -164,25 +172,26 @@ pub async fn source_side(source: &Session, mapping: &Mapping) -> Result<SourceSi
             let sql = format!("select {} from {} as source", field.value.sql(), object.source);
             let place = (field.column.as_str(), field.line);
             let about = About { object, table, place };
-            if let Some(oid) = expression(source, about, &sql, &mut findings).await? {
+            if let Some(oid) = expression(evaluator, about, &sql, &mut findings).await? {
                 value_types.insert((object.name.clone(), field.column.clone()), oid);
             }
         }
         for (place, sql) in other_expressions(object) {
             let sql = format!("select 1 from {} as source {sql}", object.source);
-            expression(source, About { object, table, place }, &sql, &mut findings).await?;
+            expression(evaluator, About { object, table, place }, &sql, &mut findings).await?;
         }
         for touch in &object.touched_by {
             let Some(touching) = tables.get(&touch.table) else { continue };
             let tables = (table, touching);
-            check_touch(source, object, touch, tables, &mut findings, &mut advice).await?;
+            let ask = (source, evaluator);
+            check_touch(ask, object, touch, tables, &mut findings, &mut advice).await?;
         }
     }
     if !findings.is_empty() {
         return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
     let captures = captures(mapping, &tables);
-    advice.extend(unwatched(source, mapping).await?);
+    advice.extend(unwatched(source, evaluator, mapping).await?);
     Ok(SourceSide { tables, value_types, captures, advice })
 }
 
@@ -452,8 +461,9 @@ fn route(
     let source = source_side.tables.get(&object.source)?;
     let columns = object.fields.iter().map(|field| {
         let column = table.column(&field.column)?;
-        let (form, type_name) = (form(object, field, column), column.type_name.clone());
-        Some(RouteColumn { field: field.clone(), type_name, form })
+        let (type_name, sql_type) = (column.type_name.clone(), column.sql_type.clone());
+        let form = form(object, field, column);
+        Some(RouteColumn { field: field.clone(), type_name, sql_type, form })
     });
     let parents = object.parents.iter().map(|parent| {
         let table = targets.get(&parent.object)?;
@@ -463,12 +473,12 @@ fn route(
             key: parent.key.clone(),
             table: table.name.clone(),
             external_id: external_id.clone(),
-            type_name: table.column(external_id)?.type_name.clone(),
+            sql_type: table.column(external_id)?.sql_type.clone(),
         })
     });
     let touches = object.touched_by.iter().enumerate().map(|(index, touch)| {
         let changed = source_side.tables.get(&touch.table)?;
-        let parameter = format!("${}::text[]::jsonb[]", index + 2);
+        let parameter = format!("${}::pg_catalog.text[]::pg_catalog.jsonb[]", index + 2);
         Some(RouteTouch {
             table: touch.table.plain(),
             keys: touched_keys(touch, changed, &parameter),
@@ -476,13 +486,13 @@ fn route(
     });
     Some(Route {
         object: object.clone(),
-        key_type: source.column(&object.key)?.type_name.clone(),
+        key_type: source.column(&object.key)?.sql_type.clone(),
         primary_key: source
             .primary_key()
             .iter()
-            .map(|column| (column.name.clone(), column.type_name.clone()))
+            .map(|column| (column.name.clone(), column.sql_type.clone()))
             .collect(),
-        external_id_type: table.column(&object.external_id)?.type_name.clone(),
+        external_id_type: table.column(&object.external_id)?.sql_type.clone(),
         columns: columns.collect::<Option<_>>()?,
         parents: parents.collect::<Option<_>>()?,
         touches: touches.collect::<Option<_>>()?,

@@ -7,10 +7,11 @@ use std::collections::HashSet;
 
 use tokio_postgres::Row;
 
-use crate::db::{Parameter, Session};
+use crate::db::{Evaluator, Parameter};
 use crate::failure::Failure;
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
+use crate::qualified::null_if_empty;
 
 /// The key that is asked for.
 const WANTED: &str = "wanted.key";
@@ -130,7 +131,7 @@ pub fn key(row: &Row) -> &str {
 
 /// Reads the wanted keys' rows.
 pub async fn project(
-    source: &Session,
+    source: &Evaluator,
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Projected, Failure> {
@@ -144,7 +145,7 @@ pub async fn project(
 
 /// Finds out which keys are wanted, without reading their rows.
 pub async fn resolve(
-    source: &Session,
+    source: &Evaluator,
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Vec<String>, Failure> {
@@ -155,7 +156,7 @@ pub async fn resolve(
 /// The statement behind [`resolve`], with the parameters of [`statement`].
 pub fn resolve_statement(route: &Route) -> String {
     let wanted = wanted(route, Some(MOST_TOUCHED + 1));
-    format!("select k.key::text as key\nfrom (\n{wanted}\n) as k (key)\norder by k.key")
+    format!("select k.key::pg_catalog.text as key\nfrom (\n{wanted}\n) as k (key)\norder by k.key")
 }
 
 /// The statement for a route. `$1`: keys as text; `$2`…: the recorded keys of each touching table. Of the keys that each
@@ -191,10 +192,11 @@ pub fn statement(route: &Route) -> String {
             };
             let key = format!("source.{}", ident(&route.object.key));
             let rest = format!(
-                "select distinct on ({key}) {key} as key, {}\nfrom {} as source\nwhere {key} in ({rest_keys}){}\n\
+                "select distinct on ({key}) {key} as key, {}\nfrom {} as source\nwhere {}{}\n\
                  order by {key}, {order}",
                 inner(route),
                 route.object.source,
+                route.key_type.equal_any(&key, rest_keys),
                 filter(route)
             );
             let either = match has_preferred {
@@ -205,9 +207,10 @@ pub fn statement(route: &Route) -> String {
                 sql.push_str(&format!(",\npreferred as materialized (\n{preferred}\n)"));
             }
             sql.push_str(&format!(
-                ",\nrest as materialized (\n{rest}\n)\nselect {}\nfrom wanted\nleft join ({either}) as r on r.key = wanted.key\n\
+                ",\nrest as materialized (\n{rest}\n)\nselect {}\nfrom wanted\nleft join ({either}) as r on {}\n\
                  order by wanted.key",
-                outer(route, WANTED)
+                outer(route, WANTED),
+                route.key_type.equal("r.key", WANTED)
             ));
         }
     }
@@ -247,7 +250,7 @@ pub fn stretch(route: &Route, walk: &Walk) -> Option<String> {
 /// The statement for the keys of a stretch.
 pub fn stretch_keys(route: &Route, walk: &Walk) -> String {
     let rows = walked(route, walk, &walk.position);
-    format!("select r.key::text as key, r.{POSITION}\nfrom (\n{rows}\n) as r")
+    format!("select r.key::pg_catalog.text as key, r.{POSITION}\nfrom (\n{rows}\n) as r")
 }
 
 fn walked(route: &Route, walk: &Walk, values: &str) -> String {
@@ -264,8 +267,9 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
 pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
     let key_type = &route.key_type;
     let limit = most_touched.map_or(String::new(), |most| format!(" limit {most}"));
-    let mut parts =
-        vec![format!("select k.key::{key_type} from pg_catalog.unnest($1::text[]) as k (key)")];
+    let mut parts = vec![format!(
+        "select k.key::{key_type} from pg_catalog.unnest($1::pg_catalog.text[]) as k (key)"
+    )];
     for touch in &route.touches {
         parts.push(format!(
             "(select distinct k.key::{key_type} from ({}) as k (key) where k.key is not null{limit})",
@@ -277,11 +281,12 @@ pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
 
 /// The source row of one wanted key.
 fn row(route: &Route, condition: &str) -> String {
+    let key = format!("source.{}", ident(&route.object.key));
     format!(
-        "select {}\nfrom {} as source\nwhere source.{} = wanted.key{}{condition}",
+        "select {}\nfrom {} as source\nwhere {}{}{condition}",
         inner(route),
         route.object.source,
-        ident(&route.object.key),
+        route.key_type.equal(&key, WANTED),
         filter(route)
     )
 }
@@ -293,24 +298,22 @@ pub(crate) fn filter(route: &Route) -> String {
     }
 }
 
-/// The values as the mapping names them, before they are brought into Salesforce's form.
+/// The values as the mapping names them, trimmed and in whole seconds. [`outer`] brings them into Salesforce's form: what
+/// it looks at twice is computed here once.
 pub(crate) fn inner(route: &Route) -> String {
     let mut list = vec!["true as present".to_string()];
     for (index, column) in route.columns.iter().enumerate() {
         let value = column.field.value.sql();
         list.push(match column.form {
-            Form::Text(_) => {
-                format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '') as f{index}")
+            Form::Text(_) => format!("{} as f{index}", trimmed(&value)),
+            Form::Time => {
+                format!("pg_catalog.date_trunc('second', {value}::{}) as f{index}", column.sql_type)
             }
-            Form::Time => format!(
-                "pg_catalog.date_trunc('second', {value}::{}) as f{index}",
-                column.type_name
-            ),
-            Form::Plain => format!("{value}::{} as f{index}", column.type_name),
+            Form::Plain => format!("{value}::{} as f{index}", column.sql_type),
         });
     }
     for (index, parent) in route.parents.iter().enumerate() {
-        list.push(format!("{}::text as p{index}", parent.key.sql()));
+        list.push(format!("{}::pg_catalog.text as p{index}", parent.key.sql()));
     }
     list.join(",\n")
 }
@@ -318,38 +321,45 @@ pub(crate) fn inner(route: &Route) -> String {
 /// The result, typed like the target's columns, so that values pass through in their binary form.
 pub(crate) fn outer(route: &Route, key: &str) -> String {
     let mut list = vec![
-        format!("{key}::text as key"),
+        format!("{key}::pg_catalog.text as key"),
         "r.present".to_string(),
-        format!("{key}::text::{} as external_id", route.external_id_type),
+        format!("{key}::pg_catalog.text::{} as external_id", route.external_id_type),
     ];
     for (index, column) in route.columns.iter().enumerate() {
         list.push(format!(
-            "{}::{} as f{index}",
+            "({})::{} as f{index}",
             cut(column, &format!("r.f{index}")),
-            column.type_name
+            column.sql_type
         ));
     }
     for (index, parent) in route.parents.iter().enumerate() {
-        list.push(format!("r.p{index}::{} as p{index}", parent.type_name));
+        list.push(format!("r.p{index}::{} as p{index}", parent.sql_type));
     }
     list.join(",\n")
 }
 
-/// Text that is too long ends with an ellipsis and just fits, so that a reader sees that it goes on.
+/// Without the white space at its ends. Empty text is still text.
+pub(crate) fn trimmed(value: &str) -> String {
+    format!("pg_catalog.btrim({value}::pg_catalog.text, {WHITE_SPACE})")
+}
+
+/// Empty text is null. Text that is too long ends with an ellipsis and just fits, so that a reader sees that it goes on.
 fn cut(column: &RouteColumn, value: &str) -> String {
     match column.form {
         Form::Text(Some(max)) => format!(
-            "case when pg_catalog.char_length({value}) > {max} then pg_catalog.left({value}, {}) || '…' else {value} end",
+            "case when pg_catalog.char_length({value}) operator(pg_catalog.>) {max} then \
+             pg_catalog.left({value}, {}) operator(pg_catalog.||) '…' when {value} operator(pg_catalog.<>) '' then {value} end",
             max - 1
         ),
-        _ => value.to_string(),
+        Form::Text(None) => null_if_empty(value),
+        Form::Time | Form::Plain => value.to_string(),
     }
 }
 
 /// The form in which a target value is compared: what Salesforce would have made of it.
 pub fn comparable(column: &RouteColumn, value: &str) -> String {
     match column.form {
-        Form::Text(_) => format!("nullif(pg_catalog.btrim({value}::text, {WHITE_SPACE}), '')"),
+        Form::Text(_) => null_if_empty(&trimmed(value)),
         Form::Time => format!("pg_catalog.date_trunc('second', {value})"),
         Form::Plain => value.to_string(),
     }
@@ -359,9 +369,12 @@ pub fn comparable(column: &RouteColumn, value: &str) -> String {
 /// asterisks of it. A masked value is never a difference.
 pub fn is_clear(column: &RouteColumn, value: &str) -> Option<String> {
     let clear = || {
-        let formed = comparable(column, value);
-        // Null, for an empty value: that is clear.
-        format!("pg_catalog.btrim(({formed})::text, '*') is distinct from ''")
+        let trimmed = trimmed(value);
+        // Nothing at all is clear, too.
+        format!(
+            "(pg_catalog.btrim({trimmed}, '*') operator(pg_catalog.<>) '' or {trimmed} operator(pg_catalog.=) '' \
+             or {value} is null)"
+        )
     };
     column.field.encrypted.then(clear)
 }

@@ -8,12 +8,13 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::capture::fill;
-use crate::db::{Direct, Parameter, Session, Transaction};
+use crate::db::{Direct, Evaluator, Parameter, Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::{Mapping, Object};
 use crate::name::{ident, literal};
 use crate::plan::Route;
 use crate::project::{self, Walk};
+use crate::qualified::{self, SqlType};
 
 const NEXT: &str = include_str!("../sql/resync_next.sql");
 const PASS_OVER: &str = include_str!("../sql/resync_pass_over.sql");
@@ -154,10 +155,11 @@ impl Report {
 /// Stores a replay of an object as its mapping has it, and returns its number.
 pub async fn create(
     source: &Transaction<'_>,
+    evaluator: &Evaluator,
     object: &Object,
     request: &Request,
 ) -> Result<i64, Failure> {
-    let total = count(source, object, request).await?;
+    let total = count(evaluator, object, request).await?;
     let mapping = object.fingerprint();
     let goes_on = true;
     insert(source, &object.name, "source", request, total, Some(&mapping), goes_on).await
@@ -203,17 +205,16 @@ pub fn release(mapping: &Mapping) -> String {
 }
 
 /// How many source rows a request is about.
-pub async fn count(
-    source: &Transaction<'_>,
-    object: &Object,
-    request: &Request,
-) -> Result<i64, Failure> {
+async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Result<i64, Failure> {
     if let Some(keys) = &request.keys {
         return Ok(keys.len() as i64);
     }
-    let sql =
-        format!("select count(*) from {} as source where {}", object.source, wanted(object, 1));
-    Ok(source.row(&sql, &[&request.since]).await?.get(0))
+    let sql = format!(
+        "select pg_catalog.count(*) from {} as source where {}",
+        object.source,
+        wanted(object, 1)
+    );
+    Ok(evaluator.row(&sql, &[&request.since]).await?.get(0))
 }
 
 /// The job whose turn it is, of those for a mapping with these objects' fingerprints. A job of another is passed over,
@@ -254,7 +255,7 @@ fn job(row: &Row) -> Job {
 
 /// The next page of a job: at most `rows` rows after its position, and never more than it may still write.
 pub async fn page(
-    source: &Session,
+    evaluator: &Evaluator,
     target: &Direct,
     route: &Route,
     job: Job,
@@ -265,7 +266,7 @@ pub async fn page(
     let (content, position) = match (&job.request.keys, job.walks_target) {
         (Some(keys), _) => named_page(keys, &job, rows),
         (None, true) => target_page(target, route, &job, rows).await?,
-        (None, false) => source_page(source, route, &job, rows).await?,
+        (None, false) => source_page(evaluator, route, &job, rows).await?,
     };
     let found = content.len() as i64;
     Ok((Page { job, rows: found, position, last: rows == 0 || found < rows }, content))
@@ -285,14 +286,14 @@ fn named_page(keys: &[String], job: &Job, rows: i64) -> Found {
 /// Source rows in the order of the primary key: it has an index, the object's key may not. Where the source refuses
 /// a row's values, only the keys, so that this row can be looked for.
 async fn source_page(
-    source: &Session,
+    evaluator: &Evaluator,
     route: &Route,
     job: &Job,
     rows: i64,
 ) -> Result<Found, Failure> {
     let (walk, parameters) = (walk(route, job), (&job.position, &job.request.since, &rows));
     if let Some(sql) = project::stretch(route, &walk) {
-        match source.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
+        match evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
             Ok(found) => {
                 let position = found.last().map(|row| row.get(project::POSITION));
                 return Ok((Content::Rows(found), position));
@@ -306,7 +307,7 @@ async fn source_page(
         }
     }
     let sql = project::stretch_keys(route, &walk);
-    let found = source.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await?;
+    let found = evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await?;
     let position = found.last().map(|row| row.get(project::POSITION));
     Ok((Content::Keys(found.iter().map(|row| row.get("key")).collect()), position))
 }
@@ -317,18 +318,19 @@ fn walk(route: &Route, job: &Job) -> Walk {
         route.primary_key.iter().map(|(name, _)| format!("source.{}", ident(name))).collect();
     let casts = (1..).zip(&route.primary_key);
     let values: Vec<String> = casts
-        .map(|(place, (_, type_name))| format!("($1::text[])[{place}]::{type_name}"))
+        .map(|(place, (_, sql_type))| format!("($1::pg_catalog.text[])[{place}]::{sql_type}"))
         .collect();
-    let texts: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
-    let (order, values) = (columns.join(", "), values.join(", "));
+    let texts: Vec<String> =
+        columns.iter().map(|column| format!("{column}::pg_catalog.text")).collect();
+    let types: Vec<&SqlType> = route.primary_key.iter().map(|(_, sql_type)| sql_type).collect();
     let after = match &job.position {
-        Some(_) => format!("({order}) > ({values})"),
+        Some(_) => qualified::after(&types, &columns, &values),
         // The parameter must be there in either statement.
-        None => "$1::text[] is null".to_string(),
+        None => "$1::pg_catalog.text[] is null".to_string(),
     };
     Walk {
         condition: format!("{after} and {}", wanted(&route.object, 2)),
-        order,
+        order: columns.join(", "),
         position: format!("array[{}]", texts.join(", ")),
         limit: "$3",
     }
@@ -341,11 +343,14 @@ async fn target_page(
     job: &Job,
     rows: i64,
 ) -> Result<Found, Failure> {
-    let external_id = ident(&route.object.external_id);
+    let (id, id_type) =
+        (format!("t.{}", ident(&route.object.external_id)), &route.external_id_type);
+    let next = format!("$1::pg_catalog.text::{id_type}");
     let sql = format!(
-        "select t.{external_id}::text as key\nfrom {} as t\nwhere t.{external_id} is not null\n\
-         and ($1::text is null or t.{external_id} > $1::text::{})\norder by t.{external_id}\nlimit $2",
-        route.object.target, route.external_id_type
+        "select {id}::pg_catalog.text as key\nfrom {} as t\nwhere {id} is not null\n\
+         and ($1::pg_catalog.text is null or {})\norder by {id}\nlimit $2",
+        route.object.target,
+        qualified::after(&[id_type], std::slice::from_ref(&id), &[next])
     );
     let target = target.client();
     let statement = target.prepare_cached(&sql).await?;
@@ -360,11 +365,12 @@ async fn target_page(
 fn wanted(object: &Object, since: usize) -> String {
     let changed = match &object.since {
         Some(column) => format!(
-            "(${since}::timestamptz is null or source.{} >= ${since}::timestamptz at time zone 'UTC')",
+            "(${since}::pg_catalog.timestamptz is null or source.{} operator(pg_catalog.>=) \
+             (${since}::pg_catalog.timestamptz at time zone 'UTC'))",
             ident(column)
         ),
         // Without such a column a request with a time is refused; the parameter must be there all the same.
-        None => format!("${since}::timestamptz is null"),
+        None => format!("${since}::pg_catalog.timestamptz is null"),
     };
     let filter = object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
     format!("{changed}{filter} and source.{} is not null", ident(&object.key))

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::failure::Failure;
 use crate::plan::Route;
 
@@ -129,11 +129,13 @@ impl Verdict {
 /// The sessions of a comparison.
 pub struct Sides {
     /// Holds a snapshot of the source while it is read.
-    pub source: Session,
+    pub source: Evaluator,
     /// The same of the target.
     pub target: Session,
     /// Looks at single keys of the source.
-    pub source_again: Session,
+    pub source_again: Evaluator,
+    /// Looks at what is on its way and what is parked.
+    pub books: Session,
     /// The same of the target.
     pub target_again: Session,
 }
@@ -158,8 +160,8 @@ pub async fn verify(
     progress: impl Fn(u64),
 ) -> Result<Verdict, Failure> {
     let statements = Statements::new(route);
-    let Sides { source, target, source_again, target_again } = sides;
-    let mut judge = Judge::new(source_again, target_again, route, &statements, told);
+    let Sides { source, target, source_again, books, target_again } = sides;
+    let mut judge = Judge::new(source_again, books, target_again, route, &statements, told);
     judge.names_kept = names_kept;
     let (source, target) = (source.begin().await?, target.begin().await?);
     match scope {
@@ -187,19 +189,21 @@ pub async fn verify(
 /// Compares all rows of an object without haste: no statement is long, and after each the sessions rest for `rest` times
 /// as long.
 pub async fn verify_slowly(
-    source: &Session,
+    source: &Evaluator,
+    books: &Session,
     target: &Session,
     route: &Route,
     rest: u32,
     told: mpsc::Sender<Finding>,
 ) -> Result<Verdict, Failure> {
     let statements = Statements::new(route);
-    let mut judge = Judge::new(source, target, route, &statements, told);
+    let mut judge = Judge::new(source, books, target, route, &statements, told);
     stretches::walk(route, &mut judge, &Frontier::default(), rest, &|_| ()).await?;
     judge.close().await
 }
 
 /// How many rows the source publishes of an object, as far as the planner knows.
-pub async fn estimate(source: &Session, route: &Route) -> Result<u64, Failure> {
-    stretches::estimate(source, &Statements::new(route).estimate).await
+pub async fn estimate(source: &Evaluator, route: &Route) -> Result<u64, Failure> {
+    let explained = source.row(&Statements::new(route).estimate, &[]).await?;
+    Ok(stretches::expected(&explained))
 }

@@ -16,7 +16,7 @@ use crate::apply::Statements;
 use crate::bell::{Heard, Wishes};
 use crate::change::{Change, ChangeId};
 use crate::config::Pace;
-use crate::db::{Direct, Pool, Session};
+use crate::db::{Direct, Evaluator, Pool, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
@@ -167,8 +167,10 @@ pub struct Worker {
 pub struct Tools {
     /// The objects, parents first.
     pub lanes: Arc<Vec<Lane>>,
-    /// The session on the source that reads.
+    /// The session on the source that claims.
     pub reader: Session,
+    /// The session on the source that reads rows as the mapping has them.
+    pub evaluator: Evaluator,
     /// Sessions on the source for everything else.
     pub source: Pool,
     /// Sessions on the target that only read.
@@ -195,10 +197,11 @@ impl Worker {
     /// Nothing is read before [`Worker::work`].
     pub fn new(tools: Tools) -> Self {
         let Tools { lanes, source, target, heard, wish, pace, metrics, doubt, .. } = tools;
+        let sessions = (tools.reader, tools.evaluator);
         let reader =
-            Reader::new(lanes.clone(), tools.reader, target, pace.clone(), metrics.clone());
+            Reader::new(lanes.clone(), sessions, target.clone(), pace.clone(), metrics.clone());
         let gate = Gate::new(lanes.clone(), source.clone());
-        let writer = Writer::new(lanes.clone(), gate, tools.session, tools.may_copy);
+        let writer = Writer::new(lanes.clone(), gate, tools.session, target, tools.may_copy);
         let acknowledger = Acknowledger::new(lanes, source, metrics.clone(), doubt);
         let rest = Rest::new(heard, wish, tools.rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }

@@ -36,16 +36,17 @@ pub async fn run(
         let known: Vec<&str> = mapping.objects.iter().map(|known| known.name.as_str()).collect();
         bail!("the mapping has no object {object}; it has {}", known.join(", "));
     };
-    let source = ground.source.session().await?;
+    let (source, evaluator) = (ground.source.session().await?, ground.source.evaluator().await?);
     let target = ground.target.session().await?;
-    let status = status::collect(&source, Ok(&target), &mapping, config.enabled);
+    let status = status::collect((&source, &evaluator), Ok(&target), &mapping, config.enabled);
     let status = status.await.map_err(super::reason)?;
     let surroundings = Surroundings {
         writer: status.writer.is_some(),
         capture_problems: status.capture_problems,
         replays: status.resyncs.into_iter().map(|resync| resync.object).collect(),
     };
-    let explained = explain::explain(&source, &target, route, key, &surroundings).await;
+    let explained =
+        explain::explain((&source, &evaluator), &target, route, key, &surroundings).await;
     let mut explanation = explained.with_context(|| format!("cannot explain {object} {key}"))?;
     let next = explanation.conclude();
     if no_values {

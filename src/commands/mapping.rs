@@ -9,7 +9,7 @@ use super::Outcome;
 use crate::catalogue;
 use crate::cli::{MappingAction, MappingOptions, Settings};
 use crate::config::Config;
-use crate::db::{Database, Session};
+use crate::db::{Database, Evaluator, Session};
 use crate::draft::{self, Pair};
 use crate::mapping::{Finding, Mapping, SCHEMA};
 use crate::plan::{self, SourceSide, Unplannable};
@@ -166,7 +166,10 @@ async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Rep
     let config = super::config(settings)?;
     let (source, target) = (super::source_session(&config.source).await, target(&config).await);
     let source_side = match &source {
-        Ok(source) => check_source(source, mapping, &mut report).await?,
+        Ok(source) => {
+            let evaluator = super::evaluator(&config.source).await?;
+            check_source((source, &evaluator), mapping, &mut report).await?
+        }
         Err(error) => {
             report.source = Checked::failed(error);
             None
@@ -200,12 +203,12 @@ async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Rep
 }
 
 async fn check_source(
-    source: &Session,
+    (source, evaluator): (&Session, &Evaluator),
     mapping: &Mapping,
     report: &mut Report,
 ) -> Result<Option<SourceSide>> {
     report.source = Checked::done();
-    match plan::source_side(source, mapping).await {
+    match plan::source_side(source, evaluator, mapping).await {
         Ok(side) => {
             report.advice.extend(told(&mapping.file, side.advice.clone()));
             Ok(Some(side))

@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 use crate::outcome::{self, Outcome as KeyOutcome};
 use crate::project::{self, Projected, Wanted};
 use crate::resync::{self, Content, Job, Report, Request};
-use crate::service::{self, Ground};
+use crate::service::{self, End, Ground};
 use crate::worker::Lane;
 
 /// Between two looks at the progress.
@@ -54,10 +54,11 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         return dry_run(&ground, &lanes, &request, options.json).await;
     }
     let mut source = super::source_session(&config.source).await?;
+    let evaluator = ground.source.evaluator().await?;
     let transaction = source.begin().await?;
     let mut ids = Vec::new();
     for lane in &lanes {
-        let id = resync::create(&transaction, &lane.route.object, &request).await?;
+        let id = resync::create(&transaction, &evaluator, &lane.route.object, &request).await?;
         ids.push(id);
     }
     transaction.commit().await?;
@@ -132,9 +133,15 @@ pub(super) async fn carry_out(
     let bars = Bars::new();
     let work = async {
         loop {
-            let drain = true;
-            service::run(config, Pace::default(), mapping, stop.clone(), drain, &Arc::default())
-                .await?;
+            let (drain, metrics) = (true, Arc::default());
+            let ended =
+                service::run(config, Pace::default(), mapping, stop.clone(), drain, &metrics);
+            if let End::Blocked(stranger) = ended.await.map_err(super::stopped)? {
+                let why = service::blocked(&stranger);
+                bail!(
+                    "{why}. What was asked for is stored, and is carried out by whoever can write next"
+                );
+            }
             tokio::time::sleep(TAKE_OVER).await;
         }
     };
@@ -160,7 +167,7 @@ pub(super) async fn carry_out(
     };
     tokio::pin!(work);
     let watched: Result<()> = tokio::select! {
-        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(super::stopped) }
+        worked = &mut work => worked,
         watched = watch => watched,
     };
     watched?;
@@ -284,7 +291,7 @@ async fn dry_run(
 
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
     let pace = Pace::default();
-    let source = ground.source.pool(1).get().await.context("cannot use the source database")?;
+    let evaluator = ground.source.evaluator().await.context("cannot use the source database")?;
     let mut target = ground.target.session().await?.direct()?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
@@ -301,13 +308,13 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             own: false,
         };
         let (page, content) =
-            resync::page(&source, &target, &lane.route, job, pace.page_rows).await?;
+            resync::page(&evaluator, &target, &lane.route, job, pace.page_rows).await?;
         let mut projected = match content {
             Content::Rows(rows) => Projected { rows, absent: Vec::new() },
             Content::Keys(keys) => {
                 let mut wanted = Wanted::of(keys, lane.route.touches.len());
                 wanted.leave_each_once();
-                project::project(&source, &lane.project, &wanted).await?
+                project::project(&evaluator, &lane.project, &wanted).await?
             }
         };
         if request.missing {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Outcome, resync as replay};
 use crate::cli::{Settings, VerifyOptions};
 use crate::config::Config;
-use crate::db::{Session, Transaction};
+use crate::db::{Evaluator, Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::plan::Route;
@@ -70,7 +70,8 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     let mut found = Found { options, listed: Vec::new(), not_listed: 0 };
     let mut compared = Vec::new();
     let jobs = if options.repair {
-        let mut repair = Repair::begin(&mut source).await?;
+        let evaluator = ground.source.evaluator().await?;
+        let mut repair = Repair::begin(&mut source, evaluator).await?;
         for lane in &lanes {
             compared.push(compare(&ground, lane, &mut found, Some(&mut repair)).await?);
         }
@@ -140,15 +141,16 @@ fn shortened(text: &str) -> String {
 /// known, and none is left behind when the comparison does not come to its end.
 struct Repair<'a> {
     transaction: Transaction<'a>,
+    evaluator: Evaluator,
     jobs: Vec<i64>,
     keys: Vec<String>,
 }
 
 impl<'a> Repair<'a> {
-    async fn begin(source: &'a mut Session) -> Result<Self> {
+    async fn begin(source: &'a mut Session, evaluator: Evaluator) -> Result<Self> {
         let transaction = source.begin().await.map_err(super::reason)?;
         transaction.execute(REPAIR_SETTING, &[]).await.map_err(super::reason)?;
-        Ok(Self { transaction, jobs: Vec::new(), keys: Vec::new() })
+        Ok(Self { transaction, evaluator, jobs: Vec::new(), keys: Vec::new() })
     }
 
     async fn add(&mut self, route: &Route, key: &str) -> Result<(), Failure> {
@@ -164,7 +166,8 @@ impl<'a> Repair<'a> {
         if !self.keys.is_empty() {
             let keys = std::mem::take(&mut self.keys);
             let request = Request { keys: Some(keys), ..Request::default() };
-            self.jobs.push(resync::create(&self.transaction, &route.object, &request).await?);
+            let (store, ask) = (&self.transaction, &self.evaluator);
+            self.jobs.push(resync::create(store, ask, &route.object, &request).await?);
         }
         Ok(())
     }
@@ -184,9 +187,10 @@ async fn compare(
     let (route, began) = (&lane.route, Instant::now());
     let object = &route.object.name;
     let mut sides = Sides {
-        source: ground.source.session().await?,
+        source: ground.source.evaluator().await?,
         target: ground.target.session().await?,
-        source_again: ground.source.session().await?,
+        source_again: ground.source.evaluator().await?,
+        books: ground.source.session().await?,
         target_again: ground.target.session().await?,
     };
     let scope = found.options.sample.map_or(Scope::All, Scope::Sample);
@@ -219,7 +223,7 @@ async fn compare(
 }
 
 /// On stderr; silent where stderr is no terminal.
-async fn bar(source: &Session, route: &Route, scope: Scope) -> ProgressBar {
+async fn bar(source: &Evaluator, route: &Route, scope: Scope) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta}",
     );

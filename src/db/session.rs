@@ -150,6 +150,49 @@ impl Session {
     }
 }
 
+/// A session for statements that evaluate what a mapping says, on the database's own search path, in transactions that
+/// only read. It takes no statement of ours that leaves out a schema, which is why it is no [`Session`].
+pub struct Evaluator(Session);
+
+impl Evaluator {
+    pub(super) fn new(session: Session) -> Self {
+        Self(session)
+    }
+
+    /// The rows of a statement.
+    pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+        self.0.rows(sql, parameters).await
+    }
+
+    /// The row of a statement that always returns one.
+    pub async fn row(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Error> {
+        self.0.row(sql, parameters).await
+    }
+
+    /// The rows of a statement that is asked once and rolled back, whatever it does.
+    pub async fn rows_and_roll_back(&self, sql: &str) -> Result<Vec<Row>, Error> {
+        let begin = match self.0.way {
+            Way::Direct => "begin read only".to_string(),
+            Way::Pooled => format!("begin; {}", self.0.settings.transaction),
+        };
+        let client = self.0.client();
+        let (begun, rows, ended) = join3(
+            client.batch_execute(&begin),
+            client.query_typed(sql, &[]),
+            client.batch_execute("rollback"),
+        )
+        .await;
+        begun?;
+        let rows = rows?;
+        ended.map(|()| rows)
+    }
+
+    /// Begins a transaction in which several statements see the same rows; dropped, it is rolled back.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        self.0.begin().await
+    }
+}
+
 /// A session that no pooler shares: here a lock or a prepared statement lasts as long as the connection.
 pub struct Direct(Session);
 

@@ -26,8 +26,8 @@ pub(super) async fn xmlbinary(target: &Side) -> Result<Diagnosis, Hindrance> {
 
 /// Its triggers call functions without naming their schema.
 pub(super) async fn search_path(target: &Side) -> Result<Diagnosis, Hindrance> {
-    let found = target.ask(async |target| target.row(FUNCTIONS, &[]).await).await?;
-    let row = target.ask(async |target| target.row(SETTING, &[&"search_path"]).await).await?;
+    let found = target.evaluate(async |target| target.row(FUNCTIONS, &[]).await).await?;
+    let row = target.evaluate(async |target| target.row(SETTING, &[&"search_path"]).await).await?;
     let (path, origin): (&str, &str) = (row.get("setting"), row.get("source"));
     let functions: Option<Vec<String>> = found.get("get_xmlbinary_in");
     let hstore: Option<String> = found.get("hstore_in");

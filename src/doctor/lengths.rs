@@ -38,7 +38,7 @@ pub(super) async fn check(
             continue;
         }
         let sql = count(route, &fittings, limits.rows);
-        let row = match source.ask(async |source| source.row_once(&sql).await).await {
+        let row = match source.evaluate(async |source| source.row(&sql, &[]).await).await {
             Ok(row) => row,
             Err(Hindrance { reason, .. }) => {
                 unseen
@@ -82,7 +82,7 @@ fn fittings(route: &Route, table: Option<&Table>) -> Vec<Fitting> {
     let object = &route.object;
     let key = length(&object.external_id).map(|max| Fitting {
         column: object.external_id.clone(),
-        value: format!("source.{}::text", ident(&object.key)),
+        value: format!("source.{}::pg_catalog.text", ident(&object.key)),
         max,
         is_key: true,
     });
@@ -90,7 +90,7 @@ fn fittings(route: &Route, table: Option<&Table>) -> Vec<Fitting> {
         let Form::Text(cut_at) = column.form else { return None };
         Some(Fitting {
             column: column.field.column.clone(),
-            value: project::comparable(column, &column.field.value.sql()),
+            value: project::trimmed(&column.field.value.sql()),
             max: length(&column.field.column)?,
             is_key: cut_at.is_none(),
         })
@@ -100,12 +100,14 @@ fn fittings(route: &Route, table: Option<&Table>) -> Vec<Fitting> {
 
 /// How many rows were looked at, then how many values are too long, column by column.
 fn count(route: &Route, fittings: &[Fitting], rows: i64) -> String {
-    let lengths = fittings.iter().enumerate().map(|(index, fitting)| {
-        format!("pg_catalog.char_length({}) > {} as f{index}", fitting.value, fitting.max)
-    });
-    let counts = (0..fittings.len()).map(|index| format!("count(*) filter (where r.f{index})"));
+    let lengths = fittings
+        .iter()
+        .enumerate()
+        .map(|(index, fitting)| format!("{} as f{index}", is_too_long(fitting)));
+    let counts =
+        (0..fittings.len()).map(|index| format!("pg_catalog.count(*) filter (where r.f{index})"));
     format!(
-        "select count(*), {}\nfrom (\nselect {}\nfrom {} as source\nwhere true{}\nlimit {rows}\n) as r",
+        "select pg_catalog.count(*), {}\nfrom (\nselect {}\nfrom {} as source\nwhere true{}\nlimit {rows}\n) as r",
         counts.collect::<Vec<_>>().join(", "),
         lengths.collect::<Vec<_>>().join(", "),
         route.object.source,
@@ -116,13 +118,16 @@ fn count(route: &Route, fittings: &[Fitting], rows: i64) -> String {
 /// The statement that finds the rows of one column, for a human.
 fn find(route: &Route, fitting: &Fitting) -> String {
     format!(
-        "select source.{} from {} as source where pg_catalog.char_length({}) > {}{};",
+        "select source.{} from {} as source where {}{};",
         ident(&route.object.key),
         route.object.source,
-        fitting.value,
-        fitting.max,
+        is_too_long(fitting),
         filter(route)
     )
+}
+
+fn is_too_long(Fitting { value, max, .. }: &Fitting) -> String {
+    format!("pg_catalog.char_length({value}) operator(pg_catalog.>) {max}")
 }
 
 fn filter(route: &Route) -> String {

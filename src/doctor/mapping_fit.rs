@@ -49,8 +49,9 @@ async fn settled<T>(
 
 impl<'a> Fit<'a> {
     pub async fn of(source: &Side, target: &Side, mapping: &'a Mapping) -> Self {
-        let asked =
-            source.ask(async |source| Ok::<_, Hindrance>(plan::source_side(source, mapping).await));
+        let asked = source.ask(async |session| {
+            Ok::<_, Hindrance>(plan::source_side(session, source.evaluator()?, mapping).await)
+        });
         let source_side = settled(asked).await;
         let routes = match &source_side {
             Err(Unfit::Hindered(hindrance)) => Err(Unfit::Hindered(hindrance.clone())),

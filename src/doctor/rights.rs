@@ -9,7 +9,7 @@ use super::mapping_fit::Fit;
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use super::table;
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::mapping::{Field, Object, OnDelete};
 use crate::name::{TableName, ident};
 use crate::plan::Route;
@@ -21,8 +21,9 @@ const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
 /// The statements that grant them name the others.
 const NAMED: usize = 3;
 /// What the service does with the tables of schema `schoolbell`.
-const OWN_TABLES: [(&str, &[&str]); 5] = [
+const OWN_TABLES: [(&str, &[&str]); 6] = [
     ("refinery_schema_history", &["select"]),
+    ("installation", &["select"]),
     ("change", &["select", "delete"]),
     ("parked", &["select", "insert", "update", "delete"]),
     ("resync", &["select", "insert", "update"]),
@@ -146,7 +147,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     }
     // What an expression reads is known to the database alone.
     for route in fit.routes()? {
-        if let Some(denied) = source.ask(async |source| denied(source, route).await).await? {
+        if let Some(denied) = source.evaluate(async |source| denied(source, route).await).await? {
             let found = format!("object {}: {denied}", route.object.name);
             let role = ident(&source.facts()?.role);
             return Ok(Diagnosis::failed(found).say(format!(
@@ -158,7 +159,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
 }
 
 /// Projects no key at all, which the database permits only to those who may project any.
-async fn denied(source: &Session, route: &Route) -> Result<Option<String>, Hindrance> {
+async fn denied(source: &Evaluator, route: &Route) -> Result<Option<String>, Hindrance> {
     let nothing = Wanted::none(route.touches.len());
     match project::project(source, &project::statement(route), &nothing).await {
         Err(failure) if failure.sqlstate() == Some("42501") => {

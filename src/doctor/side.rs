@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::report::{Place, Remedy};
 use crate::config::DatabaseUrl;
-use crate::db::{Database, Session};
+use crate::db::{Database, Evaluator, Session};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::plan::Unplannable;
@@ -100,6 +100,7 @@ pub(super) struct Side {
 struct Opened {
     database: Database,
     session: Session,
+    evaluator: Evaluator,
     facts: Facts,
 }
 
@@ -172,6 +173,20 @@ impl Side {
         }
     }
 
+    /// Asks for what a mapping says, or for what depends on the database's own search path.
+    pub async fn evaluate<T, E: Into<Hindrance>>(
+        &self,
+        question: impl AsyncFnOnce(&Evaluator) -> Result<T, E>,
+    ) -> Result<T, Hindrance> {
+        let evaluator = &self.opened()?.evaluator;
+        self.ask(async |_| question(evaluator).await).await
+    }
+
+    /// The session for what a mapping says, beside the one that asks.
+    pub fn evaluator(&self) -> Result<&Evaluator, Hindrance> {
+        Ok(&self.opened()?.evaluator)
+    }
+
     /// Asks something that both databases are needed for.
     pub async fn ask_both<T, E: Into<Hindrance>>(
         &self,
@@ -220,7 +235,8 @@ async fn open(url: &DatabaseUrl) -> Result<Opened, Hindrance> {
     database.limit_statements(STATEMENT_TIMEOUT);
     let session = database.session().await?;
     let facts = facts(&session).await?;
-    Ok(Opened { database, session, facts })
+    let evaluator = database.evaluator().await?;
+    Ok(Opened { database, session, evaluator, facts })
 }
 
 async fn facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {

@@ -10,18 +10,21 @@
 use std::collections::HashSet;
 
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::{FAILED, Failed, log, shortened};
-use crate::db::Session;
-use crate::failure::Failure;
+use crate::db::{Direct, Evaluator, Session};
+use crate::failure::{Failure, Refusal};
 use crate::mapping::Object;
 use crate::name::{TableName, ident, literal};
 use crate::parked;
 use crate::plan::Route;
 use crate::project::{self, Wanted};
+use crate::qualified;
 use crate::resync::{self, Request};
 use crate::worker::Lane;
 
+const HSTORE: &str = include_str!("../../sql/hstore.sql");
 /// So many rows of an object are cured at once; the next call goes on with the others.
 pub const MOST: i64 = 10_000;
 /// What makes a new entry from a row as it is, where Heroku Connect writes in the order of the changes.
@@ -43,18 +46,21 @@ pub struct Plan {
 }
 
 /// How Heroku Connect is made to send a row again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Way {
     /// By its function for that, which there is where it writes in the order of the changes.
-    #[default]
-    Function,
+    Function {
+        /// The extension's own function that makes an hstore of a row, with its schema.
+        hstore: String,
+    },
     /// By setting the failed entry of the log to NEW, where it merges changes.
+    #[default]
     Entry,
 }
 
 /// Finds the refused rows of an object, or of these keys, and what would cure them.
 pub async fn plan(
-    source: &Session,
+    evaluator: &Evaluator,
     target: &Session,
     lane: &Lane,
     keys: Option<&[String]>,
@@ -70,7 +76,7 @@ pub async fn plan(
         plan.left_alone = unknown;
         return Ok(plan);
     }
-    let published = published(source, lane, &unknown).await?;
+    let published = published(evaluator, lane, &unknown).await?;
     (plan.written_again, plan.left_alone) =
         unknown.into_iter().partition(|row| published.contains(&row.key));
     Ok(plan)
@@ -79,8 +85,8 @@ pub async fn plan(
 /// Deletes the rows that are still refused and unknown to Salesforce, and stores the replay that writes them again;
 /// tells how many there were, and the replay's number.
 pub async fn write_again(
-    source: &mut Session,
-    target: &Session,
+    (source, evaluator): (&mut Session, &Evaluator),
+    target: &Direct,
     route: &Route,
     keys: &[String],
 ) -> Result<Option<(u64, i64)>, Failure> {
@@ -88,12 +94,12 @@ pub async fn write_again(
     parked::reserve(source, &object.name, keys).await?;
     // Stored only after the deletion, or the replay might meet the rows as they were and find them right.
     let transaction = source.begin().await?;
+    let id = format!("t.{}", ident(&object.external_id));
     let sql = format!(
-        "delete from {} as t\nwhere t.{1} = any ($1::text[]::{2}[]) and t._hc_lastop = '{FAILED}' and t.sfid is null\n\
-         returning t.{1}::text as key",
+        "delete from {} as t\nwhere {} and {} and t.sfid is null\nreturning {id}::pg_catalog.text as key",
         object.target,
-        ident(&object.external_id),
-        route.external_id_type
+        among(route, &id),
+        qualified::equal("t._hc_lastop", &literal(FAILED))
     );
     let deleted = target.rows(&sql, &[&keys]).await?;
     if deleted.is_empty() {
@@ -102,42 +108,52 @@ pub async fn write_again(
     let keys: Vec<String> = deleted.iter().map(|row| row.get("key")).collect();
     let count = keys.len() as u64;
     let request = Request { keys: Some(keys), ..Request::default() };
-    let replay = resync::create(&transaction, &route.object, &request).await?;
+    let replay = resync::create(&transaction, evaluator, &route.object, &request).await?;
     transaction.commit().await?;
     Ok(Some((count, replay)))
 }
 
 /// Makes a new entry of the log for each of the rows that is still refused and has none that waits; tells how many.
 pub async fn send_again(
-    target: &Session,
+    target: &Direct,
     route: &Route,
-    way: Way,
+    way: &Way,
     keys: &[String],
 ) -> Result<u64, Failure> {
     let Object { target: table, external_id, .. } = &route.object;
-    let log = log(&route.object);
+    let (log, name) = (log(&route.object), literal(&table.table));
+    let is = |value: &str, what: &str| qualified::equal(value, &literal(what));
     let refused = format!(
-        "from {table} as t\nwhere t.{} = any ($1::text[]::{}[]) and t._hc_lastop = '{FAILED}' and t.sfid is not null\n\
-         and not exists (\nselect\nfrom {log} as waiting\nwhere waiting.state in ('NEW', 'PENDING')\nand \
-         waiting.table_name = {name} and waiting.record_id = t.id\n)",
-        ident(external_id),
-        route.external_id_type,
-        name = literal(&table.table)
+        "from {table} as t\nwhere {} and {} and t.sfid is not null\nand not exists (\nselect\nfrom {log} as waiting\n\
+         where ({} or {})\nand {} and {}\n)",
+        among(route, &format!("t.{}", ident(external_id))),
+        is("t._hc_lastop", FAILED),
+        is("waiting.state", "NEW"),
+        is("waiting.state", "PENDING"),
+        qualified::equal("waiting.table_name", &name),
+        qualified::equal("waiting.record_id", "t.id"),
     );
     let sql = match way {
-        Way::Function => {
+        Way::Function { hstore } => {
             let function = TableName { schema: table.schema.clone(), table: CAPTURE_UPDATE.into() };
-            // hstore and its functions are where Heroku Connect's own triggers look for them: on the search path.
-            format!("select {function}(hstore(t.*), {})\n{refused}", literal(&table.table))
+            format!("select {function}({hstore}(t.*), {name})\n{refused}")
         }
         Way::Entry => format!(
-            "update {log} as entry\nset state = 'NEW'\nfrom (\nselect max(failed.id) as id\nfrom {log} as failed\n\
-             where failed.state = '{FAILED}' and failed.table_name = {}\nand failed.record_id in (select t.id {refused})\n\
-             group by failed.record_id\n) as latest\nwhere latest.id = entry.id\nreturning entry.id",
-            literal(&table.table)
+            "update {log} as entry\nset state = 'NEW'\nfrom (\nselect pg_catalog.max(failed.id) as id\n\
+             from {log} as failed\nwhere {} and {}\nand failed.record_id operator(pg_catalog.=) any (select t.id {refused})\n\
+             group by failed.record_id\n) as latest\nwhere {}\nreturning entry.id",
+            is("failed.state", FAILED),
+            qualified::equal("failed.table_name", &name),
+            qualified::equal("latest.id", "entry.id")
         ),
     };
     Ok(target.rows(&sql, &[&keys]).await?.len() as u64)
+}
+
+/// Whether an external id is among those of `$1`.
+fn among(route: &Route, id: &str) -> String {
+    let id_type = &route.external_id_type;
+    id_type.equal_any(id, &format!("$1::pg_catalog.text[]::{id_type}[]"))
 }
 
 async fn refused(
@@ -167,7 +183,7 @@ pub(super) fn failed(row: &Row) -> Failed {
 
 /// Of these rows those that the source still publishes.
 async fn published(
-    source: &Session,
+    evaluator: &Evaluator,
     lane: &Lane,
     rows: &[Failed],
 ) -> Result<HashSet<String>, Failure> {
@@ -175,7 +191,7 @@ async fn published(
     let mut published = HashSet::new();
     let mut parts = vec![Wanted::of(keys, lane.route.touches.len())];
     while let Some(part) = parts.pop() {
-        match project::project(source, &lane.project, &part).await {
+        match project::project(evaluator, &lane.project, &part).await {
             Ok(projected) => {
                 published.extend(projected.rows.iter().map(|row| project::key(row).to_string()));
             }
@@ -191,5 +207,27 @@ async fn way(target: &Session, object: &Object) -> Result<Way, Failure> {
     let function = TableName { schema: object.target.schema.clone(), table: CAPTURE_UPDATE.into() };
     let sql = "select pg_catalog.to_regproc($1) is not null";
     let there: bool = target.row(sql, &[&function.to_string()]).await?.get(0);
-    Ok(if there { Way::Function } else { Way::Entry })
+    if !there {
+        return Ok(Way::Entry);
+    }
+    let rows = target.rows(HSTORE, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Err(Failure::Blocked(Refusal {
+            sqlstate: SqlState::UNDEFINED_FUNCTION.code().into(),
+            reason: "the target has no extension hstore, which Heroku Connect needs".into(),
+            remedy: "reinstall Heroku Connect's schema",
+        }));
+    };
+    // Next to the extension's own function another one, whose argument fits better, would be called in its place.
+    if row.get::<_, i64>("others") > 0 {
+        return Err(Failure::Blocked(Refusal {
+            sqlstate: SqlState::AMBIGUOUS_FUNCTION.code().into(),
+            reason: format!(
+                "{} is not only the function of extension hstore: somebody made another of that name",
+                row.get::<_, &str>("hstore")
+            ),
+            remedy: "drop the other one, and run: revoke create on its schema from public",
+        }));
+    }
+    Ok(Way::Function { hstore: row.get("hstore") })
 }

@@ -9,7 +9,7 @@ use tokio_postgres::types::Oid;
 
 use super::Unplannable;
 use crate::catalogue::Table;
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::mapping::{Finding, Mapping, Object, Parent, Value};
 use crate::name::TableName;
 
@@ -32,14 +32,22 @@ pub(super) struct About<'a> {
 /// Asked for in SQL: the driver would look up a type that is not built in by statements with a name, which no
 /// pooler keeps for us.
 pub(super) async fn expression(
-    source: &Session,
+    evaluator: &Evaluator,
     about: About<'_>,
     sql: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Oid>, Unplannable> {
-    let sql = format!("select pg_catalog.pg_typeof(({sql}\nlimit 0))::oid");
-    match source.row_once(&sql).await {
-        Ok(row) => Ok(Some(row.get(0))),
+    let sql = format!("select pg_catalog.pg_typeof(({sql}\nlimit 0))::pg_catalog.oid");
+    match evaluator.rows_and_roll_back(&sql).await {
+        Ok(rows) => match rows.first().map(|row| row.try_get(0)) {
+            Some(Ok(oid)) => Ok(Some(oid)),
+            _ => {
+                let (setting, line) = about.place;
+                let problem = "is not one expression: it ends the query that it is put into";
+                findings.push(Finding::of(about.object, setting, problem).at(line));
+                Ok(None)
+            }
+        },
         Err(error) => match error.as_db_error() {
             // The rights are not the mapping's fault: what lacks one waits for it, row by row.
             Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Ok(None),
@@ -100,6 +108,7 @@ pub(super) fn other_expressions(object: &Object) -> Vec<(Place<'static>, String)
 /// Expressions read tables of which this object's rows follow no change.
 pub(super) async fn unwatched(
     source: &Session,
+    evaluator: &Evaluator,
     mapping: &Mapping,
 ) -> Result<Vec<Finding>, Unplannable> {
     let mut advice = Vec::new();
@@ -117,8 +126,10 @@ pub(super) async fn unwatched(
                 *table == object.source
                     || object.touched_by.iter().any(|touch| touch.table == *table)
             };
-            let unwatched =
-                read_tables(source, &sql).await?.into_iter().filter(|table| !known(table));
+            let unwatched = read_tables(source, evaluator, &sql)
+                .await?
+                .into_iter()
+                .filter(|table| !known(table));
             advice.extend(unwatched.map(|table| {
                 let problem = format!(
                     "reads {}, whose changes reach no row of this object; add it to [[object.{}.touched_by]], or say \
@@ -134,11 +145,14 @@ pub(super) async fn unwatched(
 }
 
 /// The tables that a query reads, from the plan that Postgres makes of it. Nothing where it makes none.
-async fn read_tables(source: &Session, sql: &str) -> Result<BTreeSet<TableName>, Unplannable> {
-    let planned =
-        source.row_once(&format!("explain (verbose, format json, costs off) {sql}")).await;
-    let plan: serde_json::Value = match planned {
-        Ok(row) => row.get(0),
+async fn read_tables(
+    source: &Session,
+    evaluator: &Evaluator,
+    sql: &str,
+) -> Result<BTreeSet<TableName>, Unplannable> {
+    let explain = format!("explain (verbose, format json, costs off) {sql}");
+    let plan: serde_json::Value = match evaluator.rows_and_roll_back(&explain).await {
+        Ok(rows) => rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default(),
         Err(error) if error.as_db_error().is_some() => return Ok(BTreeSet::new()),
         Err(error) => return Err(error.into()),
     };

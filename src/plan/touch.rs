@@ -6,7 +6,7 @@ use super::captured::words;
 use super::expression::{About, expression};
 use super::{Unplannable, lacks};
 use crate::catalogue::Table;
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::mapping::{Finding, Object, Touch};
 use crate::name::{ident, literal};
 
@@ -17,7 +17,7 @@ const COMPARABLE: &str = include_str!("../../sql/comparable.sql");
 /// Reports what is wrong with a touching table: its columns, and the query for the keys that it touches. The tables are
 /// the object's own and the touching one.
 pub(super) async fn check_touch(
-    source: &Session,
+    (source, evaluator): (&Session, &Evaluator),
     object: &Object,
     touch: &Touch,
     (own, table): (&Table, &Table),
@@ -29,11 +29,13 @@ pub(super) async fn check_touch(
     if findings.len() > found {
         return Ok(());
     }
-    let keys = touched_keys(touch, table, "null::jsonb[]");
+    let keys = touched_keys(touch, table, "null::pg_catalog.jsonb[]");
     let about = About { object, table, place: ("touched_by", touch.lines.keys) };
-    let Some(type_oid) = expression(source, about, &keys, findings).await? else { return Ok(()) };
+    let Some(type_oid) = expression(evaluator, about, &keys, findings).await? else {
+        return Ok(());
+    };
     let finding = |problem: String| Finding::of(object, "touched_by", problem).at(touch.lines.keys);
-    if returns_more(source, touch, table).await? {
+    if returns_more(evaluator, touch, table).await? {
         let problem = "keys must return one column, the key of this object's rows";
         findings.push(finding(problem.into()));
     } else if let Some(key) = own.column(&object.key) {
@@ -51,15 +53,15 @@ pub(super) async fn check_touch(
 
 /// Whether the query for the touched keys has a second column.
 async fn returns_more(
-    source: &Session,
+    evaluator: &Evaluator,
     touch: &Touch,
     table: &Table,
 ) -> Result<bool, tokio_postgres::Error> {
-    let keys = touched_keys(touch, table, "null::jsonb[]");
+    let keys = touched_keys(touch, table, "null::pg_catalog.jsonb[]");
     let query = keys.strip_suffix(NAMED).unwrap_or(&keys);
     // A list of names that is too long is refused.
     let two = format!("select exists ({query} as t (key, second)\nlimit 0)");
-    match source.row_once(&two).await {
+    match evaluator.rows_and_roll_back(&two).await {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) => Ok(false),
         Err(error) => Err(error),
@@ -88,7 +90,8 @@ pub(super) fn touched_keys(touch: &Touch, table: &Table, changes: &str) -> Strin
         .filter(|column| changed_mentions(&touch.keys, &column.name))
         .map(|column| {
             let name = ident(&column.name);
-            format!("(c.keys ->> {})::{} as {name}", literal(&column.name), column.type_name)
+            let recorded = format!("c.keys operator(pg_catalog.->>) {}", literal(&column.name));
+            format!("({recorded})::{} as {name}", column.sql_type)
         })
         .collect();
     format!(

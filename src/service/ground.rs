@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::capture::{self, Deviation, NotifyMode};
 use crate::config::{Config, Unusable};
-use crate::db::{Database, Session};
+use crate::db::{Database, Evaluator, Session};
 use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
 use crate::plan::{self, Route, Unplannable};
@@ -106,6 +106,7 @@ pub(super) struct Reached {
     source: Database,
     target: Database,
     source_session: Session,
+    evaluator: Evaluator,
     target_session: Session,
 }
 
@@ -137,15 +138,20 @@ impl Reached {
         if let Some(remedy) = version.refusal() {
             return Err(Fatal::Schema(remedy));
         }
+        let evaluator = source.evaluator().await.map_err(|failure| Fatal::Unreachable {
+            database: source_name.clone(),
+            reason: failure.to_string(),
+        })?;
         let target_session = primary(&target, &target_name).await?;
         if target_session.is_pooled() {
             return Err(Fatal::PooledTarget { database: target_name });
         }
-        Ok(Self { source, target, source_session, target_session })
+        Ok(Self { source, target, source_session, evaluator, target_session })
     }
 
     pub(super) async fn plan(&self, mapping: &Mapping) -> Result<Plan, Fatal> {
-        Plan::make(&self.source_session, &self.target_session, mapping).await.map_err(Fatal::Plan)
+        let source = (&self.source_session, &self.evaluator);
+        Plan::make(source, &self.target_session, mapping).await.map_err(Fatal::Plan)
     }
 
     pub(super) fn ground(self, plan: Plan) -> Ground {
@@ -157,12 +163,14 @@ impl Reached {
 impl Plan {
     /// Holds the mapping against both catalogues and the installed triggers.
     pub async fn make(
-        source: &Session,
+        (source, evaluator): (&Session, &Evaluator),
         target: &Session,
         mapping: &Mapping,
     ) -> Result<Self, Unplannable> {
-        let source_side = plan::source_side(source, mapping).await?;
-        let (routes, findings) = plan::routes(&source_side, source, target, mapping).await?;
+        // On the heap: planning holds a lot, and is part of everything that starts.
+        let source_side = Box::pin(plan::source_side(source, evaluator, mapping)).await?;
+        let (routes, findings) =
+            Box::pin(plan::routes(&source_side, source, target, mapping)).await?;
         let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
         let mode = installed_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
         let wanted = capture::render(&source_side.captures, mode);
@@ -176,14 +184,24 @@ impl Plan {
 /// When the installed triggers ring; none before the first `migrate`.
 pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
     let there: bool = source
-        .row("select pg_catalog.to_regproc('schoolbell.notify_mode') is not null", &[])
+        .row("select pg_catalog.to_regclass('schoolbell.installation') is not null", &[])
         .await?
         .get(0);
     if !there {
-        return Ok(None);
+        return former_mode(source).await;
     }
-    let mode: String = source.row("select schoolbell.notify_mode()", &[]).await?.get(0);
-    Ok(NotifyMode::parse(&mode))
+    let rows = source.rows("select notify_mode from schoolbell.installation", &[]).await?;
+    Ok(rows.first().and_then(|row| NotifyMode::parse(row.get(0))))
+}
+
+/// The same where a release before this one has installed the triggers: a function of ours said it. Its text is read, so
+/// that it is not called before it is known to be ours.
+async fn former_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
+    let sql = "select prosrc from pg_catalog.pg_proc where oid = pg_catalog.to_regproc('schoolbell.notify_mode')";
+    let rows = source.rows(sql, &[]).await?;
+    let text: Option<&str> = rows.first().map(|row| row.get(0));
+    let mode = text.and_then(|text| text.split('\'').nth(1));
+    Ok(mode.and_then(NotifyMode::parse))
 }
 
 /// Opens a session on a server that can be written; after a failover the old address may be a standby.

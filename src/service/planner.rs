@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ground::{Fatal, Ground, Plan, Reached};
-use crate::db::Pool;
+use crate::db::{Database, Pool};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::mapping::Mapping;
@@ -69,7 +69,7 @@ impl Planner {
     /// Returns when there is another plan that fits; it is in use from then on.
     pub(super) async fn replanned(
         &mut self,
-        source: &Pool,
+        (source, evaluators): (&Pool, &Database),
         target: &Pool,
         every: Duration,
         silence: Duration,
@@ -86,7 +86,9 @@ impl Planner {
             let mapping = self.mapping();
             let planning = async {
                 let (source, target) = (source.get().await?, target.get().await?);
-                Ok(Plan::make(&source, &target, &mapping).await)
+                // Opened for this look alone: a connection that is used every half minute is not worth keeping.
+                let evaluator = evaluators.evaluator().await?;
+                Ok(Plan::make((&source, &evaluator), &target, &mapping).await)
             };
             match unless_silent(silence, planning).await {
                 Ok(Ok(plan)) if self.is_current(&plan, &mapping) => self.tell(plan.advice),

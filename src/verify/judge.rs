@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use super::statements::{self, Statements};
 use super::{Difference, Finding, Verdict, What};
 use crate::change::{self, InFlight};
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::name::ident;
@@ -86,8 +86,10 @@ pub struct Suspect {
 
 /// The judge of one object: gathers suspects and tells those that are wrong.
 pub struct Judge<'a> {
-    /// Looks at the source.
-    pub source: &'a Session,
+    /// Looks at the source's rows as the mapping has them.
+    pub source: &'a Evaluator,
+    /// Looks at what is on its way and what is parked.
+    pub books: &'a Session,
     /// Looks at the target.
     pub target: &'a Session,
     route: &'a Route,
@@ -155,7 +157,8 @@ enum Look {
 impl<'a> Judge<'a> {
     /// Looks through these sessions; none of them is in a transaction.
     pub fn new(
-        source: &'a Session,
+        source: &'a Evaluator,
+        books: &'a Session,
         target: &'a Session,
         route: &'a Route,
         statements: &'a Statements,
@@ -164,6 +167,7 @@ impl<'a> Judge<'a> {
         let verdict = Verdict { object: route.object.name.clone(), ..Verdict::default() };
         Self {
             source,
+            books,
             target,
             route,
             statements,
@@ -285,7 +289,7 @@ impl<'a> Judge<'a> {
         let keys: Vec<String> = suspects.iter().map(|suspect| suspect.key.clone()).collect();
         // A change that was on its way during the first sight is so now, or the target has changed since.
         let in_flight = self.in_flight(&keys).await?;
-        let parked = parked::of(self.source, &self.route.object.name, &keys).await?;
+        let parked = parked::of(self.books, &self.route.object.name, &keys).await?;
         let sights_now = self.sights(&suspects).await?;
         let looks = suspects.into_iter().zip(sights.into_iter().zip(sights_now));
         Ok(looks
@@ -375,17 +379,17 @@ impl<'a> Judge<'a> {
     }
 
     async fn snapshot(&self) -> Result<String, Failure> {
-        Ok(self.source.row(SNAPSHOT, &[]).await?.get(0))
+        Ok(self.books.row(SNAPSHOT, &[]).await?.get(0))
     }
 
     /// Which of the keys a change is on its way for, of their own row or of one that touches it.
     async fn in_flight(&self, keys: &[String]) -> Result<InFlight, Failure> {
-        let own = change::in_flight(self.source, &self.route.object, keys).await?;
+        let own = change::in_flight(self.books, &self.route.object, keys).await?;
         let InFlight::Keys(mut moving) = own else { return Ok(InFlight::All) };
         let mut wanted = Wanted::none(self.route.touches.len());
         for (touch, recorded) in self.route.touches.iter().zip(&mut wanted.touches) {
             let object = &self.route.object.name;
-            match change::touching(self.source, object, &touch.table).await? {
+            match change::touching(self.books, object, &touch.table).await? {
                 Some(keys) => *recorded = keys,
                 None => return Ok(InFlight::All),
             }
@@ -403,14 +407,15 @@ impl<'a> Judge<'a> {
         if keys.is_empty() {
             return Ok(None);
         }
+        let key_type = &self.route.key_type;
+        let key = format!("source.{}", ident(&self.route.object.key));
         let sql = format!(
-            "select min(source.{} at time zone 'UTC') from {} as source where source.{} = any ($1::text[]::{}[])",
+            "select min(source.{} at time zone 'UTC') from {} as source where {}",
             ident(since),
             self.route.object.source,
-            ident(&self.route.object.key),
-            self.route.key_type
+            key_type.equal_any(&key, &format!("$1::text[]::{key_type}[]"))
         );
-        Ok(self.source.row(&sql, &[&keys]).await?.get(0))
+        Ok(self.books.row(&sql, &[&keys]).await?.get(0))
     }
 }
 
@@ -426,7 +431,7 @@ pub struct Found {
 /// Reads the rows with these keys; where the source refuses a row's values, finds that row and goes on without it. What
 /// cannot be a key of the source at all, as somebody may have written it into the target, has no row.
 pub async fn read_apart(
-    source: &Session,
+    source: &Evaluator,
     route: &Route,
     statements: &Statements,
     sql: &str,

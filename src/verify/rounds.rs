@@ -1,6 +1,6 @@
 //! Compares all rows again and again, in the background of the service: `run --verify-every`.
 //!
-//! Promise: it holds nothing up. It has one session on either side while it compares and none between, rests nine tenths
+//! Promise: it holds nothing up. It has two sessions on the source and one on the target while it compares and none between, rests nine tenths
 //! of the time, and what hinders it is told and hinders nobody else. It repairs nothing.
 
 use std::collections::HashMap;
@@ -102,16 +102,18 @@ async fn verify_and_record(
     route: &Route,
 ) -> Result<(), Failure> {
     // The sessions are closed when it is done: databases with twenty connections have none to spare.
-    let (source, target) = tokio::try_join!(source.session(), target.session())?;
+    let (source, books, target) =
+        tokio::try_join!(source.evaluator(), source.session(), target.session())?;
     let began = Instant::now();
     let (told, findings) = mpsc::channel(1);
     let silence = STATEMENT_TIMEOUT + ANSWER_GRACE;
-    let reading = unless_silent(silence, verify_slowly(&source, &target, route, REST, told));
+    let reading =
+        unless_silent(silence, verify_slowly(&source, &books, &target, route, REST, told));
     let (verdict, keys) = tokio::join!(reading, first_keys(findings));
     let compared = Compared { verdict: verdict?, keys };
     tell(&compared);
     if let Err(failure) =
-        verified::record(&source, &compared.verdict, began.elapsed().as_secs_f64()).await
+        verified::record(&books, &compared.verdict, began.elapsed().as_secs_f64()).await
     {
         tracing::warn!(object = route.object.name, reason = %failure, "when it was verified cannot be recorded");
     }

@@ -5,6 +5,7 @@
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
 use crate::project;
+use crate::qualified::{self, SqlType};
 
 /// Rows of one stretch: some tens of milliseconds on either side. A number in the statement, so that the planner knows it.
 pub const STRETCH: usize = 5_000;
@@ -84,14 +85,18 @@ impl Statements {
 }
 
 /// The parameter must be there in either statement.
-const FROM_THE_START: &str = "$1::text is null";
+const FROM_THE_START: &str = "$1::pg_catalog.text is null";
 
 fn after(route: &Route) -> String {
-    format!("{} > $1::text::{}", source_key(route), route.key_type)
+    comes_after(&route.key_type, source_key(route))
 }
 
 fn after_id(route: &Route) -> String {
-    format!("{} > $1::text::{}", target_id(route), route.external_id_type)
+    comes_after(&route.external_id_type, target_id(route))
+}
+
+fn comes_after(sql_type: &SqlType, value: String) -> String {
+    qualified::after(&[sql_type], &[value], &[format!("$1::pg_catalog.text::{sql_type}")])
 }
 
 fn source_key(route: &Route) -> String {
@@ -126,7 +131,10 @@ fn rows(route: &Route, condition: &str) -> String {
 }
 
 fn prints(route: &Route) -> String {
-    format!("{}\norder by o.external_id::text collate \"C\"", printed(route, &rows(route, "true")))
+    format!(
+        "{}\norder by o.external_id::pg_catalog.text collate pg_catalog.\"C\"",
+        printed(route, &rows(route, "true"))
+    )
 }
 
 /// The prints of the rows of a query for keys and values.
@@ -137,7 +145,7 @@ fn printed(route: &Route, rows: &str) -> String {
 
 fn printed_outer(route: &Route, rows: &str) -> String {
     format!(
-        "select o.key, o.external_id::text as id, {}\nfrom (\n{rows}\n) as o",
+        "select o.key, o.external_id::pg_catalog.text as id, {}\nfrom (\n{rows}\n) as o",
         source_print(route)
     )
 }
@@ -164,7 +172,7 @@ fn stretch(route: &Route, condition: &str) -> String {
 fn stretch_keys(route: &Route, condition: &str) -> String {
     let key = source_key(route);
     format!(
-        "select {key}::text as key\nfrom {} as source\nwhere {key} is not null and {condition}\ngroup by {key}\n\
+        "select {key}::pg_catalog.text as key\nfrom {} as source\nwhere {key} is not null and {condition}\ngroup by {key}\n\
          order by {key}\nlimit {STRETCH}",
         route.object.source
     )
@@ -173,18 +181,18 @@ fn stretch_keys(route: &Route, condition: &str) -> String {
 fn target_ids(route: &Route, condition: &str) -> String {
     let id = target_id(route);
     format!(
-        "select {id}::text as id\nfrom {} as t\nwhere {id} is not null and {condition}\norder by {id}\nlimit {STRETCH}",
+        "select {id}::pg_catalog.text as id\nfrom {} as t\nwhere {id} is not null and {condition}\norder by {id}\nlimit {STRETCH}",
         route.object.target
     )
 }
 
 fn published(route: &Route) -> String {
     format!(
-        "select wanted.key::text as key\nfrom (\n{}\n) as wanted (key)\nwhere exists (\nselect from {} as source\n\
-         where {} = wanted.key{}\n)",
+        "select wanted.key::pg_catalog.text as key\nfrom (\n{}\n) as wanted (key)\nwhere exists (\n\
+         select from {} as source\nwhere {}{}\n)",
         project::wanted(route, None),
         route.object.source,
-        source_key(route),
+        route.key_type.equal(&source_key(route), "wanted.key"),
         project::filter(route)
     )
 }
@@ -192,8 +200,8 @@ fn published(route: &Route) -> String {
 fn target_prints(route: &Route) -> String {
     let id = target_id(route);
     format!(
-        "select {id}::text as key, {id}::text as id, {}\nfrom {} as t\nwhere {id} is not null\n\
-         order by {id}::text collate \"C\"",
+        "select {id}::pg_catalog.text as key, {id}::pg_catalog.text as id, {}\nfrom {} as t\n\
+         where {id} is not null\norder by {id}::pg_catalog.text collate pg_catalog.\"C\"",
         target_print(route),
         route.object.target
     )
@@ -202,8 +210,11 @@ fn target_prints(route: &Route) -> String {
 /// The same of a target row. There is no number for a value that Salesforce has masked.
 fn target_print(route: &Route) -> String {
     let raw = |column: &RouteColumn| format!("t.{}", ident(&column.field.column));
-    let value =
-        |column: &RouteColumn| as_compared(column, &project::comparable(column, &raw(column)));
+    // Of text the white space is enough: where nothing is left it counts as nothing.
+    let value = |column: &RouteColumn| match column.form {
+        Form::Text(_) => as_compared(column, &project::trimmed(&raw(column))),
+        Form::Time | Form::Plain => project::comparable(column, &raw(column)),
+    };
     let encrypted = encrypted(route).filter_map(|(_, column)| {
         let clear = project::is_clear(column, &raw(column))?;
         Some(format!("case when {clear} then {} end", print(std::iter::once(value(column)))))
@@ -213,29 +224,31 @@ fn target_print(route: &Route) -> String {
 
 fn prints_in_columns(plain: &str, encrypted: impl Iterator<Item = String>) -> String {
     let encrypted: Vec<String> = encrypted.collect();
-    format!("{plain} as print, array[{}]::int8[] as encrypted", encrypted.join(", "))
+    format!("{plain} as print, array[{}]::pg_catalog.int8[] as encrypted", encrypted.join(", "))
 }
 
 fn target_prints_of(route: &Route) -> String {
     let id = target_id(route);
     let (print, rows) = (target_print(route), target_rows(route));
-    format!("select {id}::text as key, {id}::text as id, {print}\nfrom {rows}")
+    format!(
+        "select {id}::pg_catalog.text as key, {id}::pg_catalog.text as id, {print}\nfrom {rows}"
+    )
 }
 
 /// A join, not `= any`, which without an index would compare each row with each of thousands of ids.
 fn target_rows(route: &Route) -> String {
+    let wanted = format!("wanted.id::{}", route.external_id_type);
     format!(
-        "pg_catalog.unnest($1::text[]) as wanted (id)\njoin {} as t on {} = wanted.id::{}",
+        "pg_catalog.unnest($1::pg_catalog.text[]) as wanted (id)\njoin {} as t on {}",
         route.object.target,
-        target_id(route),
-        route.external_id_type
+        route.external_id_type.equal(&target_id(route), &wanted)
     )
 }
 
 fn values(route: &Route) -> String {
-    let values = compared(route).map(|(index, _)| format!("o.f{index}::text"));
+    let values = compared(route).map(|(index, _)| format!("o.f{index}::pg_catalog.text"));
     format!(
-        "select o.key, o.external_id::text as id, array[{}]::text[] as values, {}\nfrom (\n{}\n) as o\n\
+        "select o.key, o.external_id::pg_catalog.text as id, array[{}]::pg_catalog.text[] as values, {}\nfrom (\n{}\n) as o\n\
          where o.present",
         values.collect::<Vec<_>>().join(", "),
         source_print(route),
@@ -247,10 +260,11 @@ fn target_values(route: &Route) -> String {
     let id = target_id(route);
     let values = compared(route).map(|(_, column)| {
         let value = format!("t.{}", ident(&column.field.column));
-        format!("({})::text", project::comparable(column, &value))
+        format!("({})::pg_catalog.text", project::comparable(column, &value))
     });
     format!(
-        "select {id}::text as key, {id}::text as id, array[{}]::text[] as values, {}\nfrom {}",
+        "select {id}::pg_catalog.text as key, {id}::pg_catalog.text as id, array[{}]::pg_catalog.text[] as values, {}\n\
+         from {}",
         values.collect::<Vec<_>>().join(", "),
         target_print(route),
         target_rows(route)
@@ -271,7 +285,7 @@ fn estimate(route: &Route) -> String {
 pub fn sample(route: &Route, rows: u64, total: u64) -> String {
     let key = source_key(route);
     format!(
-        "select {key}::text as key\nfrom {} as source {}\nwhere {key} is not null\norder by pg_catalog.random()",
+        "select {key}::pg_catalog.text as key\nfrom {} as source {}\nwhere {key} is not null\norder by pg_catalog.random()",
         route.object.source,
         tablesample(rows, total)
     )
@@ -281,7 +295,7 @@ pub fn sample(route: &Route, rows: u64, total: u64) -> String {
 pub fn target_sample(route: &Route, rows: u64, total: u64) -> String {
     let id = target_id(route);
     format!(
-        "select {id}::text as key\nfrom {} as t {}\nwhere {id} is not null\norder by pg_catalog.random()",
+        "select {id}::pg_catalog.text as key\nfrom {} as t {}\nwhere {id} is not null\norder by pg_catalog.random()",
         route.object.target,
         tablesample(rows, total)
     )
@@ -294,7 +308,7 @@ fn tablesample(rows: u64, total: u64) -> String {
         true => 100.0,
         false => (rows as f64 * SPREAD * 100.0 / total as f64).min(100.0),
     };
-    format!("tablesample system ({percent})")
+    format!("tablesample pg_catalog.system ({percent})")
 }
 
 /// The columns in which a difference counts, with their places in the route.
@@ -315,7 +329,7 @@ fn encrypted(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
 /// Text of either side as the same type, whose values have the same print.
 fn as_compared(column: &RouteColumn, value: &str) -> String {
     match column.form {
-        Form::Text(_) => format!("({value})::text"),
+        Form::Text(_) => format!("coalesce(({value})::pg_catalog.text, '')"),
         Form::Time | Form::Plain => value.to_string(),
     }
 }
@@ -323,7 +337,7 @@ fn as_compared(column: &RouteColumn, value: &str) -> String {
 fn print(values: impl Iterator<Item = String>) -> String {
     let values: Vec<String> = values.collect();
     match values.is_empty() {
-        true => "0::int8".to_string(),
+        true => "0::pg_catalog.int8".to_string(),
         false => format!("pg_catalog.hash_record_extended(row({}), 0)", values.join(", ")),
     }
 }

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::judge::{Found, Judge, Print, Suspect, read_apart, target_prints};
 use super::merge::{Frontier, in_target_only};
 use super::statements::{self, STRETCH};
-use crate::db::{Session, Transaction};
+use crate::db::Transaction;
 use crate::failure::Failure;
 use crate::plan::Route;
 
@@ -153,7 +153,7 @@ pub async fn sample(
     rows: u64,
     progress: &impl Fn(u64),
 ) -> Result<(), Failure> {
-    let total = estimate(judge.source, &judge.statements.estimate).await?;
+    let total = expected(&judge.source.row(&judge.statements.estimate, &[]).await?);
     judge.verdict.sample_of = Some(total);
     let mut keys = Keys::open(source, &statements::sample(route, rows, total), rows).await?;
     loop {
@@ -171,7 +171,7 @@ pub async fn sample(
     if route.object.update_only {
         return Ok(());
     }
-    let total = estimate(judge.target, &judge.statements.target_estimate).await?;
+    let total = expected(&judge.target.row(&judge.statements.target_estimate, &[]).await?);
     let sql = format!("{}\nlimit {rows}", statements::target_sample(route, rows, total));
     let mut ids = Keys::open(target, &sql, rows).await?;
     loop {
@@ -212,9 +212,9 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// How many rows a plan expects; the planner knows without reading them.
-pub async fn estimate(session: &Session, explain: &str) -> Result<u64, Failure> {
-    let plan: String = session.row(explain, &[]).await?.get(0);
+/// How many rows a plan expects, from its first line; the planner knows without reading them.
+pub fn expected(explained: &Row) -> u64 {
+    let plan: &str = explained.get(0);
     let rows = plan.split("rows=").nth(1).and_then(|rest| rest.split(' ').next());
-    Ok(rows.and_then(|rows| rows.parse().ok()).unwrap_or(0))
+    rows.and_then(|rows| rows.parse().ok()).unwrap_or(0)
 }

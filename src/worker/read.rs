@@ -15,7 +15,7 @@ use super::{Batch, Due, InHand, Lane, Verdict, leave};
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
-use crate::db::{Pool, Session};
+use crate::db::{Evaluator, Pool, Session};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::metrics::{Metrics, Step};
@@ -45,6 +45,8 @@ pub(super) struct Reader {
     fingerprints: Vec<String>,
     /// One session for as long as the position lasts: another one may be another server's.
     source: Session,
+    /// Reads rows as the mapping has them.
+    evaluator: Evaluator,
     target: Pool,
     /// Objects whose rows are deleted, each with one whose rows leave before.
     first: Vec<(usize, usize)>,
@@ -70,7 +72,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         lanes: Arc<Vec<Lane>>,
-        source: Session,
+        (source, evaluator): (Session, Evaluator),
         target: Pool,
         pace: Pace,
         metrics: Arc<Metrics>,
@@ -80,6 +82,7 @@ impl Reader {
             fingerprints: lanes.iter().map(|lane| lane.route.object.fingerprint()).collect(),
             lanes,
             source,
+            evaluator,
             target,
             position: Position::default(),
             strange_tables: HashSet::new(),
@@ -147,7 +150,7 @@ impl Reader {
         }
         // All at once on one connection: together they take one round trip.
         let lanes = self.lanes.iter().zip(wanted);
-        let reads = lanes.map(|(lane, wanted)| project_lane(&self.source, lane, wanted));
+        let reads = lanes.map(|(lane, wanted)| project_lane(&self.evaluator, lane, wanted));
         for (index, looked) in try_join_all(reads).await?.into_iter().enumerate() {
             batch.projected.push(looked.projected);
             let refused = looked.refused.into_iter();
@@ -253,7 +256,7 @@ impl Reader {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
                 let rows = self.row_size.at_most(self.page_size.next(self.pace.page_time));
-                match resync::page(&self.source, &target, route, job, rows).await {
+                match resync::page(&self.evaluator, &target, route, job, rows).await {
                     Ok((page, content)) => {
                         self.hindered = None;
                         return Ok(Some((index, page, content)));
@@ -385,7 +388,7 @@ struct Looked {
 
 /// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it.
 async fn project_lane(
-    source: &Session,
+    source: &Evaluator,
     lane: &Lane,
     mut wanted: Wanted,
 ) -> Result<Looked, Failure> {
@@ -407,7 +410,7 @@ async fn project_lane(
 }
 
 /// The same in parts, after it failed as a whole.
-async fn project_apart(source: &Session, lane: &Lane, wanted: Wanted) -> Result<Looked, Failure> {
+async fn project_apart(source: &Evaluator, lane: &Lane, wanted: Wanted) -> Result<Looked, Failure> {
     let Touched { mut keys, mut refused, unknown } = touched_keys(source, lane, &wanted).await?;
     let too_many = unknown || keys.len() > MOST_TOUCHED;
     if too_many {
@@ -443,7 +446,11 @@ struct Touched {
 
 /// Finds the keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
 /// parked as it was recorded, so that the others go on.
-async fn touched_keys(source: &Session, lane: &Lane, wanted: &Wanted) -> Result<Touched, Failure> {
+async fn touched_keys(
+    source: &Evaluator,
+    lane: &Lane,
+    wanted: &Wanted,
+) -> Result<Touched, Failure> {
     let mut touched = Touched::default();
     let mut parts = vec![Wanted { keys: Vec::new(), touches: wanted.touches.clone() }];
     while let Some(part) = parts.pop() {

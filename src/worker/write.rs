@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::leave::{Gate, Leaving};
 use super::{Batch, Done, Lane, Verdict};
 use crate::apply::{Call, Part};
-use crate::db::Direct;
+use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::{self, Outcome, Outcomes};
@@ -27,8 +27,10 @@ const PLANNED_ANEW: &str =
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
     gate: Gate,
-    /// Whoever keeps it from falling silent has it, too.
+    /// Whoever keeps it from falling silent has it, too. It takes no statement that leaves out a schema.
     session: Arc<Mutex<Direct>>,
+    /// Sessions that only read, for such statements.
+    target: Pool,
     /// The role may have temporary tables.
     may_copy: bool,
 }
@@ -38,9 +40,10 @@ impl Writer {
         lanes: Arc<Vec<Lane>>,
         gate: Gate,
         session: Arc<Mutex<Direct>>,
+        target: Pool,
         may_copy: bool,
     ) -> Self {
-        Self { lanes, gate, session, may_copy }
+        Self { lanes, gate, session, target, may_copy }
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
@@ -160,7 +163,7 @@ impl Writer {
     }
 
     async fn is_current(&self, lane: &Lane) -> Result<bool, Failure> {
-        Ok(lane.route.is_current(&*self.session.lock().await).await?)
+        Ok(lane.route.is_current(&self.target.get().await?).await?)
     }
 
     /// Applies a part in a transaction of its own.

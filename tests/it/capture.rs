@@ -354,13 +354,13 @@ async fn in_mode_never_a_two_phase_commit_is_captured_and_applied() {
 }
 
 /// A plain client that hears the channel, for tests of what the triggers send.
-struct Listener {
+pub struct Listener {
     _client: tokio_postgres::Client,
     heard: tokio::sync::mpsc::UnboundedReceiver<String>,
 }
 
 impl Listener {
-    async fn start(bell: &TestBell) -> Self {
+    pub async fn start(bell: &TestBell) -> Self {
         let config: tokio_postgres::Config = bell.source_url().parse().unwrap();
         let (client, mut connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
         let (sender, heard) = tokio::sync::mpsc::unbounded_channel();
@@ -378,7 +378,7 @@ impl Listener {
     }
 
     /// What was heard before this payload. Postgres delivers in the order of commits.
-    async fn until(&mut self, end: &str) -> Vec<String> {
+    pub async fn until(&mut self, end: &str) -> Vec<String> {
         let mut payloads = Vec::new();
         loop {
             match self.heard.recv().await.expect("the listener is connected") {

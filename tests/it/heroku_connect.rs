@@ -291,11 +291,13 @@ async fn a_row_that_is_accepted_or_known_between_the_plan_and_the_cure_is_not_de
     bell.caught_up().await;
     let ground = Ground::check(&bell.config(), &bell.mapping).await.unwrap();
     let mut source = ground.source.session().await.unwrap();
-    let target = ground.target.session().await.unwrap();
+    let evaluator = ground.source.evaluator().await.unwrap();
+    let target = ground.target.writing_session().await.unwrap();
     let route = ground.routes().find(|route| route.object.name == "school").unwrap();
 
     let keys = [known.clone(), accepted.clone()];
-    let cured = cure::write_again(&mut source, &target, route, &keys).await.unwrap();
+    let source = (&mut source, &evaluator);
+    let cured = cure::write_again(source, &target, route, &keys).await.unwrap();
 
     assert_eq!(cured, None);
     assert_eq!(state_of(&bell, &known).await, ["FAILED t Renamed"]);

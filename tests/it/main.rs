@@ -20,6 +20,7 @@ mod fuzz;
 mod guide;
 mod help;
 mod heroku_connect;
+mod hostile;
 mod http;
 mod live;
 mod mapping;

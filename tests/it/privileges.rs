@@ -197,8 +197,10 @@ async fn rights_on_the_mapped_columns_alone_are_enough() {
     everything_works(&bell, &roles).await;
 
     // The README names what the built-in mapping reads, and not a column more.
-    let source = Database::new(bell.config().source, "test").unwrap().session().await.unwrap();
-    let source_side = plan::source_side(&source, &bell.mapping).await.unwrap();
+    let database = Database::new(bell.config().source, "test").unwrap();
+    let (source, evaluator) =
+        (database.session().await.unwrap(), database.evaluator().await.unwrap());
+    let source_side = plan::source_side(&source, &evaluator, &bell.mapping).await.unwrap();
     for table in ["schools", "roles"] {
         let captures = source_side.captures.iter().filter(|capture| capture.table.table == table);
         let mut read: Vec<&String> =

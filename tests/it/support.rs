@@ -547,6 +547,7 @@ fn tally(end: Result<End, Fatal>) -> Tally {
     match end.unwrap() {
         End::Done(tally) => tally,
         End::LeftTo(writer) => panic!("{writer} is the writer"),
+        End::Blocked(stranger) => panic!("{stranger} holds the lock"),
     }
 }
 

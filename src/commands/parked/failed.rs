@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{ParkedChoice, Settings};
 use crate::commands::{self, Outcome, resync as replay};
 use crate::config::Config;
-use crate::db::Session;
+use crate::db::{Direct, Evaluator, Session};
 use crate::heroku_connect::Failed;
 use crate::heroku_connect::cure::{self, Plan, Way};
 use crate::mapping::Mapping;
@@ -27,12 +27,12 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
     }
     let ground = Ground::check(&config, &mapping).await.map_err(commands::stopped)?;
     let lanes = replay::chosen(&ground, &typed.objects)?;
-    let source = ground.source.session().await?;
+    let (source, evaluator) = (ground.source.session().await?, ground.source.evaluator().await?);
     let target = ground.target.session().await?;
     let keys = (!typed.keys.is_empty()).then_some(typed.keys.as_slice());
     let mut plans = Vec::new();
     for lane in lanes {
-        plans.push((lane, cure::plan(&source, &target, lane, keys).await?));
+        plans.push((lane, cure::plan(&evaluator, &target, lane, keys).await?));
     }
     let curable = plans.iter().any(|(_, plan)| plan.is_something());
     show(&plans)?;
@@ -43,7 +43,8 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
         say!("nothing was changed")?;
         return Ok(Outcome::Attention);
     }
-    carry_out(&config, &mapping, (source, target), &plans).await
+    let target = ground.target.writing_session().await?;
+    carry_out(&config, &mapping, (source, evaluator, target), &plans).await
 }
 
 impl Plan {
@@ -64,8 +65,8 @@ fn show(plans: &[(&Lane, Plan)]) -> Result<()> {
     say!("Salesforce refused these rows:")?;
     for (lane, plan) in plans {
         let object = &lane.route.object.name;
-        let again = match plan.way {
-            Way::Function => "a new entry is made in Heroku Connect's log",
+        let again = match &plan.way {
+            Way::Function { .. } => "a new entry is made in Heroku Connect's log",
             Way::Entry => "their failed entry in Heroku Connect's log is set to NEW",
         };
         let stay = match lane.route.object.update_only {
@@ -104,7 +105,7 @@ fn show_rows(object: &str, what: &str, rows: &[Failed]) -> Result<()> {
 async fn carry_out(
     config: &Config,
     mapping: &Mapping,
-    (mut source, target): (Session, Session),
+    (mut source, evaluator, target): (Session, Evaluator, Direct),
     plans: &[(&Lane, Plan)],
 ) -> Result<Outcome> {
     let (mut replays, mut done) = (Vec::new(), Vec::new());
@@ -113,15 +114,17 @@ async fn carry_out(
         let name = &route.object.name;
         let known = keys(&plan.sent_again);
         if !known.is_empty() {
-            let sent = cure::send_again(&target, route, plan.way, &known).await?;
+            let sent = cure::send_again(&target, route, &plan.way, &known).await?;
             done.push(format!("sent again: {sent} {name}"));
         }
         let unknown = keys(&plan.written_again);
         if !unknown.is_empty()
             && let Some((rows, replay)) =
-                cure::write_again(&mut source, &target, route, &unknown).await.context(
-                    "what was deleted already is written again by the service within a minute",
-                )?
+                cure::write_again((&mut source, &evaluator), &target, route, &unknown)
+                    .await
+                    .context(
+                        "what was deleted already is written again by the service within a minute",
+                    )?
         {
             done.push(format!("deleted, to be written again: {rows} {name}"));
             replays.push(replay);

@@ -1,0 +1,109 @@
+//! Types and operators with their schema, for statements on a search path in which others have a say.
+//!
+//! Promise: what is built from these means the same on every search path. An operator without a schema is taken from
+//! whichever schema of the path has the one whose arguments fit best, and that may be somebody's trap.
+
+use std::fmt;
+
+/// Where Postgres keeps its own.
+const BUILT_IN: &str = "pg_catalog";
+
+/// A type as statements name it, and where its operators are. Displayed as SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlType {
+    /// With its schema, quoted, and without its length: a cast to `varchar(80)` would cut silently, and `character`
+    /// alone means a single one.
+    name: String,
+    /// The schema, quoted, of the operators that an index on the type uses.
+    operators: String,
+}
+
+impl SqlType {
+    /// A type as the catalogue has it; both names are quoted already.
+    pub fn new(name: String, operators: String) -> Self {
+        Self { name, operators }
+    }
+
+    /// An operator that compares values of the type.
+    fn operator(&self, symbol: &str) -> String {
+        format!("operator({}.{symbol})", self.operators)
+    }
+
+    /// Whether two values of the type are equal.
+    pub fn equal(&self, left: &str, right: &str) -> String {
+        format!("{left} {} {right}", self.operator("="))
+    }
+
+    /// Whether a value is among those of a query or, behind `any`, of an array.
+    pub fn equal_any(&self, left: &str, values: &str) -> String {
+        format!("{left} {} any ({values})", self.operator("="))
+    }
+}
+
+impl fmt::Display for SqlType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Whether two values of a built-in type are equal.
+pub fn equal(left: &str, right: &str) -> String {
+    format!("{left} operator({BUILT_IN}.=) {right}")
+}
+
+/// What `is distinct from` says of two values of a built-in type: its operator would be looked for on the search path.
+pub fn differ(left: &str, right: &str) -> String {
+    format!(
+        "coalesce({left} operator({BUILT_IN}.<>) {right}, ({left} is null) operator({BUILT_IN}.<>) ({right} is null))"
+    )
+}
+
+/// What `nullif(text, '')` says, for the same reason.
+pub fn null_if_empty(text: &str) -> String {
+    format!("case when {text} operator({BUILT_IN}.<>) '' then {text} end")
+}
+
+/// A condition: the row of values comes after another in the order of these types.
+pub fn after(types: &[&SqlType], left: &[String], right: &[String]) -> String {
+    let (left_row, right_row) = (left.join(", "), right.join(", "));
+    match types {
+        [first, rest @ ..] if rest.iter().all(|other| other.operators == first.operators) => {
+            // A row that is compared as a whole is found through an index on its columns.
+            format!("({left_row}) {} ({right_row})", first.operator(">"))
+        }
+        _ => {
+            let alternatives = (0..types.len()).map(|place| {
+                let same =
+                    (0..place).map(|before| types[before].equal(&left[before], &right[before]));
+                let greater =
+                    format!("{} {} {}", left[place], types[place].operator(">"), right[place]);
+                format!("({})", same.chain([greater]).collect::<Vec<_>>().join(" and "))
+            });
+            format!("({})", alternatives.collect::<Vec<_>>().join(" or "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, schema: &str) -> SqlType {
+        SqlType::new(format!("{schema}.{name}"), schema.into())
+    }
+
+    #[test]
+    fn rows_are_compared_as_a_whole_unless_their_operators_are_in_different_schemas() {
+        let (uuid, int, citext) =
+            (of("uuid", "pg_catalog"), of("int8", "pg_catalog"), of("citext", "public"));
+        let (left, right) = (["a".to_string(), "b".into()], ["$1".to_string(), "$2".into()]);
+
+        let whole = after(&[&uuid, &int], &left, &right);
+        assert_eq!(whole, "(a, b) operator(pg_catalog.>) ($1, $2)");
+        let mixed = after(&[&uuid, &citext], &left, &right);
+        assert_eq!(
+            mixed,
+            "((a operator(pg_catalog.>) $1) or (a operator(pg_catalog.=) $1 and b operator(public.>) $2))"
+        );
+    }
+}
