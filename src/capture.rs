@@ -15,6 +15,7 @@ use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
 use crate::plan::{Capture, Watched};
 use crate::schema;
+use crate::visible;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
 const FOR_ONE: &str = include_str!("../triggers/capture_for_one.sql");
@@ -229,7 +230,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{for_one}", &for_one.collect::<String>()),
             ("{old_keys}", &recorded(capture, "old")),
             ("{new_keys}", &new_keys),
-            ("{table}", &capture.table.plain().replace('\n', " ")),
+            ("{table}", &visible::line(&capture.table.plain())),
         ],
     )
 }
@@ -439,7 +440,7 @@ fn seal(rendered: &Rendered) -> String {
         .iter()
         .map(|trigger| format!("({}, {})", literal(&trigger.name), literal(&trigger.fingerprint)));
     let fingerprints = fingerprints.collect::<Vec<_>>().join(", ");
-    let table = literal(&rendered.table.to_string());
+    let table = literal(&rendered.table.regclass());
     fill(SEAL, &[("{fingerprints}", &fingerprints), ("{table}", &table)]).trim_end().to_string()
 }
 
@@ -474,7 +475,7 @@ async fn blockers_of(
     source: &Session,
     table: &TableName,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    let rows = source.rows(BLOCKERS, &[&table.to_string()]).await?;
+    let rows = source.rows(BLOCKERS, &[&table.regclass()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Here errors become sentences: each says what was being done, and what helps.
 
-use std::fmt;
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -14,13 +13,20 @@ use tokio::sync::watch;
 use crate::cli::{Cli, Command, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Direct, Session};
-use crate::mapping::Mapping;
+use crate::demo::cluster::ClusterError;
+use crate::mapping::{self as mappings, Mapping};
+use crate::plan::Unplannable;
 use crate::service::Fatal;
-use crate::{bell, notice, supported};
+use crate::{bell, notice, supported, visible};
 
-/// `println!` for results. The standard one panics when the reader has gone.
+/// `println!` for results: one line, whatever is in the values. The standard one panics when the reader has gone.
 macro_rules! say {
-    ($($text:tt)*) => { crate::commands::say(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { crate::commands::say_line(&format!($($text)*)) };
+}
+
+/// The same for stderr, where a reader who has gone does not matter.
+macro_rules! tell {
+    ($($text:tt)*) => { crate::commands::tell_line(&format!($($text)*)) };
 }
 
 mod demo;
@@ -82,7 +88,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut script);
-            say(format_args!("{}", String::from_utf8_lossy(&script)))?;
+            say_text(&String::from_utf8_lossy(&script))?;
             Ok(Outcome::Clean)
         }
     }
@@ -177,10 +183,39 @@ fn stopped(fatal: Fatal) -> anyhow::Error {
     }
 }
 
-/// Writes to stdout. A reader who has seen enough (`| head`) does not stop the work; a full disk does.
-fn say(text: fmt::Arguments<'_>) -> Result<()> {
+/// One line for stdout.
+fn say_line(text: &str) -> Result<()> {
+    put(&format!("{}\n", visible::line(text)))
+}
+
+/// A text of several lines for stdout. Values in it are escaped already, or are to be on several lines.
+fn say_text(text: &str) -> Result<()> {
+    put(&visible::lines(text))
+}
+
+/// SQL that somebody may paste. Names and literals of ours are printable (`name`), but a mapping's own SQL may hold
+/// what cannot be printed, and is another statement when it is escaped.
+fn say_sql(sql: &str) -> Result<()> {
+    if visible::lines(sql) != sql {
+        say!("-- {NOT_TO_BE_PASTED}")?;
+    }
+    say_text(sql)
+}
+
+/// Said before a statement or command that is not printed as it is.
+const NOT_TO_BE_PASTED: &str =
+    "do not paste this: it holds characters that a terminal must not get, here escaped";
+
+/// One line for stderr.
+fn tell_line(text: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{}", visible::line(text));
+}
+
+/// Writes to stdout what is escaped already. A reader who has seen enough (`| head`) does not stop the work; a full
+/// disk does.
+fn put(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the result to standard output")
         }
@@ -195,7 +230,7 @@ fn confirmed(what: &str) -> Result<bool> {
     }
     let mut question = what.to_string();
     question[..1].make_ascii_uppercase();
-    say(format_args!("{question}? Type yes: "))?;
+    put(&format!("{}? Type yes: ", visible::line(&question)))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     Ok(answer.trim() == "yes")
@@ -204,15 +239,61 @@ fn confirmed(what: &str) -> Result<bool> {
 /// Prints a report for a machine.
 fn print_json(report: &impl serde::Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("the report does not fit into JSON")?;
-    say(format_args!("{json}\n"))
+    put(&format!("{}\n", visible::unicode(&json)))
 }
 
 /// A table for a terminal, plain where there is none.
-fn table<const N: usize>(head: [&str; N]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(head.map(str::to_uppercase));
-    table
+struct Table(comfy_table::Table);
+
+impl Table {
+    fn new<const N: usize>(head: [&str; N]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(head.map(str::to_uppercase));
+        Self(table)
+    }
+
+    /// Here, because a newline within a cell would be a line of the table.
+    fn add_row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        let cells = cells.into_iter().map(|cell| visible::line(cell.as_ref()).into_owned());
+        self.0.add_row(cells.collect::<Vec<_>>());
+    }
+
+    fn print(&self) -> Result<()> {
+        say_text(&format!("{}\n", self.0))
+    }
+}
+
+/// An error with its reasons, as people read it: one line, but for what was made to be several.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(lines_of).collect();
+    causes.join(": ")
+}
+
+fn lines_of(cause: &(dyn std::error::Error + 'static)) -> String {
+    let fatal = cause.downcast_ref::<Fatal>().and_then(|fatal| match fatal {
+        Fatal::Plan(unplannable) => Some(unplannable),
+        _ => None,
+    });
+    let unplannable = cause.downcast_ref::<Unplannable>().or(fatal).and_then(|error| match error {
+        Unplannable::Mapping(unusable) => Some(unusable),
+        Unplannable::Database(_) => None,
+    });
+    let findings = cause.downcast_ref::<mappings::Unusable>().or(unplannable);
+    let lines = match (findings, cause.downcast_ref::<visible::Lines>()) {
+        (Some(unusable), _) => {
+            let findings = unusable.findings.iter();
+            findings.map(|finding| finding.in_file(&unusable.file)).collect()
+        }
+        (None, Some(visible::Lines(lines))) => lines.clone(),
+        // What the programs of a throw-away server said.
+        (None, None) if cause.is::<ClusterError>() => {
+            cause.to_string().lines().map(str::to_string).collect()
+        }
+        (None, None) => vec![cause.to_string()],
+    };
+    let lines: Vec<_> = lines.iter().map(|line| visible::line(line)).collect();
+    lines.join("\n")
 }
 
 /// SIGINT and SIGTERM.

@@ -18,6 +18,7 @@ use crate::outcome::{self, Outcome as KeyOutcome};
 use crate::project::{self, Projected, Wanted};
 use crate::resync::{self, Content, Job, Report, Request};
 use crate::service::{self, Ground};
+use crate::visible;
 use crate::worker::Lane;
 
 /// Between two looks at the progress.
@@ -75,7 +76,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         print(&reports)?;
     }
     if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
-        eprintln!("interrupted; it goes on with the running service, or with the same command");
+        tell!("interrupted; it goes on with the running service, or with the same command");
         return Ok(Outcome::Attention);
     }
     Ok(Outcome::attention_if(
@@ -187,7 +188,7 @@ impl Bars {
                     "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}",
                 );
                 let bar = ProgressBar::new(report.total.unsigned_abs())
-                    .with_prefix(report.object.clone());
+                    .with_prefix(visible::line(&report.object).into_owned());
                 let bar = self.all.add(bar);
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bars.push(bar);
@@ -201,7 +202,7 @@ impl Bars {
 
     /// A line above them.
     fn tell(&self, text: &str) {
-        self.all.suspend(|| eprintln!("{text}"));
+        self.all.suspend(|| tell!("{text}"));
     }
 
     fn finish(&self) {
@@ -212,7 +213,7 @@ impl Bars {
 }
 
 pub(super) fn print(reports: &[Report]) -> Result<()> {
-    let mut table = super::table([
+    let mut table = super::Table::new([
         "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
     ]);
     for report in reports {
@@ -236,7 +237,7 @@ pub(super) fn print(reports: &[Report]) -> Result<()> {
             .chain([seconds]);
         table.add_row(row.collect::<Vec<_>>());
     }
-    say!("{table}")?;
+    table.print()?;
     for (report, reason) in
         reports.iter().filter_map(|report| Some((report, report.reason.as_ref()?)))
     {
@@ -269,15 +270,21 @@ async fn dry_run(
     if json {
         super::print_json(&forecasts)?;
     } else {
-        let mut table =
-            super::table(["object", "rows", "would insert", "would update", "equal", "would wait"]);
+        let mut table = super::Table::new([
+            "object",
+            "rows",
+            "would insert",
+            "would update",
+            "equal",
+            "would wait",
+        ]);
         for f in &forecasts {
             let counts = [f.rows, f.insert, f.update, f.equal, f.waiting];
             let row = std::iter::once(f.object.clone()).chain(counts.iter().map(u64::to_string));
             table.add_row(row.collect::<Vec<_>>());
         }
-        say!("{table}")?;
-        eprintln!("dry run: nothing was written");
+        table.print()?;
+        tell!("dry run: nothing was written");
     }
     Ok(Outcome::Clean)
 }

@@ -72,7 +72,8 @@ fn reloaded(settings: &Settings, mapping: Mapping) -> Result<watch::Receiver<Arc
                     wanted.send_replace(Arc::new(mapping));
                 }
                 Err(unusable) => {
-                    for finding in unusable.to_string().lines() {
+                    for finding in &unusable.findings {
+                        let finding = finding.in_file(&unusable.file);
                         tracing::warn!("{finding}; the mapping from before stays in use");
                     }
                 }

@@ -18,6 +18,7 @@ use crate::resync::{self, Report, Request};
 use crate::service::Ground;
 use crate::verified;
 use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, What};
+use crate::visible;
 use crate::worker::Lane;
 
 /// So much of a value is shown: enough to see what it is about.
@@ -229,7 +230,7 @@ async fn bar(source: &Session, route: &Route, scope: Scope) -> ProgressBar {
         Scope::All => rows,
         Scope::Sample(sample) => rows.min(sample),
     };
-    let bar = ProgressBar::new(rows).with_prefix(route.object.name.clone());
+    let bar = ProgressBar::new(rows).with_prefix(visible::line(&route.object.name).into_owned());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     // Nothing moves while the databases sort; the bar should be there all the same.
     bar.tick();
@@ -273,7 +274,7 @@ fn mended(verdict: &Verdict, repairs: &[Report]) -> Verdict {
 }
 
 fn print(result: &Comparison) -> Result<()> {
-    let mut table = super::table([
+    let mut table = super::Table::new([
         "object",
         "rows",
         "equal",
@@ -300,7 +301,7 @@ fn print(result: &Comparison) -> Result<()> {
         let row = std::iter::once(verdict.object.clone()).chain(counts.iter().map(u64::to_string));
         table.add_row(row.collect::<Vec<_>>());
     }
-    say!("{table}")?;
+    table.print()?;
     for verdict in &result.objects {
         if let Some(total) = verdict.sample_of {
             let (rows, total) = (HumanCount(verdict.rows), HumanCount(total.max(verdict.rows)));

@@ -20,6 +20,7 @@ use super::cluster::{Cluster, Options};
 use super::school_data::{Batch, ROLE_COLUMNS, SCHOOL_COLUMNS, SchoolData};
 use super::stage::{Stage, count, counted, milliseconds, wrapped};
 use super::stand_in;
+use crate::visible;
 
 const APP: &str = "app";
 const SALESFORCE: &str = "salesforce";
@@ -88,7 +89,7 @@ pub async fn tell(options: &DemoOptions) -> Result<Told> {
         Ok(right) => Ok(Told { story, right }),
         Err(error) => match story.program.service_said(10) {
             log if log.is_empty() => Err(error),
-            log => Err(anyhow!("{error:#}; the service's log ends with\n{log}")),
+            log => Err(with_log(&format!("{error:#}; the service's log ends with"), &log)),
         },
     }
 }
@@ -588,7 +589,7 @@ impl Told {
         let mut asked_to_end = pin!(asked_to_end);
         tokio::select! {
             () = &mut asked_to_end => Ok(()),
-            end = service.ended() => Err(anyhow!("{end}; its log ends with\n{}", program.service_said(10))),
+            end = service.ended() => Err(with_log(&format!("{end}; its log ends with"), &program.service_said(10))),
             end = &mut salesforce.task => Err(anyhow!("Salesforce is not played any more: {end:?}")),
         }
     }
@@ -659,6 +660,11 @@ impl Told {
 /// Loads a batch with COPY, in one transaction.
 async fn load(source: &Client, batch: &Batch) -> Result<()> {
     source.batch_execute("begin").await?;
+fn with_log(what: &str, log: &str) -> anyhow::Error {
+    let lines = std::iter::once(what).chain(log.lines()).map(str::to_string);
+    visible::Lines(lines.collect()).into()
+}
+
     for (table, columns, lines) in
         [("schools", SCHOOL_COLUMNS, &batch.schools), ("roles", ROLE_COLUMNS, &batch.roles)]
     {

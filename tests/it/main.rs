@@ -39,6 +39,8 @@ mod real_input;
 mod refused;
 mod resync;
 mod tls;
+mod secrets;
+mod terminal;
 mod torture;
 mod values;
 mod verify;
