@@ -40,10 +40,16 @@ pub struct Settings {
     /// The application's database, a libpq URL [env: DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub source_url: Option<String>,
+    /// A file that holds this URL, because every user of the machine can read a command line
+    #[arg(long, global = true, value_name = "FILE")]
+    pub source_url_file: Option<PathBuf>,
     /// Heroku Connect's database [env: SALESFORCE_CONNECT_URL, HEROKUCONNECT_URL, or SALESFORCE_CONNECT_HOST,
     /// _PORT, _DB, _USER, _PASSWORD] [default: the source database]
     #[arg(long, global = true, value_name = "URL")]
     pub target_url: Option<String>,
+    /// A file that holds this URL
+    #[arg(long, global = true, value_name = "FILE")]
+    pub target_url_file: Option<PathBuf>,
     /// A mapping file, or a mapping that comes with the program: editor-api, editor-api-production [default: editor-api]
     #[arg(
         long,

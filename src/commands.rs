@@ -3,6 +3,8 @@
 //! Here errors become sentences: each says what was being done, and what helps.
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -101,12 +103,8 @@ fn environment(name: &str) -> Option<String> {
 /// Settings as the contract has them: flag, then environment, then default.
 fn config(settings: &Settings) -> Result<Config, Unusable> {
     let source = source_url(settings)?;
-    let given = [("--target-url", settings.target_url.clone())].into_iter().chain(
-        ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"].map(|name| (name, environment(name))),
-    );
-    let url = given.filter_map(|(name, url)| url.map(|url| (name, url))).next();
-    let target = match url {
-        Some((name, url)) => DatabaseUrl::parse(name, &url, &environment)?,
+    let target = match given_target_url(settings)? {
+        Some(given) => given.parse()?,
         None => DatabaseUrl::from_parts(&environment)?.unwrap_or_else(|| source.clone()),
     };
     let enabled = environment("SALESFORCE_ENABLED").as_deref() == Some("true");
@@ -114,20 +112,86 @@ fn config(settings: &Settings) -> Result<Config, Unusable> {
 }
 
 fn source_url(settings: &Settings) -> Result<DatabaseUrl, Unusable> {
-    let (name, url) = match &settings.source_url {
-        Some(url) => ("--source-url", url.clone()),
-        None => match environment("DATABASE_URL") {
-            Some(url) => ("DATABASE_URL", url),
-            None => {
-                return Err(Unusable(
-                    "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
-                        .into(),
-                ));
-            }
-        },
-    };
-    DatabaseUrl::parse(name, &url, &environment)
+    match given_source_url(settings)? {
+        Some(given) => given.parse(),
+        None => Err(Unusable(
+            "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
+                .into(),
+        )),
+    }
 }
+
+fn given_source_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+    let flags = (&settings.source_url, &settings.source_url_file);
+    GivenUrl::find(["--source-url", "--source-url-file"], flags, &["DATABASE_URL"])
+}
+
+fn names_a_source(settings: &Settings) -> bool {
+    let Settings { source_url, source_url_file, .. } = settings;
+    source_url.is_some() || source_url_file.is_some() || environment("DATABASE_URL").is_some()
+}
+
+fn given_target_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+    let flags = (&settings.target_url, &settings.target_url_file);
+    let variables = ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"];
+    GivenUrl::find(["--target-url", "--target-url-file"], flags, &variables)
+}
+
+/// A URL as it was given, with the flag or variable that it comes from.
+struct GivenUrl {
+    setting: &'static str,
+    url: String,
+}
+
+impl GivenUrl {
+    fn find(
+        [flag, file_flag]: [&'static str; 2],
+        (url, file): (&Option<String>, &Option<PathBuf>),
+        variables: &[&'static str],
+    ) -> Result<Option<Self>, Unusable> {
+        match (url, file) {
+            (Some(_), Some(_)) => Err(Unusable(format!(
+                "{flag} and {file_flag} exclude each other; pass one of them"
+            ))),
+            (Some(url), None) => Ok(Some(Self { setting: flag, url: url.clone() })),
+            (None, Some(file)) => {
+                Ok(Some(Self { setting: file_flag, url: url_in(file_flag, file)? }))
+            }
+            (None, None) => Ok(variables.iter().find_map(|variable| {
+                Some(Self { setting: variable, url: environment(variable)? })
+            })),
+        }
+    }
+
+    fn parse(&self) -> Result<DatabaseUrl, Unusable> {
+        let url = DatabaseUrl::parse(self.setting, &self.url, &environment)?;
+        if let Some(remark) = url.remark() {
+            tracing::warn!("{remark}");
+        }
+        Ok(url)
+    }
+}
+
+/// The URL in a file, without the white space around it.
+fn url_in(flag: &str, file: &Path) -> Result<String, Unusable> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Unusable(format!("cannot read {flag} {shown}: {error}")))?;
+    let url = text.trim();
+    if url.is_empty() {
+        return Err(Unusable(format!("{flag} {shown} is empty; write the database's URL into it")));
+    }
+    // A pipe belongs to whoever has opened it.
+    let others = std::fs::metadata(file)
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & OTHERS != 0);
+    if others {
+        tracing::warn!("{flag}: other users of this machine may use {shown}; run chmod 600 on it");
+    }
+    Ok(url.to_string())
+}
+
+/// The rights of a file's group and of everybody.
+const OTHERS: u32 = 0o077;
 
 fn mapping(settings: &Settings) -> Result<Mapping> {
     Ok(Mapping::load(settings.mapping.as_deref())?)
@@ -137,7 +201,7 @@ fn mapping(settings: &Settings) -> Result<Mapping> {
 async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
     let session = database.session().await.map_err(anyhow::Error::from).with_context(|| {
-        format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
+        format!("cannot use the source database ({url}); check {}", url.setting())
     })?;
     match supported::refusal(&session).await.map_err(reason)? {
         Some(refusal) => bail!("cannot use the source database ({url}): {refusal}"),
@@ -150,8 +214,8 @@ async fn direct_source(url: &DatabaseUrl, what: &str) -> Result<Direct> {
     source_session(url).await?.direct().map_err(|_| {
         anyhow::anyhow!(
             "{what} cannot work through a pooler, because it keeps a lock from transaction to transaction; nothing \
-             was changed. Give it a direct connection to the source ({url}) in DATABASE_URL or \
-             --source-url"
+             was changed. Give it a direct connection to the source ({url}) in {}",
+            url.setting()
         )
     })
 }
@@ -174,11 +238,13 @@ fn reason(error: tokio_postgres::Error) -> anyhow::Error {
 }
 
 /// Why the work could not start or go on, with the setting to look at.
-fn stopped(fatal: Fatal) -> anyhow::Error {
-    match fatal {
-        Fatal::Unreachable { .. } => anyhow::anyhow!(
-            "{fatal}; check DATABASE_URL for the source, SALESFORCE_CONNECT_URL for the target"
-        ),
+fn stopped(config: &Config) -> impl Fn(Fatal) -> anyhow::Error {
+    let (source, target) = (config.source.setting(), config.target.setting());
+    move |fatal| match fatal {
+        Fatal::Unreachable { .. } if source == target => anyhow::anyhow!("{fatal}; check {source}"),
+        Fatal::Unreachable { .. } => {
+            anyhow::anyhow!("{fatal}; check {source} for the source, {target} for the target")
+        }
         fatal => fatal.into(),
     }
 }

@@ -166,7 +166,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
 /// Holds a sound mapping against the databases that are set.
 async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Report> {
     let mut report = Report::new(&mapping.file, "DATABASE_URL is not set");
-    if settings.source_url.is_none() && super::environment("DATABASE_URL").is_none() {
+    if !super::names_a_source(settings) {
         return Ok(report);
     }
     let config = super::config(settings)?;
@@ -228,8 +228,9 @@ async fn target(config: &Config) -> Result<Session> {
     let target = Database::new(config.target.clone(), "command")?.session().await;
     let target = target.with_context(|| {
         format!(
-            "cannot use the target database ({}); check SALESFORCE_CONNECT_URL or --target-url",
-            config.target
+            "cannot use the target database ({}); check {}",
+            config.target,
+            config.target.setting()
         )
     })?;
     if let Some(refusal) = supported::refusal(&target).await.map_err(super::reason)? {

@@ -34,7 +34,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
             "SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run"
         );
     }
-    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped(&config))?;
     for advice in &ground.plan.advice {
         tracing::warn!("{advice}");
     }
@@ -161,7 +161,7 @@ pub(super) async fn carry_out(
     };
     tokio::pin!(work);
     let watched: Result<()> = tokio::select! {
-        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(super::stopped) }
+        worked = &mut work => { let worked: Result<(), service::Fatal> = worked; worked.map_err(super::stopped(config)) }
         watched = watch => watched,
     };
     watched?;

@@ -109,7 +109,7 @@ async fn work(
     metrics: &Arc<Metrics>,
 ) -> Result<Outcome> {
     let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
-    let tally = match ended.map_err(super::stopped)? {
+    let tally = match ended.map_err(super::stopped(config))? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {
             tracing::info!(writer, "another process is the writer and applies what is due");

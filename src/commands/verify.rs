@@ -58,10 +58,12 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     let ground = match options.objects.as_slice() {
         // An object that does not fit (any more) is no reason not to compare another.
         [object] if !options.repair && mapping.object(object).is_some() => {
-            Ground::check(&config, &mapping.reduced_to(object)).await.map_err(super::stopped)?
+            Ground::check(&config, &mapping.reduced_to(object))
+                .await
+                .map_err(super::stopped(&config))?
         }
         _ => {
-            let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+            let ground = Ground::check(&config, &mapping).await.map_err(super::stopped(&config))?;
             ground.plan.advice.iter().for_each(|advice| tracing::warn!("{advice}"));
             ground
         }
