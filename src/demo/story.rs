@@ -601,15 +601,18 @@ impl Told {
             .strings("select id::text from schools order by updated_at desc, id limit 1")
             .await?;
         let school = school.first().map_or("…", String::as_str);
-        let psql = psql(cluster.programs());
-        stage.title("\nIt stays up: write to the application, and watch Salesforce", "");
-        stage.note(&format!("{psql} {}", cluster.url(APP)));
+        // In front of the command, where other users of the machine cannot read it.
+        let password = cluster.password().map(|password| format!("PGPASSWORD={password} "));
+        let psql = format!("{}{}", password.unwrap_or_default(), psql(cluster.programs()));
+        stage.note("");
+        stage.title("It stays up: write to the application, and watch Salesforce", "");
+        stage.note(&format!("{psql} {}", cluster.url_without_password(APP)));
         stage.typed(
             "app=#",
             &format!("update schools set name = 'My school' where id = '{school}';"),
         );
         stage.note("");
-        stage.note(&format!("{psql} {}", cluster.url(SALESFORCE)));
+        stage.note(&format!("{psql} {}", cluster.url_without_password(SALESFORCE)));
         stage.typed(
             "salesforce=#",
             "select name, status__c, sfid, _hc_lastop from salesforce.editor__c",
@@ -657,14 +660,14 @@ impl Told {
     }
 }
 
-/// Loads a batch with COPY, in one transaction.
-async fn load(source: &Client, batch: &Batch) -> Result<()> {
-    source.batch_execute("begin").await?;
 fn with_log(what: &str, log: &str) -> anyhow::Error {
     let lines = std::iter::once(what).chain(log.lines()).map(str::to_string);
     visible::Lines(lines.collect()).into()
 }
 
+/// Loads a batch with COPY, in one transaction.
+async fn load(source: &Client, batch: &Batch) -> Result<()> {
+    source.batch_execute("begin").await?;
     for (table, columns, lines) in
         [("schools", SCHOOL_COLUMNS, &batch.schools), ("roles", ROLE_COLUMNS, &batch.roles)]
     {
