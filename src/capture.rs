@@ -15,6 +15,7 @@ use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
 use crate::plan::{Capture, Watched};
 use crate::schema;
+use crate::visible;
 
 const FUNCTION: &str = include_str!("../triggers/capture.sql");
 const FOR_ONE: &str = include_str!("../triggers/capture_for_one.sql");
@@ -250,7 +251,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{for_one}", &for_one.collect::<String>()),
             ("{old_keys}", &recorded(capture, "old")),
             ("{new_keys}", &new_keys),
-            ("{table}", &capture.table.plain().replace('\n', " ")),
+            ("{table}", &visible::line(&capture.table.plain())),
         ],
     )
 }
@@ -483,7 +484,7 @@ pub fn mend(wanted: &[Rendered], deviations: &[Deviation]) -> Vec<(TableName, St
                 sql.push(seal(rendered));
             }
             sql.push(
-                fill(SECURE, &[("{table}", &literal(&table.to_string()))]).trim_end().to_string(),
+                fill(SECURE, &[("{table}", &literal(&table.regclass()))]).trim_end().to_string(),
             );
             (table.clone(), sql.iter().map(|statement| format!("{statement};\n")).collect())
         })
@@ -497,7 +498,7 @@ fn seal(rendered: &Rendered) -> String {
         .iter()
         .map(|trigger| format!("({}, {})", literal(&trigger.name), literal(&trigger.fingerprint)));
     let fingerprints = fingerprints.collect::<Vec<_>>().join(", ");
-    let table = literal(&rendered.table.to_string());
+    let table = literal(&rendered.table.regclass());
     fill(SEAL, &[("{fingerprints}", &fingerprints), ("{table}", &table)]).trim_end().to_string()
 }
 
@@ -532,7 +533,7 @@ async fn blockers_of(
     source: &Session,
     table: &TableName,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    let rows = source.rows(BLOCKERS, &[&table.to_string()]).await?;
+    let rows = source.rows(BLOCKERS, &[&table.regclass()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -1,5 +1,7 @@
 //! What can be typed: commands, flags and their help. Parsing does no work; [`crate::commands`] does.
 
+use std::borrow::Cow;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::capture::NotifyMode;
 use crate::demo::DemoOptions;
 use crate::logging::LogFormat;
+use crate::visible;
+
+/// The variable whose value the parser checks, and repeats.
+const LOG_FORMAT: &str = "SCHOOLBELL_LOG_FORMAT";
 
 /// Committed writes to an application's tables reach Salesforce through Heroku Connect.
 ///
@@ -34,19 +40,32 @@ pub struct Settings {
     /// The application's database, a libpq URL [env: DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub source_url: Option<String>,
+    /// A file that holds this URL, because every user of the machine can read a command line
+    #[arg(long, global = true, value_name = "FILE")]
+    pub source_url_file: Option<PathBuf>,
     /// Heroku Connect's database [env: SALESFORCE_CONNECT_URL, HEROKUCONNECT_URL, or SALESFORCE_CONNECT_HOST,
     /// _PORT, _DB, _USER, _PASSWORD] [default: the source database]
     #[arg(long, global = true, value_name = "URL")]
     pub target_url: Option<String>,
+    /// A file that holds this URL
+    #[arg(long, global = true, value_name = "FILE")]
+    pub target_url_file: Option<PathBuf>,
     /// A mapping file, or a mapping that comes with the program: editor-api, editor-api-production [default: editor-api]
-    #[arg(long, global = true, value_name = "FILE", env = "SCHOOLBELL_MAPPING")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SCHOOLBELL_MAPPING",
+        hide_env_values = true
+    )]
     pub mapping: Option<PathBuf>,
     /// How log lines look
     #[arg(
         long,
         global = true,
         value_name = "FORMAT",
-        env = "SCHOOLBELL_LOG_FORMAT",
+        env = LOG_FORMAT,
+        hide_env_values = true,
         default_value = "text"
     )]
     pub log_format: LogFormat,
@@ -398,11 +417,14 @@ impl ParkedState {
 }
 
 /// Says what is wrong with a command line, or prints the help that was asked for.
-///
-/// A URL in the wrong place is quoted by the message, so its password is taken out.
 pub fn explain(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        eprint!("{}", without_password(&error.render().to_string()));
+        let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let set = std::env::var(LOG_FORMAT).ok();
+        // The parser's own way to leave out its styles would take words apart that look like styles.
+        let message = printable(&error.render().ansi().to_string(), typed.chain(set));
+        // Nobody is left to hear that stderr is closed.
+        _ = write!(std::io::stderr(), "{message}");
         return ExitCode::from(2);
     }
     // Whoever closed stdout does not want the help any more.
@@ -410,25 +432,39 @@ pub fn explain(error: &clap::Error) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Replaces what stands between `://` and `@`, and what follows `password=`.
-fn without_password(message: &str) -> String {
-    let ends_word =
-        |character: char| character.is_whitespace() || character == '\'' || character == '"';
-    let mut safe = String::new();
-    let mut rest = message;
-    while let Some(start) =
-        ["://", "password="].iter().filter_map(|mark| Some(rest.find(mark)? + mark.len())).min()
-    {
-        let (before, after) = rest.split_at(start);
-        let word = &after[..after.find(ends_word).unwrap_or(after.len())];
-        let secret = if before.ends_with('=') { word.len() } else { word.rfind('@').unwrap_or(0) };
-        safe.push_str(before);
-        if secret > 0 {
-            safe.push('…');
+/// A message of the parser, which repeats what was typed: without what may hold a password, and escaped.
+///
+/// It repeats a word, or what is before or after the `=` of one.
+fn printable(message: &str, typed: impl Iterator<Item = String>) -> String {
+    let mut printable = message.to_string();
+    for word in typed {
+        let parts = word.split_once('=');
+        for part in [Some(&*word), parts.map(|(name, _)| name), parts.map(|(_, value)| value)] {
+            let Some(part) = part.filter(|part| !part.is_empty()) else { continue };
+            let shown = match may_hold_a_password(part) {
+                true => Cow::Borrowed("…"),
+                false => visible::line(part),
+            };
+            if shown != part {
+                printable = printable.replace(part, &shown);
+            }
         }
-        rest = &after[secret..];
     }
-    safe + rest
+    visible::lines(&unstyled(&printable)).into_owned()
+}
+
+/// Without the sequences by which the parser sets off words. No other ones are left.
+fn unstyled(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default();
+    let styled = parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest));
+    std::iter::once(first).chain(styled).collect()
+}
+
+/// A URL, a `key=value` string, or what a shell has left of one.
+fn may_hold_a_password(word: &str) -> bool {
+    let word = word.to_lowercase().replace(char::is_whitespace, "");
+    word.contains("://") || word.contains('@') || word.contains("password=")
 }
 
 #[cfg(test)]
@@ -438,14 +474,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_in_the_wrong_place_is_quoted_without_its_password() {
-        let message = "unexpected argument 'postgres://me:hunter2@host/db' found";
-        assert_eq!(without_password(message), "unexpected argument 'postgres://…@host/db' found");
-        let message = "unexpected argument 'host=h password=hunter2' found, see https://x.example";
-        assert_eq!(
-            without_password(message),
-            "unexpected argument 'host=h password=…' found, see https://x.example"
-        );
+    fn a_url_in_the_wrong_place_is_not_repeated() {
+        for word in [
+            "postgres://me:hunter2@host/db",
+            "--sauce=postgres://me:hunter2@host/db",
+            "host=h password=hunter2",
+            "host=h PASSWORD = 'hunter2 x'",
+            "hunter2@host",
+        ] {
+            let message = format!("error: unexpected argument '{word}' found\n\n  tip: '{word}'\n");
+            let said = printable(&message, [word.to_string()].into_iter());
+            assert_eq!(said, "error: unexpected argument '…' found\n\n  tip: '…'\n");
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_typed_makes_no_line_of_its_own() {
+        let word = "--limit=a\nerror: \x1b[2Jb";
+        let message = format!("error: invalid value '{}' for '--limit'\n", &word[8..]);
+        let said = printable(&message, [word.to_string()].into_iter());
+        assert_eq!(said, "error: invalid value 'a\\nerror: \\x1b[2Jb' for '--limit'\n");
     }
 
     #[test]

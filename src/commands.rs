@@ -2,8 +2,9 @@
 //!
 //! Here errors become sentences: each says what was being done, and what helps.
 
-use std::fmt;
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -14,13 +15,20 @@ use tokio::sync::watch;
 use crate::cli::{Cli, Command, Settings};
 use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Direct, Evaluator, Session};
-use crate::mapping::Mapping;
+use crate::demo::cluster::ClusterError;
+use crate::mapping::{self as mappings, Mapping};
+use crate::plan::Unplannable;
 use crate::service::Fatal;
-use crate::{bell, notice, supported};
+use crate::{bell, notice, supported, visible};
 
-/// `println!` for results. The standard one panics when the reader has gone.
+/// `println!` for results: one line, whatever is in the values. The standard one panics when the reader has gone.
 macro_rules! say {
-    ($($text:tt)*) => { crate::commands::say(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { crate::commands::say_line(&format!($($text)*)) };
+}
+
+/// The same for stderr, where a reader who has gone does not matter.
+macro_rules! tell {
+    ($($text:tt)*) => { crate::commands::tell_line(&format!($($text)*)) };
 }
 
 mod demo;
@@ -82,7 +90,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut script);
-            say(format_args!("{}", String::from_utf8_lossy(&script)))?;
+            say_text(&String::from_utf8_lossy(&script))?;
             Ok(Outcome::Clean)
         }
     }
@@ -95,12 +103,8 @@ fn environment(name: &str) -> Option<String> {
 /// Settings as the contract has them: flag, then environment, then default.
 fn config(settings: &Settings) -> Result<Config, Unusable> {
     let source = source_url(settings)?;
-    let given = [("--target-url", settings.target_url.clone())].into_iter().chain(
-        ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"].map(|name| (name, environment(name))),
-    );
-    let url = given.filter_map(|(name, url)| url.map(|url| (name, url))).next();
-    let target = match url {
-        Some((name, url)) => DatabaseUrl::parse(name, &url, &environment)?,
+    let target = match given_target_url(settings)? {
+        Some(given) => given.parse()?,
         None => DatabaseUrl::from_parts(&environment)?.unwrap_or_else(|| source.clone()),
     };
     let enabled = environment("SALESFORCE_ENABLED").as_deref() == Some("true");
@@ -108,20 +112,86 @@ fn config(settings: &Settings) -> Result<Config, Unusable> {
 }
 
 fn source_url(settings: &Settings) -> Result<DatabaseUrl, Unusable> {
-    let (name, url) = match &settings.source_url {
-        Some(url) => ("--source-url", url.clone()),
-        None => match environment("DATABASE_URL") {
-            Some(url) => ("DATABASE_URL", url),
-            None => {
-                return Err(Unusable(
-                    "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
-                        .into(),
-                ));
-            }
-        },
-    };
-    DatabaseUrl::parse(name, &url, &environment)
+    match given_source_url(settings)? {
+        Some(given) => given.parse(),
+        None => Err(Unusable(
+            "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
+                .into(),
+        )),
+    }
 }
+
+fn given_source_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+    let flags = (&settings.source_url, &settings.source_url_file);
+    GivenUrl::find(["--source-url", "--source-url-file"], flags, &["DATABASE_URL"])
+}
+
+fn names_a_source(settings: &Settings) -> bool {
+    let Settings { source_url, source_url_file, .. } = settings;
+    source_url.is_some() || source_url_file.is_some() || environment("DATABASE_URL").is_some()
+}
+
+fn given_target_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+    let flags = (&settings.target_url, &settings.target_url_file);
+    let variables = ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"];
+    GivenUrl::find(["--target-url", "--target-url-file"], flags, &variables)
+}
+
+/// A URL as it was given, with the flag or variable that it comes from.
+struct GivenUrl {
+    setting: &'static str,
+    url: String,
+}
+
+impl GivenUrl {
+    fn find(
+        [flag, file_flag]: [&'static str; 2],
+        (url, file): (&Option<String>, &Option<PathBuf>),
+        variables: &[&'static str],
+    ) -> Result<Option<Self>, Unusable> {
+        match (url, file) {
+            (Some(_), Some(_)) => Err(Unusable(format!(
+                "{flag} and {file_flag} exclude each other; pass one of them"
+            ))),
+            (Some(url), None) => Ok(Some(Self { setting: flag, url: url.clone() })),
+            (None, Some(file)) => {
+                Ok(Some(Self { setting: file_flag, url: url_in(file_flag, file)? }))
+            }
+            (None, None) => Ok(variables.iter().find_map(|variable| {
+                Some(Self { setting: variable, url: environment(variable)? })
+            })),
+        }
+    }
+
+    fn parse(&self) -> Result<DatabaseUrl, Unusable> {
+        let url = DatabaseUrl::parse(self.setting, &self.url, &environment)?;
+        if let Some(remark) = url.remark() {
+            tracing::warn!("{remark}");
+        }
+        Ok(url)
+    }
+}
+
+/// The URL in a file, without the white space around it.
+fn url_in(flag: &str, file: &Path) -> Result<String, Unusable> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Unusable(format!("cannot read {flag} {shown}: {error}")))?;
+    let url = text.trim();
+    if url.is_empty() {
+        return Err(Unusable(format!("{flag} {shown} is empty; write the database's URL into it")));
+    }
+    // A pipe belongs to whoever has opened it.
+    let others = std::fs::metadata(file)
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & OTHERS != 0);
+    if others {
+        tracing::warn!("{flag}: other users of this machine may use {shown}; run chmod 600 on it");
+    }
+    Ok(url.to_string())
+}
+
+/// The rights of a file's group and of everybody.
+const OTHERS: u32 = 0o077;
 
 fn mapping(settings: &Settings) -> Result<Mapping> {
     Ok(Mapping::load(settings.mapping.as_deref())?)
@@ -131,7 +201,7 @@ fn mapping(settings: &Settings) -> Result<Mapping> {
 async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     let database = Database::new(url.clone(), "command")?;
     let session = database.session().await.map_err(anyhow::Error::from).with_context(|| {
-        format!("cannot use the source database ({url}); check DATABASE_URL or --source-url")
+        format!("cannot use the source database ({url}); check {}", url.setting())
     })?;
     match supported::refusal(&session).await.map_err(reason)? {
         Some(refusal) => bail!("cannot use the source database ({url}): {refusal}"),
@@ -150,8 +220,8 @@ async fn direct_source(url: &DatabaseUrl, what: &str) -> Result<Direct> {
     source_session(url).await?.direct().map_err(|_| {
         anyhow::anyhow!(
             "{what} cannot work through a pooler, because it keeps a lock from transaction to transaction; nothing \
-             was changed. Give it a direct connection to the source ({url}) in DATABASE_URL or \
-             --source-url"
+             was changed. Give it a direct connection to the source ({url}) in {}",
+            url.setting()
         )
     })
 }
@@ -174,19 +244,50 @@ fn reason(error: tokio_postgres::Error) -> anyhow::Error {
 }
 
 /// Why the work could not start or go on, with the setting to look at.
-fn stopped(fatal: Fatal) -> anyhow::Error {
-    match fatal {
-        Fatal::Unreachable { .. } => anyhow::anyhow!(
-            "{fatal}; check DATABASE_URL for the source, SALESFORCE_CONNECT_URL for the target"
-        ),
+fn stopped(config: &Config) -> impl Fn(Fatal) -> anyhow::Error {
+    let (source, target) = (config.source.setting(), config.target.setting());
+    move |fatal| match fatal {
+        Fatal::Unreachable { .. } if source == target => anyhow::anyhow!("{fatal}; check {source}"),
+        Fatal::Unreachable { .. } => {
+            anyhow::anyhow!("{fatal}; check {source} for the source, {target} for the target")
+        }
         fatal => fatal.into(),
     }
 }
 
-/// Writes to stdout. A reader who has seen enough (`| head`) does not stop the work; a full disk does.
-fn say(text: fmt::Arguments<'_>) -> Result<()> {
+/// One line for stdout.
+fn say_line(text: &str) -> Result<()> {
+    put(&format!("{}\n", visible::line(text)))
+}
+
+/// A text of several lines for stdout. Values in it are escaped already, or are to be on several lines.
+fn say_text(text: &str) -> Result<()> {
+    put(&visible::lines(text))
+}
+
+/// SQL that somebody may paste. Names and literals of ours are printable (`name`), but a mapping's own SQL may hold
+/// what cannot be printed, and is another statement when it is escaped.
+fn say_sql(sql: &str) -> Result<()> {
+    if visible::lines(sql) != sql {
+        say!("-- {NOT_TO_BE_PASTED}")?;
+    }
+    say_text(sql)
+}
+
+/// Said before a statement or command that is not printed as it is.
+const NOT_TO_BE_PASTED: &str =
+    "do not paste this: it holds characters that a terminal must not get, here escaped";
+
+/// One line for stderr.
+fn tell_line(text: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{}", visible::line(text));
+}
+
+/// Writes to stdout what is escaped already. A reader who has seen enough (`| head`) does not stop the work; a full
+/// disk does.
+fn put(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the result to standard output")
         }
@@ -201,7 +302,7 @@ fn confirmed(what: &str) -> Result<bool> {
     }
     let mut question = what.to_string();
     question[..1].make_ascii_uppercase();
-    say(format_args!("{question}? Type yes: "))?;
+    put(&format!("{}? Type yes: ", visible::line(&question)))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     Ok(answer.trim() == "yes")
@@ -210,15 +311,61 @@ fn confirmed(what: &str) -> Result<bool> {
 /// Prints a report for a machine.
 fn print_json(report: &impl serde::Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("the report does not fit into JSON")?;
-    say(format_args!("{json}\n"))
+    put(&format!("{}\n", visible::unicode(&json)))
 }
 
 /// A table for a terminal, plain where there is none.
-fn table<const N: usize>(head: [&str; N]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(head.map(str::to_uppercase));
-    table
+struct Table(comfy_table::Table);
+
+impl Table {
+    fn new<const N: usize>(head: [&str; N]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(head.map(str::to_uppercase));
+        Self(table)
+    }
+
+    /// Here, because a newline within a cell would be a line of the table.
+    fn add_row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        let cells = cells.into_iter().map(|cell| visible::line(cell.as_ref()).into_owned());
+        self.0.add_row(cells.collect::<Vec<_>>());
+    }
+
+    fn print(&self) -> Result<()> {
+        say_text(&format!("{}\n", self.0))
+    }
+}
+
+/// An error with its reasons, as people read it: one line, but for what was made to be several.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(lines_of).collect();
+    causes.join(": ")
+}
+
+fn lines_of(cause: &(dyn std::error::Error + 'static)) -> String {
+    let fatal = cause.downcast_ref::<Fatal>().and_then(|fatal| match fatal {
+        Fatal::Plan(unplannable) => Some(unplannable),
+        _ => None,
+    });
+    let unplannable = cause.downcast_ref::<Unplannable>().or(fatal).and_then(|error| match error {
+        Unplannable::Mapping(unusable) => Some(unusable),
+        Unplannable::Database(_) => None,
+    });
+    let findings = cause.downcast_ref::<mappings::Unusable>().or(unplannable);
+    let lines = match (findings, cause.downcast_ref::<visible::Lines>()) {
+        (Some(unusable), _) => {
+            let findings = unusable.findings.iter();
+            findings.map(|finding| finding.in_file(&unusable.file)).collect()
+        }
+        (None, Some(visible::Lines(lines))) => lines.clone(),
+        // What the programs of a throw-away server said.
+        (None, None) if cause.is::<ClusterError>() => {
+            cause.to_string().lines().map(str::to_string).collect()
+        }
+        (None, None) => vec![cause.to_string()],
+    };
+    let lines: Vec<_> = lines.iter().map(|line| visible::line(line)).collect();
+    lines.join("\n")
 }
 
 /// SIGINT and SIGTERM.

@@ -13,6 +13,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{bell, tls};
 
+mod shape;
+
+use shape::Flaw;
+
 /// What a command may need to know. Read once, at the start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -125,6 +129,10 @@ pub struct DatabaseUrl {
     pub(crate) postgres: tokio_postgres::Config,
     /// The TLS part.
     pub(crate) tls: tls::Settings,
+    /// The variable or flag that it comes from.
+    setting: String,
+    /// What somebody should know of it once.
+    remark: Option<String>,
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -156,22 +164,24 @@ impl fmt::Display for DatabaseUrl {
 impl DatabaseUrl {
     /// Reads a libpq URL (or `key=value` string) and the `PGSSL…` variables, which it overrides.
     ///
-    /// `setting` names where it came from, for the message.
+    /// `setting` names where it came from, for the messages. None of them repeats anything of the URL.
     pub fn parse(
         setting: &str,
         url: &str,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Unusable> {
+        let refused = |flaw| Unusable(refusal(setting, &flaw));
         let mut ssl = Ssl::from_environment(environment);
-        let rest = ssl.take_from(url);
+        let (rest, remark) = match shape::is_url(url) {
+            true => {
+                let sound = shape::url(url).map_err(refused)?;
+                (ssl.take_from_url(&sound.text), sound.remark(setting))
+            }
+            false => (ssl.take_from_pairs(url).map_err(refused)?, None),
+        };
         let tls = ssl.checked(setting)?;
-        let mut postgres: tokio_postgres::Config = rest.parse().map_err(|error| {
-            // The reason names the part that is wrong, not its content.
-            Unusable(format!(
-                "{setting} is not a Postgres URL ({}); expected postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-                root_cause(&error)
-            ))
-        })?;
+        let mut postgres: tokio_postgres::Config =
+            rest.parse().map_err(|error| Unusable(invalid_option(setting, &root_cause(&error))))?;
         if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
             return Err(Unusable(format!("{setting} names no host")));
         }
@@ -185,11 +195,25 @@ impl DatabaseUrl {
         {
             postgres.password(password);
         }
-        Ok(Self::with_tls(postgres, tls))
+        Ok(Self { remark, ..Self::with_tls(setting, postgres, tls) })
+    }
+
+    /// The setting that it comes from: a variable or a flag.
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+
+    /// What somebody should know of it once: that parts of it are ignored.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// The driver must insist on TLS wherever the settings do.
-    fn with_tls(mut postgres: tokio_postgres::Config, mut tls: tls::Settings) -> Self {
+    fn with_tls(
+        setting: &str,
+        mut postgres: tokio_postgres::Config,
+        mut tls: tls::Settings,
+    ) -> Self {
         if postgres.get_hosts().is_empty() {
             for address in postgres.get_hostaddrs().to_vec() {
                 postgres.host(address.to_string());
@@ -207,7 +231,7 @@ impl DatabaseUrl {
         if let Some(channel_binding) = tls.channel_binding {
             postgres.channel_binding(channel_binding);
         }
-        Self { postgres, tls }
+        Self { postgres, tls, setting: setting.into(), remark: None }
     }
 
     /// `sslmode`, as it counts for this URL.
@@ -247,6 +271,10 @@ impl DatabaseUrl {
     ) -> Result<Option<Self>, Unusable> {
         let part = |name: &str| environment(&format!("SALESFORCE_CONNECT_{name}"));
         let Some(host) = part("HOST") else { return Ok(None) };
+        // A whole URL here is an easy mistake, and messages name the host.
+        if !shape::is_host(&host) {
+            return Err(Unusable("SALESFORCE_CONNECT_HOST is not the name of a host".into()));
+        }
         let tls = Ssl::from_environment(environment).checked("PGSSLMODE")?;
         let mut postgres = tokio_postgres::Config::new();
         postgres.host(host);
@@ -257,6 +285,9 @@ impl DatabaseUrl {
             postgres.port(port);
         }
         if let Some(database) = part("DB") {
+            if !shape::is_database(&database) {
+                return Err(Unusable("SALESFORCE_CONNECT_DB is not the name of a database".into()));
+            }
             postgres.dbname(database);
         }
         if let Some(user) = part("USER") {
@@ -265,7 +296,31 @@ impl DatabaseUrl {
         if let Some(password) = part("PASSWORD") {
             postgres.password(password);
         }
-        Ok(Some(Self::with_tls(postgres, tls)))
+        Ok(Some(Self::with_tls("SALESFORCE_CONNECT_HOST", postgres, tls)))
+    }
+}
+
+/// Why a connection string is refused. It may be a password by mistake, so nothing of it is repeated.
+fn refusal(setting: &str, flaw: &Flaw) -> String {
+    match flaw {
+        Flaw::Shape => format!(
+            "{setting} is not a Postgres URL; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE. In user, password \
+             and database, write special characters as their codes: @ as %40, # %23, / %2F, : %3A, ? %3F, % %25, \
+             space %20"
+        ),
+        Flaw::Unsupported(name) => format!(
+            "{setting} has the parameter {name}, which schoolbell cannot honour; remove the parameter from the URL"
+        ),
+    }
+}
+
+/// The driver's error, which may quote what it could not read: only the name of a parameter that we know is repeated.
+fn invalid_option(setting: &str, cause: &str) -> String {
+    let name =
+        cause.strip_prefix("invalid value for option `").and_then(|rest| rest.strip_suffix('`'));
+    match name.filter(|name| shape::keeps(name, "").is_ok()) {
+        Some(name) => format!("{setting}: {name} has a value that it cannot have; correct it"),
+        None => refusal(setting, &Flaw::Shape),
     }
 }
 
@@ -301,11 +356,8 @@ impl Ssl {
         }
     }
 
-    /// Takes the `ssl…` parameters out of a URL or `key=value` string and returns what is left.
-    fn take_from(&mut self, url: &str) -> String {
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return self.take_from_pairs(url);
-        }
+    /// Takes the `ssl…` parameters out of a URL and returns what is left.
+    fn take_from_url(&mut self, url: &str) -> String {
         let Some((address, query)) = url.split_once('?') else { return url.to_string() };
         let left = |pair: &&str| match pair.split_once('=') {
             Some((key, value)) => !self.took(key, &percent_decode_str(value).decode_utf8_lossy()),
@@ -318,18 +370,21 @@ impl Ssl {
         }
     }
 
-    fn take_from_pairs(&mut self, text: &str) -> String {
+    /// The same for a `key=value` string, which is checked on the way.
+    fn take_from_pairs(&mut self, text: &str) -> Result<String, Flaw> {
         let mut rest = String::new();
         let mut left = text.trim_start();
-        while let Some((key, value)) = left.split_once('=') {
-            let value = value.trim_start();
+        while !left.is_empty() {
+            let (key, value) = left.split_once('=').ok_or(Flaw::Shape)?;
+            let (key, value) = (key.trim_end(), value.trim_start());
             let (value, after) = value.split_at(end_of_value(value));
-            if !self.took(key.trim_end(), &unquoted(value)) {
-                rest.push_str(&format!("{}={value} ", key.trim_end()));
+            let plain = unquoted(value);
+            if shape::keeps(key, &plain)? && !self.took(key, &plain) {
+                rest.push_str(&format!("{key}={value} "));
             }
             left = after.trim_start();
         }
-        rest + left
+        Ok(rest)
     }
 
     fn took(&mut self, key: &str, value: &str) -> bool {
@@ -353,8 +408,8 @@ impl Ssl {
             None => tls::Mode::default(),
             Some(text) => tls::Mode::parse(text).ok_or_else(|| {
                 Unusable(format!(
-                    "{setting}: sslmode {text:?} is unknown; use disable, allow, prefer, require, \
-                     verify-ca or verify-full"
+                    "{setting}: sslmode has an unknown value; use disable, allow, prefer, require, verify-ca or \
+                     verify-full"
                 ))
             })?,
         };
@@ -369,9 +424,9 @@ impl Ssl {
             Some("disable") => Some(ChannelBinding::Disable),
             Some("prefer") => Some(ChannelBinding::Prefer),
             Some("require") => Some(ChannelBinding::Require),
-            Some(text) => {
+            Some(_) => {
                 return Err(Unusable(format!(
-                    "{setting}: channel_binding {text:?} is unknown; use disable, prefer or require"
+                    "{setting}: channel_binding has an unknown value; use disable, prefer or require"
                 )));
             }
         };

@@ -4,7 +4,7 @@
 //!
 //! | step | module | what it does |
 //! | --- | --- | --- |
-//! | settings | [`config`], [`mapping`], [`name`], [`qualified`] | flags and the mapping file, checked; no database; how SQL names things |
+//! | settings | [`config`], [`mapping`], [`name`], [`qualified`], [`visible`] | flags and the mapping file, checked; how SQL names and quotes things, and escaping for terminals; no database |
 //! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`stranger`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; who holds our locks and should not; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`], [`migrated`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
@@ -24,10 +24,14 @@
 //! `migrated` the mapping that was installed; `http` has no session: it shows what `look` saw; nothing here imports
 //! [`commands`].
 
+// What is printed goes through `commands::say` and its neighbours, which escape it.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 pub mod mapping;
 pub mod name;
 pub mod qualified;
+pub mod visible;
 
 pub mod backoff;
 pub mod catalogue;

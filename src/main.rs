@@ -1,5 +1,6 @@
 //! Parse, log, dispatch, exit code. Nothing in this file knows that Postgres exists.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +18,8 @@ async fn main() -> ExitCode {
     match commands::dispatch(cli).await {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
-            eprintln!("schoolbell: {error:#}"); // Results go to stdout, reasons to stderr.
+            // Results go to stdout, reasons to stderr; nobody is left to hear that stderr is closed.
+            _ = writeln!(std::io::stderr(), "schoolbell: {}", commands::sentence(&error));
             ExitCode::from(2)
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::capture::fill;
 use crate::db::Session;
 use crate::mapping::{Mapping, Unusable};
-use crate::name::literal;
+use crate::name::{literal, literal_of_lines};
 
 const LAST: &str = include_str!("../sql/mapping_last.sql");
 const STORE: &str = include_str!("../sql/mapping_store.sql");
@@ -55,6 +55,6 @@ pub async fn last(source: &Session) -> Result<Option<Migrated>, tokio_postgres::
 
 /// The statement that notes it. It is shown by a dry run, so the values are literals.
 pub fn store(mapping: &Mapping) -> String {
-    let (file, content) = (literal(&mapping.file), literal(&mapping.text));
+    let (file, content) = (literal(&mapping.file), literal_of_lines(&mapping.text));
     fill(STORE, &[("{file}", &file), ("{content}", &content)])
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::visible;
+
 /// A schema-qualified table. Displayed as SQL, quoted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
@@ -20,6 +22,11 @@ impl TableName {
         }
     }
 
+    /// The name as text for `regclass`, which reads no Unicode escapes.
+    pub fn regclass(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.table))
+    }
+
     /// The name without quotes, for people, for notices and for the outbox: `public.schools`.
     pub fn plain(&self) -> String {
         format!("{}.{}", self.schema, self.table)
@@ -33,19 +40,46 @@ impl fmt::Display for TableName {
 }
 
 /// An SQL identifier, always quoted: reserved words, capitals and quotes are ordinary names to us.
+///
+/// SQL is also printed, for people to paste. So characters that a terminal would obey are written as their numbers.
 pub fn ident(name: &str) -> String {
+    if !name.contains(visible::is_hidden) {
+        return quoted(name);
+    }
+    format!("U&{}", quoted(&numbered(&name.replace('\\', "\\\\"), "\\", visible::is_hidden)))
+}
+
+fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// An SQL string literal. Only for text that cannot be a parameter (DDL and trigger bodies).
 pub fn literal(text: &str) -> String {
+    literal_with(text, visible::is_hidden)
+}
+
+/// The same for a text of several lines, which stay lines.
+pub fn literal_of_lines(text: &str) -> String {
+    literal_with(text, |character| visible::is_hidden(character) && !"\n\t".contains(character))
+}
+
+fn literal_with(text: &str, is_numbered: fn(char) -> bool) -> String {
     let quoted = text.replace('\'', "''");
     // A backslash means itself only where standard_conforming_strings is on; E'' means the same everywhere.
-    if quoted.contains('\\') {
-        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    if quoted.contains('\\') || quoted.contains(is_numbered) {
+        format!("E'{}'", numbered(&quoted.replace('\\', "\\\\"), "\\u", is_numbered))
     } else {
         format!("'{quoted}'")
     }
+}
+
+/// Each of these characters as four digits after this mark. None of them needs more.
+fn numbered(text: &str, mark: &str, is_numbered: fn(char) -> bool) -> String {
+    let number = |character: char| match is_numbered(character) {
+        true => format!("{mark}{:04x}", u32::from(character)),
+        false => character.to_string(),
+    };
+    text.chars().map(number).collect()
 }
 
 /// A short name for a text. FNV-1a, 64 bits: the same in every release, unlike the standard library's hasher.
@@ -82,6 +116,16 @@ mod tests {
         assert_eq!(ident("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_as_its_number() {
+        assert_eq!(ident("a\x1b\"\\\u{202e}"), "U&\"a\\001b\"\"\\\\\\202e\"");
+        assert_eq!(literal("a\x1b'\\\n\r"), "E'a\\u001b''\\\\\\u000a\\u000d'");
+        assert_eq!(literal_of_lines("a\n\t\r\u{9b}"), "E'a\n\t\\u000d\\u009b'");
+        assert_eq!(literal_of_lines("a\n"), "'a\n'");
+        let table = TableName { schema: "s".into(), table: "t\x1b".into() };
+        assert_eq!(table.regclass(), "\"s\".\"t\x1b\"");
     }
 
     #[test]

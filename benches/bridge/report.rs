@@ -42,7 +42,7 @@ pub struct Report {
 
 impl Report {
     pub async fn new(quick: bool) -> Result<Self> {
-        let cluster = Cluster::start(Options::default()).await?;
+        let cluster = Cluster::start(Options::open()).await?;
         let client = cluster.connect("postgres").await?;
         let version: String = client.query_one("show server_version", &[]).await?.get(0);
         let machine = vec![

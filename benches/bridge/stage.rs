@@ -41,7 +41,7 @@ pub struct Pair {
 impl Stage {
     pub async fn start() -> Result<Self> {
         let settings = || SETTINGS.map(str::to_string).to_vec();
-        let options = || Options { durable: true, settings: settings(), ..Options::default() };
+        let options = || Options { durable: true, settings: settings(), ..Options::open() };
         let (source, target) = tokio::join!(Cluster::start(options()), Cluster::start(options()));
         Ok(Self { source: source?, target: target? })
     }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::Outcome;
 use crate::cli::Settings;
 use crate::doctor::{self, Check, Limits, Place, Report, Verdict};
+use crate::visible;
 
 pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
@@ -40,6 +41,11 @@ fn print_check(Check { title, diagnosis, .. }: &Check) -> Result<()> {
         say!("         - {detail}")?;
     }
     let mut place = None;
+    let escaped = |text| visible::lines(text) != text;
+    if diagnosis.remedies.iter().any(|remedy| remedy.place != Place::Human && escaped(&remedy.text))
+    {
+        say!("         {}", super::NOT_TO_BE_PASTED)?;
+    }
     for remedy in &diagnosis.remedies {
         let is_new = place.replace(remedy.place) != Some(remedy.place);
         match remedy.place {

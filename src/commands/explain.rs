@@ -31,7 +31,7 @@ pub async fn run(
     let config = super::config(settings)?;
     // An object that does not fit (any more) is no reason to say nothing of the others.
     let ground = Ground::check(&config, &mapping.reduced_to(object)).await;
-    let ground = ground.map_err(super::stopped)?;
+    let ground = ground.map_err(super::stopped(&config))?;
     let Some(route) = ground.routes().find(|route| route.object.name == object) else {
         let known: Vec<&str> = mapping.objects.iter().map(|known| known.name.as_str()).collect();
         bail!("the mapping has no object {object}; it has {}", known.join(", "));

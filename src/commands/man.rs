@@ -27,6 +27,6 @@ pub fn run(path: &[String], dir: Option<&Path>) -> Result<Outcome> {
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page).context("cannot make the page")?;
-    super::say(format_args!("{}", String::from_utf8_lossy(&page)))?;
+    super::say_text(&String::from_utf8_lossy(&page))?;
     Ok(Outcome::Clean)
 }

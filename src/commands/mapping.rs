@@ -15,6 +15,7 @@ use crate::mapping::{Finding, Mapping, SCHEMA};
 use crate::plan::{self, SourceSide, Unplannable};
 use crate::status::counted;
 use crate::supported;
+use crate::visible;
 
 pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
     match (&options.action, &options.check) {
@@ -27,10 +28,15 @@ pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcom
         (None, None) => {}
     }
     match options.schema {
-        true => super::say(format_args!("{SCHEMA}"))?,
-        false => super::say(format_args!("{}", super::mapping(settings)?.text))?,
+        true => super::say_text(SCHEMA)?,
+        false => print(&super::mapping(settings)?.text)?,
     }
     Ok(Outcome::Clean)
+}
+
+/// A mapping, which stays the same one when it is read again.
+fn print(mapping: &str) -> Result<()> {
+    super::put(&visible::unicode(mapping))
 }
 
 const MEND_FIRST: &str = "the file must be mended first";
@@ -160,7 +166,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
 /// Holds a sound mapping against the databases that are set.
 async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Report> {
     let mut report = Report::new(&mapping.file, "DATABASE_URL is not set");
-    if settings.source_url.is_none() && super::environment("DATABASE_URL").is_none() {
+    if !super::names_a_source(settings) {
         return Ok(report);
     }
     let config = super::config(settings)?;
@@ -225,8 +231,9 @@ async fn target(config: &Config) -> Result<Session> {
     let target = Database::new(config.target.clone(), "command")?.session().await;
     let target = target.with_context(|| {
         format!(
-            "cannot use the target database ({}); check SALESFORCE_CONNECT_URL or --target-url",
-            config.target
+            "cannot use the target database ({}); check {}",
+            config.target,
+            config.target.setting()
         )
     })?;
     if let Some(refusal) = supported::refusal(&target).await.map_err(super::reason)? {
@@ -259,12 +266,13 @@ async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
             let names: Vec<String> = tables.iter().map(crate::name::TableName::plain).collect();
             names.join(", ")
         };
-        bail!(
+        bail!(visible::Lines(vec![
             "no table of the source is called like one of the target's; say which belong together: schoolbell mapping init \
-             SOURCE=TARGET…\nthe source has {}\nthe target has {}",
-            list(&tables.0),
-            list(&tables.1)
-        );
+             SOURCE=TARGET…"
+                .to_string(),
+            format!("the source has {}", list(&tables.0)),
+            format!("the target has {}", list(&tables.1)),
+        ]));
     }
     let mut drafts = Vec::new();
     for pair in pairs {
@@ -274,6 +282,6 @@ async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
         })?);
     }
     let text = draft::mapping(&source, drafts).await.map_err(super::reason)?;
-    super::say(format_args!("{text}"))?;
+    print(&text)?;
     Ok(Outcome::Clean)
 }

@@ -54,29 +54,29 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
     if options.dry_run {
-        comment(&change.said)?;
+        comment(change.said.iter())?;
         if !migrations.is_empty() {
-            say!(
-                "begin;\nset local {};\ncreate schema if not exists schoolbell;\n",
+            super::say_text(&format!(
+                "begin;\nset local {};\ncreate schema if not exists schoolbell;\n\n",
                 schema::OWN_PATH
-            )?;
+            ))?;
             for (name, sql) in &migrations {
-                say!("-- migration {name}\n{}\n", sql.trim_end())?;
+                super::say_text(&format!("-- migration {name}\n{}\n\n", sql.trim_end()))?;
             }
-            say!("{}commit;\n", schema::history(version))?;
+            super::say_text(&format!("{}commit;\n\n", schema::history(version)))?;
         }
         if let Some(sql) = &mode_sql {
-            say!("{};\n", sql.trim_end())?;
+            super::say_text(&format!("{};\n\n", sql.trim_end()))?;
         }
         for (table, sql) in &ddl {
-            comment(&format!("triggers on {}: {}", table.plain(), reasons[table]))?;
-            say!("begin;\n{sql}commit;\n")?;
+            say!("-- triggers on {}: {}", table.plain(), reasons[table])?;
+            super::say_sql(&format!("begin;\n{sql}commit;\n\n"))?;
         }
         for sql in change.notes(&mapping) {
-            say!("{};\n", sql.trim_end())?;
+            super::say_sql(&format!("{};\n\n", sql.trim_end()))?;
         }
-        comment(&change.advice(settings, &mapping))?;
-        eprintln!("dry run: nothing was changed");
+        comment(change.advice(settings, &mapping).iter())?;
+        tell!("dry run: nothing was changed");
         return Ok(Outcome::Clean);
     }
 
@@ -84,8 +84,8 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     for (name, _) in &migrations {
         say!("migrated {name}")?;
     }
-    if !change.said.is_empty() {
-        say!("{}", change.said)?;
+    for line in &change.said {
+        say!("{line}")?;
     }
     if let Some(sql) = mode_sql {
         source.client().batch_execute(&sql).await.map_err(super::reason)?;
@@ -112,10 +112,11 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     }
     match jobs.as_slice() {
         [] if options.resync => say!("nothing to replay: {}", change.why_no_replay())?,
-        [] if !change.advice(settings, &mapping).is_empty() => {
-            say!("{}", change.advice(settings, &mapping))?;
+        [] => {
+            if let Some(advice) = change.advice(settings, &mapping) {
+                say!("{advice}")?;
+            }
         }
-        [] => {}
         jobs => {
             let numbers: Vec<String> = jobs.iter().map(i64::to_string).collect();
             say!(
@@ -147,11 +148,8 @@ async fn refuse_foreign(source: &Session, source_side: &SourceSide) -> Result<()
 }
 
 /// Prints what people should know, in what psql is to run.
-fn comment(text: &str) -> Result<()> {
-    for line in text.lines() {
-        say!("-- {line}")?;
-    }
-    Ok(())
+fn comment<'a>(mut lines: impl Iterator<Item = &'a String>) -> Result<()> {
+    lines.try_for_each(|line| say!("-- {line}"))
 }
 
 /// What is known of the mapping before.
@@ -171,7 +169,7 @@ struct Change {
     to_note: bool,
     difference: Difference,
     /// What it means, in lines.
-    said: String,
+    said: Vec<String>,
     /// Columns that another mapping watches, by table.
     watched: BTreeMap<TableName, Watched>,
     /// Unfinished replays that were asked for with another mapping.
@@ -197,7 +195,7 @@ impl Change {
             before: Before::Unknown,
             to_note: noted.as_ref().is_none_or(|noted| !noted.is(mapping)),
             difference: Difference::default(),
-            said: String::new(),
+            said: Vec::new(),
             watched: BTreeMap::new(),
             foreign: 0,
         };
@@ -218,11 +216,11 @@ impl Change {
                     change.watched = watched((source, evaluator), &old, source_side).await;
                 }
                 Err(unusable) => {
-                    change.said = format!(
+                    change.said = vec![format!(
                         "the mapping of {:.0} ({}) cannot be read by this program, so what this one changes is not \
                          known: {}",
                         noted.migrated_at, noted.file, unusable.findings[0]
-                    );
+                    )];
                 }
             },
         }
@@ -309,20 +307,18 @@ impl Change {
     }
 
     /// What is to be typed next, if anything.
-    fn advice(&self, settings: &Settings, mapping: &Mapping) -> String {
+    fn advice(&self, settings: &Settings, mapping: &Mapping) -> Option<String> {
         let replays = self.replays();
         match self.before {
-            Before::Nothing => {
-                format!(
-                    "rows that exist already are written by: {}",
-                    resync(settings, mapping, &[])
-                )
-            }
-            _ if replays.is_empty() => String::new(),
-            Before::Unknown | Before::Known => format!(
+            Before::Nothing => Some(format!(
+                "rows that exist already are written by: {}",
+                resync(settings, mapping, &[])
+            )),
+            _ if replays.is_empty() => None,
+            Before::Unknown | Before::Known => Some(format!(
                 "reload the service (SIGHUP, or a restart); then rows that exist are made right by: {}",
                 resync(settings, mapping, &replays)
-            ),
+            )),
         }
     }
 }
@@ -344,17 +340,17 @@ async fn said(
     noted: &Migrated,
     difference: &Difference,
     mapping: &Mapping,
-) -> Result<String> {
+) -> Result<Vec<String>> {
     if difference.is_empty() {
-        return Ok(String::new());
+        return Ok(Vec::new());
     }
     let mut lines =
         vec![format!("since the mapping of {:.0} ({}):", noted.migrated_at, noted.file)];
-    lines.extend(difference.to_string().lines().map(|line| format!("  {line}")));
+    lines.extend(difference.lines().map(|line| format!("  {line}")));
     for dropped in &difference.dropped {
         lines.extend(left_behind(source, dropped, mapping).await?);
     }
-    Ok(lines.join("\n"))
+    Ok(lines)
 }
 
 /// What nobody will look at any more of an object that is dropped, and what helps.

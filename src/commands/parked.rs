@@ -92,7 +92,7 @@ async fn list(
         say!("nothing is parked")?;
         return Ok(outcome);
     }
-    let mut table = super::table(["object", "key", "state", "since", "why", "what helps"]);
+    let mut table = super::Table::new(["object", "key", "state", "since", "why", "what helps"]);
     for parked in &parked {
         table.add_row([
             parked.object.as_str(),
@@ -106,7 +106,7 @@ async fn list(
             parked.remedy.as_deref().unwrap_or_default(),
         ]);
     }
-    say!("{table}")?;
+    table.print()?;
     if parked.len() as i64 == limit {
         say!("… at most {limit} are listed; see --limit")?;
     }

@@ -18,6 +18,7 @@ use crate::outcome::{self, Outcome as KeyOutcome};
 use crate::project::{self, Projected, Wanted};
 use crate::resync::{self, Content, Job, Report, Request};
 use crate::service::{self, End, Ground};
+use crate::visible;
 use crate::worker::Lane;
 
 /// Between two looks at the progress.
@@ -33,7 +34,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
             "SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run"
         );
     }
-    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+    let ground = Ground::check(&config, &mapping).await.map_err(super::stopped(&config))?;
     for advice in &ground.plan.advice {
         tracing::warn!("{advice}");
     }
@@ -76,7 +77,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         print(&reports)?;
     }
     if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
-        eprintln!("interrupted; it goes on with the running service, or with the same command");
+        tell!("interrupted; it goes on with the running service, or with the same command");
         return Ok(Outcome::Attention);
     }
     Ok(Outcome::attention_if(
@@ -136,7 +137,7 @@ pub(super) async fn carry_out(
             let (drain, metrics) = (true, Arc::default());
             let ended =
                 service::run(config, Pace::default(), mapping, stop.clone(), drain, &metrics);
-            if let End::Blocked(stranger) = ended.await.map_err(super::stopped)? {
+            if let End::Blocked(stranger) = ended.await.map_err(super::stopped(config))? {
                 let why = service::blocked(&stranger);
                 bail!(
                     "{why}. What was asked for is stored, and is carried out by whoever can write next"
@@ -194,7 +195,7 @@ impl Bars {
                     "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}",
                 );
                 let bar = ProgressBar::new(report.total.unsigned_abs())
-                    .with_prefix(report.object.clone());
+                    .with_prefix(visible::line(&report.object).into_owned());
                 let bar = self.all.add(bar);
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bars.push(bar);
@@ -208,7 +209,7 @@ impl Bars {
 
     /// A line above them.
     fn tell(&self, text: &str) {
-        self.all.suspend(|| eprintln!("{text}"));
+        self.all.suspend(|| tell!("{text}"));
     }
 
     fn finish(&self) {
@@ -219,7 +220,7 @@ impl Bars {
 }
 
 pub(super) fn print(reports: &[Report]) -> Result<()> {
-    let mut table = super::table([
+    let mut table = super::Table::new([
         "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
     ]);
     for report in reports {
@@ -243,7 +244,7 @@ pub(super) fn print(reports: &[Report]) -> Result<()> {
             .chain([seconds]);
         table.add_row(row.collect::<Vec<_>>());
     }
-    say!("{table}")?;
+    table.print()?;
     for (report, reason) in
         reports.iter().filter_map(|report| Some((report, report.reason.as_ref()?)))
     {
@@ -276,15 +277,21 @@ async fn dry_run(
     if json {
         super::print_json(&forecasts)?;
     } else {
-        let mut table =
-            super::table(["object", "rows", "would insert", "would update", "equal", "would wait"]);
+        let mut table = super::Table::new([
+            "object",
+            "rows",
+            "would insert",
+            "would update",
+            "equal",
+            "would wait",
+        ]);
         for f in &forecasts {
             let counts = [f.rows, f.insert, f.update, f.equal, f.waiting];
             let row = std::iter::once(f.object.clone()).chain(counts.iter().map(u64::to_string));
             table.add_row(row.collect::<Vec<_>>());
         }
-        say!("{table}")?;
-        eprintln!("dry run: nothing was written");
+        table.print()?;
+        tell!("dry run: nothing was written");
     }
     Ok(Outcome::Clean)
 }

@@ -72,7 +72,8 @@ fn reloaded(settings: &Settings, mapping: Mapping) -> Result<watch::Receiver<Arc
                     wanted.send_replace(Arc::new(mapping));
                 }
                 Err(unusable) => {
-                    for finding in unusable.to_string().lines() {
+                    for finding in &unusable.findings {
+                        let finding = finding.in_file(&unusable.file);
                         tracing::warn!("{finding}; the mapping from before stays in use");
                     }
                 }
@@ -108,7 +109,7 @@ async fn work(
     metrics: &Arc<Metrics>,
 ) -> Result<Outcome> {
     let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
-    let tally = match ended.map_err(super::stopped)? {
+    let tally = match ended.map_err(super::stopped(config))? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {
             tracing::info!(writer, "another process is the writer and applies what is due");

@@ -1,6 +1,5 @@
 //! `status`: the state of things at this moment, or, with `--watch`, from moment to moment.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::schema;
 use crate::status::{self, Status};
 use crate::supported;
 use crate::verified::Verified;
+use crate::visible;
 use crate::writer::Holder;
 
 /// What Salesforce made of the rows takes a look at every row of the target: while watching, it is looked for after so
@@ -133,7 +133,7 @@ impl Looker {
                     Ok(status) => {
                         outcome = Outcome::attention_if(status.needs_attention());
                         match json {
-                            true => line(&status)?,
+                            true => vec![serde_json::to_string(&status.told())?],
                             false => report(&status),
                         }
                     }
@@ -141,17 +141,22 @@ impl Looker {
                     Err(error) => {
                         outcome = Outcome::Attention;
                         match json {
-                            true => format!("{}\n", serde_json::json!({ "problem": format!("{error:#}") })),
-                            false => format!("now        {error:#}\n"),
+                            true => {
+                                vec![serde_json::json!({ "problem": format!("{error:#}") }).to_string()]
+                            }
+                            false => vec![format!("now        {error:#}")],
                         }
                     }
                 },
                 () = signals.next() => return Ok(outcome),
             };
             match std::io::stdout().is_terminal() && !json {
-                true => super::say(format_args!("{}", in_place(&shown)))?,
-                false if json => super::say(format_args!("{shown}"))?,
-                false => super::say(format_args!("{shown}\n"))?,
+                true => super::put(&in_place(&shown))?,
+                false if json => super::put(&format!("{}\n", visible::unicode(&shown.concat())))?,
+                false => {
+                    say_lines(&shown)?;
+                    say!("")?;
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -164,22 +169,23 @@ impl Looker {
 fn show(status: &Status, json: bool) -> Result<()> {
     match json {
         true => super::print_json(&status.told()),
-        false => super::say(format_args!("{}", report(status))),
+        false => say_lines(&report(status)),
     }
 }
 
-fn line(status: &Status) -> Result<String> {
-    Ok(format!("{}\n", serde_json::to_string(&status.told())?))
+fn say_lines(report: &[String]) -> Result<()> {
+    report.iter().try_for_each(|line| say!("{line}"))
 }
 
 /// Over the report before it, without a moment of an empty screen.
-fn in_place(report: &str) -> String {
-    let lines: String = report.lines().map(|line| format!("{line}{CLEAR_LINE}\r\n")).collect();
+fn in_place(report: &[String]) -> String {
+    let lines = report.iter().map(|line| format!("{}{CLEAR_LINE}\r\n", visible::line(line)));
+    let lines: String = lines.collect();
     format!("{HOME}{lines}{CLEAR_BELOW}")
 }
 
 /// The report for people: a word for what it is about, then how it is.
-fn report(status: &Status) -> String {
+fn report(status: &Status) -> Vec<String> {
     let mut lines = vec![("now", status.headline().sentence)];
     lines.push(("pending", pending(status)));
     lines.push(("lag", format!("{:.1} s", status.lag_seconds)));
@@ -240,12 +246,7 @@ fn report(status: &Status) -> String {
             "SALESFORCE_ENABLED is not true here: `run` and `resync` would write nothing";
         lines.push(("disabled", disabled.into()));
     }
-    let mut report = String::new();
-    for (what, how) in lines {
-        // Writing into a string cannot fail.
-        _ = writeln!(report, "{what:<10} {how}");
-    }
-    report
+    lines.into_iter().map(|(what, how)| format!("{what:<10} {how}")).collect()
 }
 
 fn verified(last: &Verified) -> String {
@@ -319,6 +320,7 @@ mod tests {
 
     #[test]
     fn a_report_in_place_leaves_nothing_of_a_longer_one_before_it() {
-        assert_eq!(in_place("now  a\nlag  b\n"), "\x1b[Hnow  a\x1b[K\r\nlag  b\x1b[K\r\n\x1b[J");
+        let report = ["now  a".to_string(), "lag  b\x1b[J".to_string()];
+        assert_eq!(in_place(&report), "\x1b[Hnow  a\x1b[K\r\nlag  b\\x1b[J\x1b[K\r\n\x1b[J");
     }
 }

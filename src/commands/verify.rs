@@ -18,6 +18,7 @@ use crate::resync::{self, Report, Request};
 use crate::service::Ground;
 use crate::verified;
 use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, What};
+use crate::visible;
 use crate::worker::Lane;
 
 /// So much of a value is shown: enough to see what it is about.
@@ -57,10 +58,12 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     let ground = match options.objects.as_slice() {
         // An object that does not fit (any more) is no reason not to compare another.
         [object] if !options.repair && mapping.object(object).is_some() => {
-            Ground::check(&config, &mapping.reduced_to(object)).await.map_err(super::stopped)?
+            Ground::check(&config, &mapping.reduced_to(object))
+                .await
+                .map_err(super::stopped(&config))?
         }
         _ => {
-            let ground = Ground::check(&config, &mapping).await.map_err(super::stopped)?;
+            let ground = Ground::check(&config, &mapping).await.map_err(super::stopped(&config))?;
             ground.plan.advice.iter().for_each(|advice| tracing::warn!("{advice}"));
             ground
         }
@@ -233,7 +236,7 @@ async fn bar(source: &Evaluator, route: &Route, scope: Scope) -> ProgressBar {
         Scope::All => rows,
         Scope::Sample(sample) => rows.min(sample),
     };
-    let bar = ProgressBar::new(rows).with_prefix(route.object.name.clone());
+    let bar = ProgressBar::new(rows).with_prefix(visible::line(&route.object.name).into_owned());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     // Nothing moves while the databases sort; the bar should be there all the same.
     bar.tick();
@@ -277,7 +280,7 @@ fn mended(verdict: &Verdict, repairs: &[Report]) -> Verdict {
 }
 
 fn print(result: &Comparison) -> Result<()> {
-    let mut table = super::table([
+    let mut table = super::Table::new([
         "object",
         "rows",
         "equal",
@@ -304,7 +307,7 @@ fn print(result: &Comparison) -> Result<()> {
         let row = std::iter::once(verdict.object.clone()).chain(counts.iter().map(u64::to_string));
         table.add_row(row.collect::<Vec<_>>());
     }
-    say!("{table}")?;
+    table.print()?;
     for verdict in &result.objects {
         if let Some(total) = verdict.sample_of {
             let (rows, total) = (HumanCount(verdict.rows), HumanCount(total.max(verdict.rows)));

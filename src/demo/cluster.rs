@@ -5,14 +5,15 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustls::crypto::ring;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
@@ -30,6 +31,8 @@ const PORT_ATTEMPTS: u32 = 10;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this an orderly shutdown becomes a hard one: a subscriber that does not read can hold it up for ever.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than anybody can try.
+const PASSWORD_BYTES: usize = 24;
 /// Between two looks at a server that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -45,6 +48,16 @@ pub struct Options {
     pub programs: Option<PathBuf>,
     /// Start it also when it is too old to work with, to see what is said of such a server.
     pub too_old: bool,
+    /// Let everybody on this machine in without a password, as a superuser: who that is can run programs as the
+    /// server's user. For tests, which connect as many roles and keep nothing.
+    pub open: bool,
+}
+
+impl Options {
+    /// For tests: everybody on this machine is let in. Everything else is as by default.
+    pub fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
 }
 
 /// How a server is stopped.
@@ -112,6 +125,30 @@ struct Place {
     programs: PathBuf,
     user: Option<User>,
     folder: PathBuf,
+    /// The superuser's; none where everybody is let in.
+    password: Option<Password>,
+}
+
+/// A password, which cannot be printed by mistake.
+struct Password(String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Password {
+    /// One that nobody guesses, of characters that mean themselves in a URL.
+    fn random() -> Result<Self, ClusterError> {
+        let mut bytes = [0; PASSWORD_BYTES];
+        let random = ring::default_provider().secure_random;
+        random.fill(&mut bytes).map_err(|_| ClusterError::Failed {
+            doing: "making a password",
+            reason: "the system gives no random numbers".into(),
+        })?;
+        Ok(Self(bytes.map(|byte| format!("{byte:02x}")).concat()))
+    }
 }
 
 impl Cluster {
@@ -135,7 +172,8 @@ impl Cluster {
         let mut watchdog =
             Watchdog::start(folder.path()).map_err(failed("starting the watchdog (sh)"))?;
         // From here on the watchdog removes it, after the server has ended.
-        let place = Place { programs, user, folder: folder.keep() };
+        let password = (!options.open).then(Password::random).transpose()?;
+        let place = Place { programs, user, folder: folder.keep(), password };
 
         place.make_data(&options, &mut watchdog).await?;
         let mut running = Running { server: None, children: Vec::new(), watchdog };
@@ -147,9 +185,20 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A libpq URL of one of its databases, for a superuser.
+    /// A libpq URL of one of its databases, for a superuser, with the password if there is one.
     pub fn url(&self, database: &str) -> String {
+        let password = self.password().map(|password| format!(":{password}")).unwrap_or_default();
+        format!("postgres://postgres{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The same without the password: for a command line, which every user of the machine can read.
+    pub fn url_without_password(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The superuser's password; none where everybody is let in.
+    pub fn password(&self) -> Option<&str> {
+        self.place.password.as_ref().map(|password| password.0.as_str())
     }
 
     /// The TCP port on 127.0.0.1. It stays the same over a restart.
@@ -169,7 +218,8 @@ impl Cluster {
 
     /// Opens a connection, driven by a task of its own on the current runtime until the client is dropped.
     pub async fn connect(&self, database: &str) -> Result<Client, ClusterError> {
-        connect(self.port, database).await.map_err(refused("connecting to the throw-away server"))
+        let opened = self.place.connect(self.port, database).await;
+        opened.map_err(refused("connecting to the throw-away server"))
     }
 
     /// Creates a database, as a copy of `template` where one is named. Nobody may be connected to that one.
@@ -324,22 +374,29 @@ impl Place {
         watchdog: &mut Watchdog,
     ) -> Result<(), ClusterError> {
         let doing = "making the data folder (initdb)";
-        let child = self
-            .program("initdb")
-            // Locale C is on every machine and the same on all; trust, because only 127.0.0.1 is listened
-            // to and there is nothing to protect.
-            .args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(self.data())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed(doing))?;
+        let mut initdb = self.program("initdb");
+        // Locale C is on every machine and the same on all.
+        initdb
+            .args(["--no-sync", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(self.data());
+        match &self.password {
+            None => _ = initdb.args(["-A", "trust"]),
+            Some(password) => {
+                self.write_password(password).map_err(failed(doing))?;
+                initdb.args(["-A", "scram-sha-256", "--pwfile"]).arg(self.password_file());
+            }
+        }
+        let child =
+            initdb.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed(doing))?;
         watchdog.others(&[child.id()]).map_err(failed(doing))?;
         let output: Output = tokio::task::spawn_blocking(|| child.wait_with_output())
             .await
             .expect("waiting does not panic")
             .map_err(failed(doing))?;
         watchdog.others(&[]).map_err(failed(doing))?;
+        if self.password.is_some() {
+            fs::remove_file(self.password_file()).map_err(failed(doing))?;
+        }
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).trim().to_string();
             return Err(ClusterError::Failed { doing, reason });
@@ -351,11 +408,27 @@ impl Place {
         fs::write(&configuration, text + &self.settings(options)).map_err(failed(doing))
     }
 
+    /// Where initdb reads the password from: what is on a command line can be read by every user of the machine.
+    fn password_file(&self) -> PathBuf {
+        self.folder.join("password")
+    }
+
+    fn write_password(&self, password: &Password) -> io::Result<()> {
+        let file = self.password_file();
+        let mut open = fs::File::options().write(true).create_new(true).mode(0o600).open(&file)?;
+        open.write_all(password.0.as_bytes())?;
+        match self.user {
+            Some(user) => chown(&file, Some(user.uid), Some(user.gid)),
+            None => Ok(()),
+        }
+    }
+
     fn settings(&self, options: &Options) -> String {
         let mut lines = vec![
             "listen_addresses = '127.0.0.1'".to_string(),
             // Debian's default folder is not ours to write to.
             format!("unix_socket_directories = '{}'", self.folder.display()),
+            "unix_socket_permissions = 0700".to_string(),
             "log_destination = 'stderr'".to_string(),
             "logging_collector = off".to_string(),
         ];
@@ -412,7 +485,7 @@ impl Place {
             }
             // Only then is the port surely ours and not that of a server which was there before.
             if self.says_ready(pid) {
-                match connect(port, "postgres").await {
+                match self.connect(port, "postgres").await {
                     Ok(_) => return Ok(()),
                     Err(error) if Instant::now() >= deadline => {
                         return Err(refused(doing)(error).into());
@@ -439,6 +512,19 @@ impl Place {
         };
         let mut lines = text.lines().map(str::trim);
         lines.next() == Some(&pid.to_string()) && matches!(lines.nth(6), Some("ready" | "standby"))
+    }
+
+    async fn connect(&self, port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(port).user("postgres").dbname(database);
+        config.application_name("demo");
+        if let Some(password) = &self.password {
+            config.password(&password.0);
+        }
+        let (client, connection) = config.connect(NoTls).await?;
+        // Ends with the client or the server; whoever uses the client sees the error.
+        tokio::spawn(connection);
+        Ok(client)
     }
 
     fn log_tail(&self) -> String {
@@ -488,15 +574,6 @@ pub fn send(signal: &str, pid: u32) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::other(format!("could not send SIG{signal} to process {pid}"))),
     }
-}
-
-async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(port).user("postgres").dbname(database).application_name("demo");
-    let (client, connection) = config.connect(NoTls).await?;
-    // Ends with the client or the server; whoever uses the client sees the error.
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 /// The system's folder for temporary files, or `/tmp` where that one is inside root's private folder: then we

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use crate::visible;
+
 /// Where figures end.
 const WIDTH: usize = 78;
 const INDENT: &str = "    ";
@@ -30,35 +32,37 @@ impl Stage {
 
     /// The first lines.
     pub fn title(&self, title: &str, subtitle: &str) {
-        put(&format!("{}\n{subtitle}", self.paint(BOLD, title)));
+        put(&self.paint(BOLD, title));
+        put(&visible::line(subtitle));
     }
 
     /// The next step.
     pub fn step(&mut self, title: &str) {
         self.steps += 1;
-        put(&format!("\n{}", self.paint(BOLD, &format!("{:>2}  {title}", self.steps))));
+        put("");
+        put(&self.paint(BOLD, &format!("{:>2}  {title}", self.steps)));
     }
 
     /// What is done, as one would type it after `prompt`.
     pub fn typed(&self, prompt: &str, text: &str) {
-        put(&format!("{INDENT}{} {text}", self.paint(DIM, prompt)));
+        put(&format!("{INDENT}{} {}", self.paint(DIM, prompt), visible::line(text)));
     }
 
     /// What another program said.
     pub fn said(&self, text: &str) {
         for line in text.lines().map(str::trim_end) {
-            put(&format!("{INDENT}{} {line}", self.paint(DIM, "|")));
+            put(&format!("{INDENT}{} {}", self.paint(DIM, "|"), visible::line(line)));
         }
     }
 
     /// A remark.
     pub fn note(&self, text: &str) {
-        put(&format!("{INDENT}{text}"));
+        put(&format!("{INDENT}{}", visible::line(text)));
     }
 
     /// A line with a figure at its end.
     pub fn figure(&self, what: &str, figure: impl Display) {
-        put(&format!("{INDENT}{}", line(what, &figure.to_string())));
+        put(&format!("{INDENT}{}", visible::line(&line(what, &figure.to_string()))));
     }
 
     /// The last word.
@@ -67,7 +71,9 @@ impl Stage {
         put(&format!("{INDENT}{}", self.paint(colour, text)));
     }
 
+    /// Escapes the text, then colours it.
     fn paint(&self, colour: &str, text: &str) -> String {
+        let text = visible::line(text);
         match self.colour {
             true => format!("\x1b[{colour}m{text}\x1b[0m"),
             false => text.to_string(),
@@ -75,7 +81,7 @@ impl Stage {
     }
 }
 
-/// A reader who has gone away (`| head`) must not keep the demo from cleaning up.
+/// A line whose values are escaped already. A reader who has gone away (`| head`) must not keep the demo from cleaning up.
 fn put(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }

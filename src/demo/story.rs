@@ -20,6 +20,7 @@ use super::cluster::{Cluster, Options};
 use super::school_data::{Batch, ROLE_COLUMNS, SCHOOL_COLUMNS, SchoolData};
 use super::stage::{Stage, count, counted, milliseconds, wrapped};
 use super::stand_in;
+use crate::visible;
 
 const APP: &str = "app";
 const SALESFORCE: &str = "salesforce";
@@ -88,7 +89,7 @@ pub async fn tell(options: &DemoOptions) -> Result<Told> {
         Ok(right) => Ok(Told { story, right }),
         Err(error) => match story.program.service_said(10) {
             log if log.is_empty() => Err(error),
-            log => Err(anyhow!("{error:#}; the service's log ends with\n{log}")),
+            log => Err(with_log(&format!("{error:#}; the service's log ends with"), &log)),
         },
     }
 }
@@ -588,7 +589,7 @@ impl Told {
         let mut asked_to_end = pin!(asked_to_end);
         tokio::select! {
             () = &mut asked_to_end => Ok(()),
-            end = service.ended() => Err(anyhow!("{end}; its log ends with\n{}", program.service_said(10))),
+            end = service.ended() => Err(with_log(&format!("{end}; its log ends with"), &program.service_said(10))),
             end = &mut salesforce.task => Err(anyhow!("Salesforce is not played any more: {end:?}")),
         }
     }
@@ -600,15 +601,18 @@ impl Told {
             .strings("select id::text from schools order by updated_at desc, id limit 1")
             .await?;
         let school = school.first().map_or("…", String::as_str);
-        let psql = psql(cluster.programs());
-        stage.title("\nIt stays up: write to the application, and watch Salesforce", "");
-        stage.note(&format!("{psql} {}", cluster.url(APP)));
+        // In front of the command, where other users of the machine cannot read it.
+        let password = cluster.password().map(|password| format!("PGPASSWORD={password} "));
+        let psql = format!("{}{}", password.unwrap_or_default(), psql(cluster.programs()));
+        stage.note("");
+        stage.title("It stays up: write to the application, and watch Salesforce", "");
+        stage.note(&format!("{psql} {}", cluster.url_without_password(APP)));
         stage.typed(
             "app=#",
             &format!("update schools set name = 'My school' where id = '{school}';"),
         );
         stage.note("");
-        stage.note(&format!("{psql} {}", cluster.url(SALESFORCE)));
+        stage.note(&format!("{psql} {}", cluster.url_without_password(SALESFORCE)));
         stage.typed(
             "salesforce=#",
             "select name, status__c, sfid, _hc_lastop from salesforce.editor__c",
@@ -654,6 +658,11 @@ impl Told {
         stage.figure("service, server and files are gone", milliseconds(began.elapsed()));
         Ok(right)
     }
+}
+
+fn with_log(what: &str, log: &str) -> anyhow::Error {
+    let lines = std::iter::once(what).chain(log.lines()).map(str::to_string);
+    visible::Lines(lines.collect()).into()
 }
 
 /// Loads a batch with COPY, in one transaction.

@@ -3,6 +3,7 @@
 use super::{Draft, SCHEMAS, Unmatched};
 use crate::catalogue::{Column, Table};
 use crate::name::TableName;
+use crate::visible;
 
 /// The whole file; `refused` are pairs of which no object could be made, with the reason.
 pub(super) fn file(drafts: &[Draft], refused: &[String]) -> String {
@@ -152,8 +153,10 @@ fn table(name: &TableName, default_schema: &str) -> String {
     }
 }
 
+/// On one line, as a key must be; `toml` writes text with a newline on several. JSON's escapes are TOML's.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.into()).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    visible::unicode(&json).into_owned()
 }
 
 fn key(name: &str) -> String {

@@ -209,19 +209,24 @@ impl Difference {
 }
 
 /// A line for each thing that is different.
+impl Difference {
+    /// What it means, each as a line. A line may hold whatever a mapping holds.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let changed = self.changed.iter().flat_map(|Changed { object, notes }| {
+            let notes = notes.iter();
+            notes.map(move |Note { what, means, .. }| format!("{object}: {what}: {means}"))
+        });
+        let dropped = self.dropped.iter().map(|Dropped { object, target, .. }| {
+            let target = target.plain();
+            format!("{object}: is dropped: its rows in {target} stay as they are")
+        });
+        changed.chain(dropped)
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = Vec::new();
-        for Changed { object, notes } in &self.changed {
-            let notes = notes.iter();
-            lines
-                .extend(notes.map(|Note { what, means, .. }| format!("{object}: {what}: {means}")));
-        }
-        for Dropped { object, target, .. } in &self.dropped {
-            let target = target.plain();
-            lines.push(format!("{object}: is dropped: its rows in {target} stay as they are"));
-        }
-        f.write_str(&lines.join("\n"))
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }
 

@@ -14,7 +14,7 @@ use super::ground::{Fatal, Ground, Plan, Reached};
 use crate::db::{Database, Pool};
 use crate::deadline::unless_silent;
 use crate::failure::Failure;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Unusable};
 use crate::plan::{Form, Unplannable};
 use crate::worker::Lane;
 
@@ -59,7 +59,7 @@ impl Planner {
             }
             (Err(Fatal::Plan(Unplannable::Mapping(unusable))), Some((plan, _))) => {
                 let plan = plan.clone();
-                self.tell_unfit(&unusable.to_string(), &mapping);
+                self.tell_unfit(&unusable, &mapping);
                 Ok(reached.ground(plan))
             }
             (Err(fatal), _) => Err(fatal),
@@ -98,7 +98,7 @@ impl Planner {
                     return plan;
                 }
                 Ok(Err(Unplannable::Mapping(unusable))) => {
-                    self.tell_unfit(&unusable.to_string(), &mapping);
+                    self.tell_unfit(&unusable, &mapping);
                 }
                 // The work meets the same trouble, and is interrupted by it.
                 Ok(Err(Unplannable::Database(error))) => not_looked_at(&error.into()),
@@ -132,7 +132,7 @@ impl Planner {
         self.told = now.into_iter().collect();
     }
 
-    fn tell_unfit(&mut self, findings: &str, mapping: &Arc<Mapping>) {
+    fn tell_unfit(&mut self, unusable: &Unusable, mapping: &Arc<Mapping>) {
         let known = self.current.as_ref().is_some_and(|(_, of)| Arc::ptr_eq(of, mapping));
         let consequence = match known {
             true => {
@@ -141,7 +141,8 @@ impl Planner {
             false => "the mapping from before stays in use until this one fits",
         };
         self.unfit = true;
-        self.tell(findings.lines().map(|finding| format!("{finding}; {consequence}")).collect());
+        let findings = unusable.findings.iter().map(|finding| finding.in_file(&unusable.file));
+        self.tell(findings.map(|finding| format!("{finding}; {consequence}")).collect());
     }
 
     fn tell_change(&self, plan: &Plan, mapping: &Mapping) {

@@ -111,7 +111,7 @@ async fn a_missing_or_unreadable_url_is_refused_with_its_name_and_the_form_that_
             "schools",
             "https://example.org/schools",
             &format!("postgres://u:{PASSWORD}@h:port/d"),
-            &format!("postgres://u:{PASSWORD}@h/d?colour=red"),
+            &format!("postgres://u:{PASSWORD}@h/d?colour"),
             &format!("host=h password {PASSWORD}"),
         ] {
             let ended = Program::new(command).env("DATABASE_URL", bad).run().await;

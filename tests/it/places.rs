@@ -322,7 +322,7 @@ async fn old_cluster() -> Option<Cluster> {
         println!("left out: {OLD_BIN_VARIABLE} names no folder");
         return None;
     };
-    let options = Options { programs: Some(programs.into()), too_old: true, ..Options::default() };
+    let options = Options { programs: Some(programs.into()), too_old: true, ..Options::open() };
     let cluster = Cluster::start(options).await.unwrap();
     for (database, sql) in [("source", APPLICATION), ("target", HEROKU_CONNECT)] {
         cluster.create_database(database, None).await.unwrap();

@@ -75,7 +75,7 @@ async fn start_clusters() -> (Cluster, Option<Cluster>) {
     let start = async |programs| {
         let settings = ["max_connections = 400", "max_prepared_transactions = 20"];
         let settings = settings.map(str::to_string).to_vec();
-        Cluster::start(Options { settings, programs, ..Options::default() }).await.unwrap()
+        Cluster::start(Options { settings, programs, ..Options::open() }).await.unwrap()
     };
     let cluster = start(None).await;
     let target_cluster = match target_programs() {
@@ -197,7 +197,7 @@ impl TestBell {
     /// it, also where the targets are to be on a server of another version.
     pub async fn in_a_cluster_of_its_own(settings: &[&str]) -> Self {
         let settings = settings.iter().map(|line| (*line).to_string()).collect();
-        let cluster = Cluster::start(Options { settings, ..Options::default() }).await.unwrap();
+        let cluster = Cluster::start(Options { settings, ..Options::open() }).await.unwrap();
         let (source_name, target_name) = ("source".to_string(), "target".to_string());
         for name in [&source_name, &target_name] {
             cluster.create_database(name, None).await.unwrap();

@@ -271,9 +271,8 @@ struct Stage {
 
 impl Stage {
     async fn start(seed: u64) -> Self {
-        let cluster = async |programs| {
-            Cluster::start(Options { programs, ..Options::default() }).await.unwrap()
-        };
+        let cluster =
+            async |programs| Cluster::start(Options { programs, ..Options::open() }).await.unwrap();
         let (source, target) = tokio::join!(cluster(None), cluster(target_programs()));
         source.create_database("source", None).await.unwrap();
         target.create_database("target", None).await.unwrap();
@@ -907,7 +906,7 @@ async fn vanish() {
         "listen_addresses = '127.0.0.1,10.99.0.1'".to_string(),
         format!("hba_file = '{}'", access.display()),
     ];
-    let cluster = Cluster::start(Options { settings, ..Options::default() }).await.unwrap();
+    let cluster = Cluster::start(Options { settings, ..Options::open() }).await.unwrap();
     cluster.create_database("source", None).await.unwrap();
     cluster.create_database("target", None).await.unwrap();
     let source = cluster.connect("source").await.unwrap();

@@ -25,7 +25,7 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
     if !config.enabled {
         bail!("SALESFORCE_ENABLED is not true, so nothing may be written to the target");
     }
-    let ground = Ground::check(&config, &mapping).await.map_err(commands::stopped)?;
+    let ground = Ground::check(&config, &mapping).await.map_err(commands::stopped(&config))?;
     let lanes = replay::chosen(&ground, &typed.objects)?;
     let (source, evaluator) = (ground.source.session().await?, ground.source.evaluator().await?);
     let target = ground.target.session().await?;
