@@ -45,6 +45,8 @@ pub struct Options {
     pub programs: Option<PathBuf>,
     /// Start it also when it is too old to work with, to see what is said of such a server.
     pub too_old: bool,
+    /// Variables of the server's environment, for example where the system's locales are.
+    pub environment: Vec<(String, String)>,
 }
 
 /// How a server is stopped.
@@ -112,6 +114,7 @@ struct Place {
     programs: PathBuf,
     user: Option<User>,
     folder: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -135,7 +138,8 @@ impl Cluster {
         let mut watchdog =
             Watchdog::start(folder.path()).map_err(failed("starting the watchdog (sh)"))?;
         // From here on the watchdog removes it, after the server has ended.
-        let place = Place { programs, user, folder: folder.keep() };
+        let environment = options.environment.clone();
+        let place = Place { programs, user, folder: folder.keep(), environment };
 
         place.make_data(&options, &mut watchdog).await?;
         let mut running = Running { server: None, children: Vec::new(), watchdog };
@@ -312,6 +316,7 @@ impl Place {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }

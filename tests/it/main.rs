@@ -37,6 +37,7 @@ mod privileges;
 mod production;
 mod random;
 mod real_input;
+mod reasons;
 mod refused;
 mod resync;
 mod tls;
