@@ -2,8 +2,8 @@
 -- $1: at most so many groups.
 --
 -- One pass, however many are parked: the oldest key of a group travels behind its time in one text, which sorts by
--- the time first. A message that a trigger raised may quote the row (its code is of no class of the server's own for
--- values, constraints, rights, names, locks and time-outs): it is left out.
+-- the time first. The program stores no reason that quotes a row. An earlier one did, where a trigger raised it: a code
+-- of no class of the server's own for values, constraints, rights, names, locks and time-outs is shown without it.
 with judged as (
     select
         object,

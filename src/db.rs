@@ -238,6 +238,7 @@ fn refuses_options(error: &Error) -> bool {
     matches!(error.code(), Some(&SqlState::PROTOCOL_VIOLATION | &SqlState::FEATURE_NOT_SUPPORTED))
 }
 
+#[expect(clippy::disallowed_methods, reason = "it is compared, not shown")]
 fn lacks_mark(error: &Error) -> bool {
     error.as_db_error().is_some_and(|db| {
         *db.code() == SqlState::UNDEFINED_OBJECT && db.message().contains(settings::MARK)

@@ -1,9 +1,23 @@
 //! What a database's refusal means for us: the variant is the decision.
+//!
+//! Promise: no sentence of this module holds a value of a row. This is the one place where what a server says of an error
+//! becomes text for people.
 
 use std::error::Error as _;
 use std::fmt;
 
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::DbError;
+
+mod condition;
+mod said;
+#[cfg(test)]
+mod tests;
+
+use condition::Decision;
+use said::Said;
+
+/// What helps when a login is refused that worked before.
+const LOGIN: &str = "mend user and password of the connection URL, or give the role its login back";
 
 /// Why a step did not succeed, by what is to be done about it.
 #[derive(Debug)]
@@ -20,21 +34,26 @@ pub enum Failure {
     Dead(Refusal),
 }
 
-/// A database's own reason, and what a human can do about it.
+/// Why a database refused something, and what a human can do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The five letters of the SQL standard.
     pub sqlstate: String,
-    /// The server's message without DETAIL, which quotes the row.
+    /// What happened, without a value of the row.
     pub reason: String,
     /// What helps.
     pub remedy: &'static str,
 }
 
 impl Refusal {
+    /// The first two letters of the code.
+    pub fn class(&self) -> &str {
+        condition::class(&self.sqlstate)
+    }
+
     /// Whether a value did not fit its column.
     pub fn is_about_a_value(&self) -> bool {
-        self.sqlstate.starts_with("22")
+        self.class() == "22"
     }
 
     /// The same refusal, for which something else helps.
@@ -76,98 +95,58 @@ impl std::error::Error for Failure {}
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(db) = error.as_db_error() else {
-            return Self::Reconnect(chain(&error));
+        match error.as_db_error() {
+            Some(db) => Said::of(db).into(),
+            None => Self::Reconnect(chain(&error)),
+        }
+    }
+}
+
+impl From<Said<'_>> for Failure {
+    fn from(said: Said<'_>) -> Self {
+        let refusal = |remedy| Refusal {
+            sqlstate: said.sqlstate.to_string(),
+            reason: said.sentence().text(),
+            remedy,
         };
-        let refusal =
-            |remedy| Refusal { sqlstate: db.code().code().to_string(), reason: reason(db), remedy };
-        let state = db.code();
-        match &state.code()[..2] {
-            _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => {
-                Self::Reconnect("the server is read-only: not a primary (any more)".into())
-            }
-            _ if *state == SqlState::ADMIN_SHUTDOWN
-                || *state == SqlState::CRASH_SHUTDOWN
-                || *state == SqlState::CANNOT_CONNECT_NOW
-                || *state == SqlState::DATABASE_DROPPED
-                || *state == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT =>
-            {
-                Self::Reconnect(db.message().to_string())
-            }
-            // Behind a pooler that was found out nothing is prepared; this one has passed our mark on.
-            "26" => Self::Reconnect(format!(
-                "{}: a pooler in transaction mode stands in front of the database; give the service a direct \
-                 connection",
-                db.message()
-            )),
-            // A server without space or memory is no row's fault either.
-            "08" | "53" | "58" => Self::Reconnect(db.message().to_string()),
-            "42" if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
-                Self::Blocked(refusal("grant the missing right to the role of the connection URL"))
-            }
-            // Insufficient privilege can also be a row-security policy; syntax and names are not a row's fault.
-            "42" | "0A" | "3D" | "3F" => {
-                Self::Blocked(refusal("make the mapping and the table fit each other again"))
-            }
-            // A login that is refused (any more). Within a session the same class is what a trigger raised.
-            "28" if ends_the_session(db) => Self::Reconnect(format!(
-                "{}; mend user and password of the connection URL, or give the role its login back",
-                db.message()
-            )),
+        let lost = |helps: Option<&str>| {
+            let reason = said.sentence().with_code(said.sqlstate);
+            Self::Reconnect(match helps {
+                Some(helps) => format!("{reason}; {helps}"),
+                None => reason,
+            })
+        };
+        match said.condition().decision {
+            Decision::Reconnect(helps) => lost(helps),
+            Decision::Blocked(remedy) => Self::Blocked(refusal(remedy)),
+            Decision::Login if said.ends_the_session => lost(Some(LOGIN)),
             // Whatever else ends the session: it is no row's fault.
-            _ if ends_the_session(db) => Self::Reconnect(db.message().to_string()),
-            // 57014 is a statement time-out or a cancel, 55P03 a lock time-out, XX an error of the server itself.
-            "40" | "55" | "57" | "XX" => Self::Retry(refusal("it is tried again by itself")),
-            "22" => {
-                Self::Dead(refusal("mend the value in the source row, or the type of the column"))
-            }
-            "23" => Self::Dead(refusal("mend the source row, or the constraint in the target")),
-            _ => Self::Dead(refusal("ask whoever owns the trigger or rule that refused the row")),
+            _ if said.ends_the_session => lost(None),
+            Decision::Retry => Self::Retry(refusal("it is tried again by itself")),
+            Decision::Dead(remedy) => Self::Dead(refusal(remedy)),
+            Decision::Login => Self::Dead(refusal(condition::ASK)),
         }
     }
 }
 
-fn ends_the_session(db: &DbError) -> bool {
-    match db.parsed_severity() {
-        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
-        // Only somebody between us and the server leaves it out, and does not translate it.
-        None => db.severity() == "FATAL",
-    }
-}
-
-/// The server's message, with what it quotes left out where that may be a value of the row.
-fn reason(db: &DbError) -> String {
-    let mut reason = match db.code().code().starts_with("22") {
-        true => without_quotes(db.message()),
-        false => db.message().to_string(),
-    };
-    let context = [("column", db.column()), ("constraint", db.constraint()), ("table", db.table())];
-    for (what, name) in context {
-        if let Some(name) = name.filter(|name| !reason.contains(name)) {
-            reason.push_str(&format!(", {what} {name}"));
-        }
-    }
-    reason
-}
-
-/// `invalid input syntax for type integer: "secret"` without the secret.
-fn without_quotes(message: &str) -> String {
-    message.split('"').step_by(2).collect::<Vec<_>>().join("…")
-}
-
-/// An error with its causes, in one line.
+/// An error with its causes, in one line without values of rows.
 pub fn chain(error: &tokio_postgres::Error) -> String {
-    let mut text = match error.as_db_error() {
-        Some(db) => db.message().to_string(),
-        None => error.to_string(),
-    };
-    if error.as_db_error().is_none()
-        && let Some(cause) = error.source()
+    if let Some(db) = error.as_db_error() {
+        return Said::of(db).sentence().with_code(db.code().code());
+    }
+    let mut text = error.to_string();
+    if let Some(cause) = error.source()
         && !text.contains(&cause.to_string())
     {
         text.push_str(&format!(": {cause}"));
     }
     text
+}
+
+/// What the server says of a statement that reads no row, in its own words: they may quote the text of the statement. To
+/// be used for nothing else.
+pub fn of_a_statement_that_reads_no_row(db: &DbError) -> String {
+    Said::of(db).sentence_without_rows().with_code(db.code().code())
 }
 
 impl From<deadpool_postgres::PoolError> for Failure {
@@ -176,16 +155,5 @@ impl From<deadpool_postgres::PoolError> for Failure {
             deadpool_postgres::PoolError::Backend(error) => error.into(),
             error => Self::Reconnect(error.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_values_do_not_reach_a_reason() {
-        let message = without_quotes("invalid input syntax for type integer: \"secret\"");
-        assert_eq!(message, "invalid input syntax for type integer: …");
     }
 }

@@ -51,6 +51,8 @@ pub struct Options {
     /// Let everybody on this machine in without a password, as a superuser: who that is can run programs as the
     /// server's user. For tests, which connect as many roles and keep nothing.
     pub open: bool,
+    /// Variables of the server's environment, for example where the system's locales are.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -127,6 +129,7 @@ struct Place {
     folder: PathBuf,
     /// The superuser's; none where everybody is let in.
     password: Option<Password>,
+    environment: Vec<(String, String)>,
 }
 
 /// A password, which cannot be printed by mistake.
@@ -173,7 +176,8 @@ impl Cluster {
             Watchdog::start(folder.path()).map_err(failed("starting the watchdog (sh)"))?;
         // From here on the watchdog removes it, after the server has ended.
         let password = (!options.open).then(Password::random).transpose()?;
-        let place = Place { programs, user, folder: folder.keep(), password };
+        let environment = options.environment.clone();
+        let place = Place { programs, user, folder: folder.keep(), password, environment };
 
         place.make_data(&options, &mut watchdog).await?;
         let mut running = Running { server: None, children: Vec::new(), watchdog };
@@ -362,6 +366,7 @@ impl Place {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }

@@ -39,13 +39,12 @@ impl Hindrance {
 }
 
 impl From<Failure> for Hindrance {
-    /// The database's reason, without the values that it may quote. What the service would do about it does not
-    /// matter here.
+    /// The database's reason with its code. What the service would do about it does not matter here.
     fn from(failure: Failure) -> Self {
         Self::new(match failure {
             Failure::Reconnect(reason) => reason,
             Failure::Retry(refusal) | Failure::Blocked(refusal) | Failure::Dead(refusal) => {
-                refusal.reason
+                format!("{} ({})", refusal.reason, refusal.sqlstate)
             }
         })
     }

@@ -10,6 +10,7 @@ use tokio_postgres::types::Oid;
 use super::Unplannable;
 use crate::catalogue::Table;
 use crate::db::{Evaluator, Session};
+use crate::failure;
 use crate::mapping::{Finding, Mapping, Object, Parent, Value};
 use crate::name::TableName;
 
@@ -55,11 +56,12 @@ pub(super) async fn expression(
             Some(db) if passes(db.code()) => Err(error.into()),
             Some(db) => {
                 let (setting, line) = about.place;
+                let problem = failure::of_a_statement_that_reads_no_row(db);
                 let unknown = (*db.code() == SqlState::UNDEFINED_COLUMN)
-                    .then(|| named_column(db.message()))
+                    .then(|| named_column(&problem))
                     .flatten();
                 findings.push(
-                    Finding::of(about.object, setting, db.message())
+                    Finding::of(about.object, setting, &problem)
                         .at(line)
                         .or(unknown.and_then(|column| about.table.nearest(column))),
                 );
@@ -81,7 +83,7 @@ fn named_column(message: &str) -> Option<&str> {
 
 /// The same question may be answered in a moment.
 fn passes(state: &SqlState) -> bool {
-    matches!(&state.code()[..2], "40" | "53" | "55" | "57" | "58")
+    matches!(state.code().get(..2), Some("40" | "53" | "55" | "57" | "58"))
 }
 
 /// The expressions of an object that are no fields, each as the end of a query on the source table.

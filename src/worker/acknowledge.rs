@@ -150,7 +150,7 @@ async fn all_rows(source: &Transaction<'_>, lane: &Lane) -> Result<i64, Failure>
 fn raises_doubt(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Dead(refusal) | Outcome::Retries(refusal) => {
-            matches!(&refusal.sqlstate[..2], "0A" | "22" | "3F" | "42")
+            matches!(refusal.class(), "0A" | "22" | "3F" | "42")
         }
         _ => false,
     }

@@ -53,7 +53,6 @@ impl Writer {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
             Err(refused) => {
-                // Not the reason: a trigger's own message may quote the row.
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
                 self.apart(&batch, &leaving).await?

@@ -1,5 +1,6 @@
 //! One test binary: support, then a module per promise. Read the names of the tests: they are the guarantees.
 #![allow(clippy::unwrap_used)] // A test that cannot go on should say where.
+#![allow(clippy::disallowed_methods)] // What a server says to a test is the test's own.
 
 mod support;
 
@@ -38,6 +39,7 @@ mod privileges;
 mod production;
 mod random;
 mod real_input;
+mod reasons;
 mod refused;
 mod resync;
 mod secrets;

@@ -197,7 +197,14 @@ impl TestBell {
     /// it, also where the targets are to be on a server of another version.
     pub async fn in_a_cluster_of_its_own(settings: &[&str]) -> Self {
         let settings = settings.iter().map(|line| (*line).to_string()).collect();
-        let cluster = Cluster::start(Options { settings, ..Options::open() }).await.unwrap();
+        let mut bell = Self::in_a_cluster_with(Options { settings, ..Options::open() }).await;
+        bell.service_starts();
+        bell
+    }
+
+    /// Triggers installed, no service, in a cluster that was started with these options.
+    pub async fn in_a_cluster_with(options: Options) -> Self {
+        let cluster = Cluster::start(options).await.unwrap();
         let (source_name, target_name) = ("source".to_string(), "target".to_string());
         for name in [&source_name, &target_name] {
             cluster.create_database(name, None).await.unwrap();
@@ -206,7 +213,7 @@ impl TestBell {
         let target = cluster.connect(&target_name).await.unwrap();
         stand_in::install_application(&source).await.unwrap();
         stand_in::install_heroku_connect(&target).await.unwrap();
-        let mut bell = Self {
+        let bell = Self {
             source,
             target,
             source_name,
@@ -219,7 +226,6 @@ impl TestBell {
             own_cluster: Some(cluster),
         };
         bell.run_ok(&["migrate"]).await;
-        bell.service_starts();
         bell
     }
 

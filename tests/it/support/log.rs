@@ -17,9 +17,14 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn listen() -> Self {
+        Self::listen_to("schoolbell=info")
+    }
+
+    /// The same with a filter as `RUST_LOG` has it.
+    pub fn listen_to(filter: &str) -> Self {
         let text = Text::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter("schoolbell=info")
+            .with_env_filter(filter)
             .with_ansi(false)
             .with_writer(text.clone())
             .finish();

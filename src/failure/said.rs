@@ -1,0 +1,276 @@
+//! What may be repeated of a server's error.
+//!
+//! Promise: a sentence made here holds names and numbers of the database's own, and no value of a row: whatever the
+//! row holds, whoever raised the error, in whatever language the server speaks. So nothing is cut out of a message.
+//! It is shown whole where the function of the server that wrote it puts no value into it, and otherwise not at all.
+
+use tokio_postgres::error::{DbError, ErrorPosition, Severity};
+
+use super::condition::{Condition, RAISED, class};
+
+/// Functions of the server whose messages hold names of what exists in the database, numbers and settings, but no
+/// value, and whose other fields do neither. The server names the function in each error, in no language.
+///
+/// Those that look something up by a name are not among them: within a trigger that name may come from a row.
+const VALUE_FREE: &[&str] = &[
+    // A right is missing, or the owner must do it.
+    "aclcheck_error",
+    "aclcheck_error_col",
+    // Constraints, domains, row security.
+    "ExecConstraints",
+    "ReportNotNullViolationError",
+    "ExecPartitionCheckEmitError",
+    "ExecFindPartition",
+    "ExecWithCheckOptions",
+    "_bt_check_unique",
+    "check_exclusion_or_unique_constraint",
+    "ri_ReportViolation",
+    "ExecEvalConstraintCheck",
+    "ExecEvalConstraintNotNull",
+    "domain_check_input",
+    // Lengths and sizes.
+    "varchar_input",
+    "varchar",
+    "bpchar_input",
+    "bpchar",
+    "apply_typmod",
+    "apply_typmod_special",
+    "index_form_tuple",
+    "index_form_tuple_context",
+    "_bt_check_third_page",
+    "RelationGetBufferForTuple",
+    "nextval_internal",
+    // Numbers into smaller types, and through floating point.
+    "i4toi2",
+    "int82",
+    "int84",
+    "i8tooid",
+    "ftoi2",
+    "ftoi4",
+    "ftoi8",
+    "dtoi2",
+    "dtoi4",
+    "dtoi8",
+    "dtof",
+    "numeric_int2",
+    "numeric_int4",
+    "numeric_int8",
+    "numeric_div",
+    "numeric_mod",
+    "float_overflow_error",
+    "float_underflow_error",
+    "float_zero_divide_error",
+    // Time-outs, cancellation, locks, plans.
+    "ProcessInterrupts",
+    "DeadLockReport",
+    "heap_lock_tuple",
+    "RevalidateCachedQuery",
+    "quickdie",
+    // A full disk: the message names a file.
+    "mdextend",
+    "mdzeroextend",
+    "mdwrite",
+    "mdwritev",
+    "BufFileDumpBuffer",
+    // Before a session begins: role, database and address of the connection URL, never its password.
+    "auth_failed",
+    "ClientAuthentication",
+    "InitializeSessionUserId",
+    "InitPostgres",
+    "CheckMyDatabase",
+    "InitProcess",
+    "ProcessStartupPacket",
+    "BackendInitialize",
+];
+
+/// Functions of the server that quote a value, with the type that they read it for; "" where that varies or the words
+/// for the code say enough.
+const QUOTING: &[(&str, &str)] = &[
+    ("pg_strtoint16", "smallint"),
+    ("pg_strtoint32", "integer"),
+    ("pg_strtoint64", "bigint"),
+    ("scanint8", "bigint"),
+    ("uint32in_subr", "oid"),
+    ("oidin_subr", "oid"),
+    ("float4in", "real"),
+    ("float4in_internal", "real"),
+    ("float8in_internal", "double precision"),
+    ("numeric_in", "numeric"),
+    ("set_var_from_str", "numeric"),
+    ("set_var_from_non_decimal_integer_str", "numeric"),
+    ("boolin", "boolean"),
+    ("string_to_uuid", "uuid"),
+    ("byteain", "bytea"),
+    ("hex_decode", "bytea"),
+    ("get_hex", "bytea"),
+    ("json_ereport_error", "json"),
+    ("json_errsave_error", "json"),
+    ("report_parse_error", "json"),
+    ("network_in", "inet"),
+    ("macaddr_in", "macaddr"),
+    ("date_in", "date"),
+    ("timestamp_in", "timestamp"),
+    ("timestamptz_in", "timestamp with time zone"),
+    ("interval_in", "interval"),
+    ("enum_in", "enum"),
+    ("DateTimeParseError", ""),
+    ("report_invalid_encoding", ""),
+    ("report_untranslatable_char", ""),
+    ("PreventCommandIfReadOnly", ""),
+];
+
+/// Where `raise` of PL/pgSQL reports from: every field of the error is the function's own, also those that name things.
+const RAISE: &str = "exec_stmt_raise";
+/// The next step, where the message is not shown.
+const LOG: &str = "its message is in the server's log";
+
+/// The fields of a server's error that something is decided by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said<'e> {
+    pub(super) sqlstate: &'e str,
+    pub(super) message: &'e str,
+    /// The server's function that reports the error. A pooler names none.
+    pub(super) routine: Option<&'e str>,
+    /// A function was running: then also the text of a statement may come from a row.
+    pub(super) within_a_function: bool,
+    /// It points at a place in the text that we sent.
+    pub(super) at_our_text: bool,
+    pub(super) ends_the_session: bool,
+    /// What the error names, where that is anything.
+    pub(super) names: [(&'static str, Option<&'e str>); 4],
+}
+
+/// What may be said of an error.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sentence {
+    /// The server's message.
+    Whole(String),
+    /// Words of ours.
+    Ours(String),
+}
+
+impl Sentence {
+    /// Without the code, for where that is told apart.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Whole(text) | Self::Ours(text) => text,
+        }
+    }
+
+    /// For a line of its own: our words are for many kinds of errors, so they need the code.
+    pub(super) fn with_code(self, sqlstate: &str) -> String {
+        match self {
+            Self::Whole(text) => text,
+            Self::Ours(text) => format!("{text} ({sqlstate})"),
+        }
+    }
+}
+
+impl<'e> Said<'e> {
+    #[expect(clippy::disallowed_methods, reason = "here it is decided what is shown")]
+    pub(super) fn of(db: &'e DbError) -> Self {
+        Self {
+            sqlstate: db.code().code(),
+            message: db.message(),
+            routine: db.routine(),
+            within_a_function: db.where_().is_some(),
+            at_our_text: matches!(db.position(), Some(ErrorPosition::Original(_))),
+            ends_the_session: ends_the_session(db),
+            names: [
+                ("column", db.column()),
+                ("constraint", db.constraint()),
+                ("table", db.table()),
+                ("type", db.datatype()),
+            ],
+        }
+    }
+
+    pub(super) fn condition(&self) -> &'static Condition {
+        Condition::of(self.sqlstate)
+    }
+
+    /// The error as a sentence without values.
+    pub(super) fn sentence(&self) -> Sentence {
+        let words = self.condition().words;
+        if self.is_value_free() {
+            return Sentence::Whole(self.message_with_names());
+        }
+        if self.is_about_our_text() || self.is_a_pooler_s() {
+            return Sentence::Whole(self.message.to_string());
+        }
+        let routine = self.routine.map(since_release_16);
+        Sentence::Ours(match QUOTING.iter().find(|(name, _)| Some(*name) == routine) {
+            Some((_, "")) => words.to_string(),
+            Some((_, of_type)) => format!("{words} for type {of_type}"),
+            None if routine == Some(RAISE) => self.raised(),
+            None => format!("{words}; {LOG}"),
+        })
+    }
+
+    /// The message of a statement that reads no row.
+    pub(super) fn sentence_without_rows(&self) -> Sentence {
+        // A function may read rows that the statement does not name.
+        match self.within_a_function || self.routine == Some(RAISE) {
+            true => self.sentence(),
+            false => Sentence::Whole(self.message.to_string()),
+        }
+    }
+
+    fn raised(&self) -> String {
+        let condition = self.condition();
+        match condition.code {
+            "" | RAISED => format!("a trigger or function raised an error; {LOG}"),
+            _ => format!("a trigger or function raised an error: {}; {LOG}", condition.words),
+        }
+    }
+
+    fn is_value_free(&self) -> bool {
+        let Some(routine) = self.routine.map(since_release_16) else { return false };
+        VALUE_FREE.contains(&routine) || is_integer_arithmetic(routine)
+    }
+
+    /// Names and syntax of what we sent. Values are parameters, so none is in that text; what a function sends while it
+    /// runs is another text, into which it may have put some.
+    fn is_about_our_text(&self) -> bool {
+        class(self.sqlstate) == "42"
+            && self.at_our_text
+            && !self.within_a_function
+            && self.routine != Some(RAISE)
+    }
+
+    /// A pooler ends a connection with a message of its own and knows no function. What a server says has one.
+    fn is_a_pooler_s(&self) -> bool {
+        self.routine.is_none() && self.ends_the_session && !self.within_a_function
+    }
+
+    fn message_with_names(&self) -> String {
+        let mut message = self.message.to_string();
+        for (what, name) in self.names {
+            if let Some(name) = name.filter(|name| !message.contains(name)) {
+                message.push_str(&format!(", {what} {name}"));
+            }
+        }
+        message
+    }
+}
+
+/// What reports without raising, which some functions do since release 16, has the old name with an ending.
+fn since_release_16(routine: &str) -> &str {
+    ["_safe", "_opt_error"].iter().find_map(|end| routine.strip_suffix(end)).unwrap_or(routine)
+}
+
+/// `int4div`, `int28pl`: `integer out of range`, `division by zero`.
+fn is_integer_arithmetic(routine: &str) -> bool {
+    let Some(rest) = routine.strip_prefix("int") else { return false };
+    let operation = rest.trim_start_matches(['2', '4', '8']);
+    let operations = ["pl", "mi", "mul", "div", "mod", "um", "abs", "inc", "dec"];
+    operation.len() < rest.len() && operations.contains(&operation)
+}
+
+fn ends_the_session(db: &DbError) -> bool {
+    match db.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        // Only somebody between us and the server leaves it out, and does not translate it.
+        None => db.severity() == "FATAL",
+    }
+}
