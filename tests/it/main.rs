@@ -38,6 +38,7 @@ mod random;
 mod real_input;
 mod refused;
 mod resync;
+mod slow_clients;
 mod tls;
 mod torture;
 mod values;
