@@ -14,6 +14,7 @@ use crate::mapping::difference::{Difference, Dropped};
 use crate::migrated::{self, Migrated};
 use crate::name::TableName;
 use crate::plan::{self, SourceSide};
+use crate::publication::{self, Published};
 use crate::resync::{self, Request};
 use crate::schema::Version;
 use crate::{change, parked, schema, service, status};
@@ -50,7 +51,15 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     let reasons: BTreeMap<&TableName, String> =
         ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
+    if options.tables_only {
+        return tables_only(version);
+    }
+    let published = publication::published(&source).await.map_err(super::reason)?;
+    let published = if published.publications.is_empty() { None } else { Some(published) };
     if options.dry_run {
+        if let Some(published) = &published {
+            comment(&if migrations.is_empty() { notice(published) } else { warning(published) })?;
+        }
         comment(&change.said)?;
         if !migrations.is_empty() {
             say!(
@@ -77,6 +86,13 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         return Ok(Outcome::Clean);
     }
 
+    match &published {
+        Some(published) if !migrations.is_empty() && !options.published => {
+            anyhow::bail!("nothing was changed: {}", warning(published));
+        }
+        Some(published) => say!("{}", notice(published))?,
+        None => {}
+    }
     schema::migrate(&mut source).await.context("cannot migrate schema schoolbell")?;
     for (name, _) in &migrations {
         say!("migrated {name}")?;
@@ -123,6 +139,48 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         }
     }
     Ok(Outcome::Clean)
+}
+
+/// Prints the tables for a subscriber, and nothing that would act there.
+fn tables_only(version: Version) -> Result<Outcome> {
+    comment("For a subscriber: tables of schema schoolbell, without triggers and without rows.")?;
+    if let Version::Older(installed) = version {
+        comment(&format!("Only what is newer than version {installed}, which it must have."))?;
+    }
+    say!("{}", schema::tables(version).trim_end())?;
+    Ok(Outcome::Clean)
+}
+
+/// Our tables are published, and nothing new comes.
+fn notice(published: &Published) -> String {
+    format!(
+        "{} carries the tables of schema schoolbell to its subscribers; `schoolbell doctor` says how to end that",
+        published.names()
+    )
+}
+
+/// New tables would be published: what would happen, and what to do instead.
+fn warning(published: &Published) -> String {
+    let cures: Vec<String> = published
+        .publications
+        .iter()
+        .map(|publication| format!("  {}", publication.cure))
+        .collect();
+    format!(
+        "{names} would carry new tables of schema schoolbell to its subscribers. A subscriber that lacks them stops \
+         at the first change (`logical replication target relation \"schoolbell.change\" does not exist`), and its \
+         slot then keeps WAL here until the disk is full. The keys of captured rows would leave this database, too. \
+         {receivers}\n\
+         Either let the publication carry everything but schema schoolbell. Subscriptions go on as they are; a table \
+         in a schema that is made later must be added:\n\
+         {cures}\n\
+         Or make the tables on each subscriber, empty and without triggers, then go on:\n  \
+         schoolbell migrate --dry-run --tables-only | psql SUBSCRIBER_URL\n  \
+         schoolbell migrate --published",
+        names = published.names(),
+        receivers = published.receivers(),
+        cures = cures.join("\n"),
+    )
 }
 
 /// Prints what people should know, in what psql is to run.
