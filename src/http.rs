@@ -4,7 +4,7 @@
 //! was counted ([`crate::metrics`]). Keys, counts, times and reasons only; no row contents, no URL, no password.
 //!
 //! Whoever reaches the address may read them. So on a loopback address a request must also name a host of this machine
-//! ([`host`]): else any web page could read them through the browser of somebody who works here. On another address
+//! (`http/host.rs`): else any web page could read them through the browser of somebody who works here. On another address
 //! the name that people use is not known (a router's, a proxy's), so none is refused. A setting for more names is
 //! missing on purpose: the name in `--http` counts, and a proxy on the same machine can send `Host: localhost`.
 

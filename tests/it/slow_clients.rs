@@ -16,8 +16,8 @@ use crate::support::web::{Visitor, ask};
 use crate::support::{TestBell, eventually};
 
 /// For whoever looks whether the service is alive. Those who wait for a place behind 200 connections that last 20 s
-/// each, of which 64 are served at a time, would need four times as long.
-const ANSWER: Duration = Duration::from_secs(10);
+/// each, of which 64 are served at a time, would need longer.
+const ANSWER: Duration = Duration::from_secs(30);
 /// A connection that is never ended is given up then.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What a slow client sends now and then.
