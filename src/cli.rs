@@ -212,6 +212,15 @@ pub struct MigrateOptions {
     /// Print the SQL instead of running it
     #[arg(long)]
     pub dry_run: bool,
+    /// Print only the SQL of the tables, without triggers and rows: for a subscriber of a publication
+    ///
+    /// A publication for all tables carries ours, too, and a subscriber that lacks them stops. Run what this prints on
+    /// each subscriber, then `schoolbell migrate --published`.
+    #[arg(long, requires = "dry_run")]
+    pub tables_only: bool,
+    /// Go on although a publication carries our tables: each subscriber has them already
+    #[arg(long)]
+    pub published: bool,
     /// When the triggers notify [default: as installed, else doorbell]
     #[arg(long, value_name = "MODE")]
     pub notify: Option<NotifyMode>,

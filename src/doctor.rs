@@ -18,10 +18,12 @@ mod heroku_connect;
 mod intruders;
 mod lengths;
 mod mapping_fit;
+mod publications;
 mod report;
 mod rights;
 mod server;
 mod side;
+mod slots;
 mod table;
 mod writing;
 
@@ -43,6 +45,12 @@ pub struct Limits {
     pub queue: f64,
     /// So many dead rows may lie in the outbox: ten times the number at which it asks to be vacuumed.
     pub dead_rows: i64,
+    /// So much WAL, in bytes, may be kept for one replication slot: what a server keeps between two checkpoints unless it
+    /// is set otherwise.
+    pub slot_bytes: i64,
+    /// So many transactions ago the oldest dead row of a catalogue may be kept for a slot that nobody uses: a
+    /// twentieth of what a server allows before it vacuums everything.
+    pub slot_transactions: i32,
     /// So many rows of each object are looked at for text that will be cut: a second's work.
     pub rows: i64,
 }
@@ -54,6 +62,8 @@ impl Default for Limits {
             clock: Duration::from_secs(2),
             queue: Pace::default().queue_warning,
             dead_rows: 500_000,
+            slot_bytes: 1 << 30,
+            slot_transactions: 10_000_000,
             rows: 200_000,
         }
     }
@@ -110,7 +120,8 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet
         .add("prepared_transactions", "prepared transactions", server::prepared(source, limits))
         .await;
-    sheet.add("replication_slots", "replication slots", server::slots(source)).await;
+    sheet.add("replication_slots", "replication slots", slots::check(source, limits)).await;
+    sheet.add("publications", "publications", publications::check(source)).await;
     sheet.add("autovacuum", "autovacuum of the outbox", server::autovacuum(source, limits)).await;
     sheet.add("clocks", "clocks", server::clocks(source, target, limits)).await;
 

@@ -3,8 +3,10 @@
 //! Promise: no request reaches a database. All of them are answered from the last look ([`crate::look`]) and from what
 //! was counted ([`crate::metrics`]). Keys, counts, times and reasons only; no row contents, no URL, no password.
 //!
-//! Missing on purpose: a check of the `Host` header. Nothing here can be changed, and what can be read is meant for
-//! whoever reaches the address.
+//! Whoever reaches the address may read them. So on a loopback address a request must also name a host of this machine
+//! (`http/host.rs`): else any web page could read them through the browser of somebody who works here. On another address
+//! the name that people use is not known (a router's, a proxy's), so none is refused. A setting for more names is
+//! missing on purpose: the name in `--http` counts, and a proxy on the same machine can send `Host: localhost`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,10 +32,9 @@ mod chart;
 mod connection;
 mod exposition;
 mod figure;
+mod host;
 mod page;
 mod readiness;
-
-use connection::Limited;
 
 /// Where the pages are unless somebody says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9417";
@@ -62,14 +63,14 @@ impl Address {
     }
 
     /// Begins to listen. Another service may have the default address, which is no reason not to work.
-    pub async fn listen(&self) -> Result<Option<TcpListener>, Unusable> {
+    pub async fn listen(&self) -> Result<Option<Listening>, Unusable> {
         let address = match self {
             Self::Off => return Ok(None),
             Self::Default => DEFAULT_ADDRESS,
             Self::Given(address) => address,
         };
         match (TcpListener::bind(address).await, self) {
-            (Ok(listener), _) => Ok(Some(listener)),
+            (Ok(listener), _) => Ok(Some(Listening { listener, name: host::given(address) })),
             (Err(error), Self::Given(_)) => Err(Unusable(format!(
                 "cannot listen on {address:?} (--http or SCHOOLBELL_HTTP): {error}; give a free HOST:PORT, or `off`"
             ))),
@@ -81,6 +82,19 @@ impl Address {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Where the pages will be.
+pub struct Listening {
+    listener: TcpListener,
+    /// The name that the setting gave the address, where it gave one.
+    name: Option<Arc<str>>,
+}
+
+impl From<TcpListener> for Listening {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, name: None }
     }
 }
 
@@ -152,7 +166,7 @@ impl Source {
 impl Site {
     /// Serves the pages until they are closed. `stopping` turns true when the service is told to end.
     pub fn open(
-        listener: TcpListener,
+        listening: impl Into<Listening>,
         config: &Config,
         mapping: watch::Receiver<Arc<Mapping>>,
         pace: Pace,
@@ -160,18 +174,22 @@ impl Site {
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Unusable> {
         let unusable = |error| Unusable(format!("cannot serve the status page: {error}"));
+        let Listening { listener, name } = listening.into();
         let address = listener.local_addr().map_err(unusable)?;
         let (watcher, window) = Watcher::new(config, mapping.clone(), pace, metrics.clone())?;
         let mut watching = JoinSet::new();
         watching.spawn(watcher.watch());
         let source = Source { window, metrics, mapping, stopping };
         let (stop, mut stopped) = watch::channel(false);
-        let server = axum::serve(Limited::new(listener), router(source)).with_graceful_shutdown(
+        let mut router = router(source);
+        if address.ip().to_canonical().is_loopback() {
+            router = router.layer(middleware::from_fn_with_state(name, host::checked));
+        }
+        let router = router.layer(middleware::map_response(guarded));
+        let server = tokio::spawn(connection::serve(listener, router, async move {
             // Fails only when the site is gone.
-            async move { _ = stopped.wait_for(|stop| *stop).await },
-        );
-        // It never fails.
-        let server = tokio::spawn(async move { _ = server.await });
+            _ = stopped.wait_for(|stop| *stop).await;
+        }));
         Ok(Self { address, stop, server, _watcher: watching })
     }
 
@@ -198,7 +216,6 @@ fn router(source: Source) -> Router {
         .fallback(async || {
             (StatusCode::NOT_FOUND, "not found: see /, /metrics, /healthz, /readyz, /api/status\n")
         })
-        .layer(middleware::map_response(guarded))
         .with_state(source)
 }
 

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`], [`qualified`], [`visible`] | flags and the mapping file, checked; how SQL names and quotes things, and escaping for terminals; no database |
 //! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`failpoint`], [`backoff`], [`supported`], [`stranger`], [`catalogue`], [`plan`] | connections; what a failure means; which servers will do; who holds our locks and should not; the mapping against both catalogues |
-//! | capture | [`capture`], [`schema`], [`migrated`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for |
+//! | capture | [`capture`], [`schema`], [`migrated`], [`publication`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for; who else would get our tables |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
 //! | project | [`project`] | claimed keys become target rows, as the source has them now |
@@ -46,6 +46,7 @@ pub mod tls;
 
 pub mod capture;
 pub mod migrated;
+pub mod publication;
 pub mod schema;
 
 pub mod bell;

@@ -153,13 +153,34 @@ fn unapplied(version: Version) -> Vec<Migration> {
         .collect()
 }
 
+/// Where [`migrate`] notes its migrations, as SQL.
+fn history_table() -> String {
+    format!(
+        "create table if not exists {HISTORY} (\n    version int4 primary key,\n    name varchar(255),\n    \
+         applied_on varchar(255),\n    checksum varchar(255)\n);\n"
+    )
+}
+
+/// The tables without their rows, as SQL for a database that gets the rows by replication: those that are pending,
+/// or all of them where none is.
+pub fn tables(version: Version) -> String {
+    let since = match version {
+        Version::Older(_) => version,
+        Version::Missing | Version::Current(_) | Version::Newer(_) => Version::Missing,
+    };
+    let mut sql =
+        format!("begin;\nset local {OWN_PATH};\ncreate schema if not exists schoolbell;\n\n");
+    for (name, migration) in pending(since) {
+        sql.push_str(&format!("-- migration {name}\n{}\n\n", migration.trim_end()));
+    }
+    // Its rows come from the other side: a row that is there already would end the replication.
+    sql + &history_table() + "commit;\n"
+}
+
 /// What [`migrate`] would note about its migrations, as SQL, so that a schema that was made by hand from a
 /// dry run is known to the program afterwards.
 pub fn history(version: Version) -> String {
-    let mut sql = format!(
-        "create table if not exists {HISTORY} (\n    version int4 primary key,\n    name varchar(255),\n    \
-         applied_on varchar(255),\n    checksum varchar(255)\n);\n"
-    );
+    let mut sql = history_table();
     for migration in unapplied(version) {
         sql.push_str(&format!(
             "insert into {HISTORY} (version, name, applied_on, checksum)\nvalues ({}, {}, pg_catalog.to_char(\

@@ -14,9 +14,10 @@ use crate::mapping::difference::{Difference, Dropped};
 use crate::migrated::{self, Migrated};
 use crate::name::TableName;
 use crate::plan::{self, SourceSide};
+use crate::publication::{self, Published};
 use crate::resync::{self, Request};
 use crate::schema::Version;
-use crate::{change, parked, schema, service, status};
+use crate::{change, parked, schema, service, status, visible};
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 
@@ -53,7 +54,18 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     let reasons: BTreeMap<&TableName, String> =
         ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
+    if options.tables_only {
+        return tables_only(version);
+    }
+    let published = publication::published(&source).await.map_err(super::reason)?;
+    let published = if published.publications.is_empty() { None } else { Some(published) };
     if options.dry_run {
+        if let Some(published) = &published {
+            match migrations.is_empty() {
+                true => say!("-- {}", notice(published))?,
+                false => comment(warning(published).iter())?,
+            }
+        }
         comment(change.said.iter())?;
         if !migrations.is_empty() {
             super::say_text(&format!(
@@ -80,6 +92,15 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         return Ok(Outcome::Clean);
     }
 
+    match &published {
+        Some(published) if !migrations.is_empty() && !options.published => {
+            let mut lines = warning(published);
+            lines[0] = format!("nothing was changed: {}", lines[0]);
+            return Err(visible::Lines(lines).into());
+        }
+        Some(published) => say!("{}", notice(published))?,
+        None => {}
+    }
     schema::migrate(&mut source).await.context("cannot migrate schema schoolbell")?;
     for (name, _) in &migrations {
         say!("migrated {name}")?;
@@ -145,6 +166,51 @@ async fn refuse_foreign(source: &Session, source_side: &SourceSide) -> Result<()
         first.thing,
         first.owner
     )
+}
+
+/// Prints the tables for a subscriber, and nothing that would act there.
+fn tables_only(version: Version) -> Result<Outcome> {
+    say!("-- For a subscriber: tables of schema schoolbell, without triggers and without rows.")?;
+    if let Version::Older(installed) = version {
+        say!("-- Only what is newer than version {installed}, which it must have.")?;
+    }
+    super::say_text(&format!("{}\n", schema::tables(version).trim_end()))?;
+    Ok(Outcome::Clean)
+}
+
+/// Our tables are published, and nothing new comes.
+fn notice(published: &Published) -> String {
+    format!(
+        "{} carries the tables of schema schoolbell to its subscribers; `schoolbell doctor` says how to end that",
+        published.names()
+    )
+}
+
+/// New tables would be published: what would happen, and what to do instead.
+fn warning(published: &Published) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "{} would carry new tables of schema schoolbell to its subscribers. A subscriber that lacks them stops at the \
+             first change (`logical replication target relation \"schoolbell.change\" does not exist`), and its slot then \
+             keeps WAL here until the disk is full. The keys of captured rows would leave this database, too. {}",
+            published.names(),
+            published.receivers()
+        ),
+        "Either let the publication carry everything but schema schoolbell. Subscriptions go on as they are; a table in \
+         a schema that is made later must be added:"
+            .to_string(),
+    ];
+    lines
+        .extend(published.publications.iter().map(|publication| format!("  {}", publication.cure)));
+    lines.extend(
+        [
+            "Or make the tables on each subscriber, empty and without triggers, then go on:",
+            "  schoolbell migrate --dry-run --tables-only | psql SUBSCRIBER_URL",
+            "  schoolbell migrate --published",
+        ]
+        .map(str::to_string),
+    );
+    lines
 }
 
 /// Prints what people should know, in what psql is to run.

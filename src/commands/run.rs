@@ -51,9 +51,9 @@ async fn open(
     metrics: &Arc<Metrics>,
     stop: &watch::Receiver<bool>,
 ) -> Result<Option<Site>> {
-    let Some(listener) = address.listen().await? else { return Ok(None) };
+    let Some(listening) = address.listen().await? else { return Ok(None) };
     let (pace, metrics) = (Pace::default(), metrics.clone());
-    let site = Site::open(listener, config, mapping.clone(), pace, metrics, stop.clone())?;
+    let site = Site::open(listening, config, mapping.clone(), pace, metrics, stop.clone())?;
     tracing::info!("status page and metrics at http://{}/", site.address);
     Ok(Some(site))
 }

@@ -15,7 +15,6 @@ use crate::service;
 
 const TRANSACTIONS: &str = include_str!("../../sql/doctor_transactions.sql");
 const PREPARED: &str = include_str!("../../sql/doctor_prepared.sql");
-const SLOTS: &str = include_str!("../../sql/doctor_slots.sql");
 const AUTOVACUUM: &str = include_str!("../../sql/doctor_autovacuum.sql");
 const CLOCK: &str = "select pg_catalog.clock_timestamp()";
 /// More of them do not say more.
@@ -108,21 +107,6 @@ pub(super) async fn prepared(source: &Side, limits: &Limits) -> Result<Diagnosis
         format!("rollback prepared {};", literal(gid))
     });
     Ok(diagnosis.detail(details).sql(Place::Source, end))
-}
-
-/// One that nobody uses any more keeps every dead row of the server.
-pub(super) async fn slots(source: &Side) -> Result<Diagnosis, Hindrance> {
-    let rows = source.ask(async |source| source.rows(SLOTS, &[]).await).await?;
-    let names: Vec<&str> = rows.iter().map(|row| row.get("name")).collect();
-    if names.is_empty() {
-        return Ok(Diagnosis::ok("none keeps dead rows for somebody who is away"));
-    }
-    let drop = names
-        .iter()
-        .map(|name| format!("select pg_catalog.pg_drop_replication_slot({});", literal(name)));
-    Ok(Diagnosis::advice(format!("{} keep dead rows, and nobody uses them", names.join(", ")))
-        .say("start whoever uses it, or drop it:")
-        .sql(Place::Source, drop))
 }
 
 /// The outbox is emptied as fast as it fills; what is deleted must be vacuumed.

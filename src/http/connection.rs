@@ -1,94 +1,336 @@
 //! Connections of the pages: few at a time, and none for long, so that strangers cannot use up what the service needs.
+//!
+//! Promise: somebody who asks at once is answered, however many others are connected and do not ask or do not read.
+//!
+//! - A connection is for one request. Its head must be complete within [`HEAD_TIME`] and fit into [`HEAD_BYTES`].
+//!   No body is read. A connection that waits for its first or next request counts as one without a complete head.
+//! - When all places are taken, the longest unfinished connection goes for the new one: first those that have their
+//!   answer, then those without a complete head, then those that do not take their answer; of each the oldest. At
+//!   most half of the places are kept for those that take their answers.
+//!
+//! Missing on purpose: a share for each address. On the loopback address and behind a router everybody has the same
+//! one, and somebody with an IPv6 network has as many as they like.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// A dozen people and two Prometheus servers; each connection is over within milliseconds.
-const MOST: usize = 64;
-/// Whoever has not asked, or not taken the answer, by then is cut off.
+/// A dozen people and two Prometheus servers need a few; the rest are for those who would take them all. Each costs
+/// a file and, until its answer is taken, the answer: some 100 kB.
+const MOST: usize = 128;
+/// So many of those who take their answers keep their places while others have not asked.
+const MOST_PROTECTED: usize = MOST / 2;
+/// A client that asks at all asks within milliseconds; on a bad line, within a second.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+/// What browsers send, with the cookies of everything else on this host: they do not tell ports apart.
+const HEAD_BYTES: usize = 16 * 1024;
+/// An answer that is not taken by then is cut off, from the connection's beginning.
 const LONGEST: Duration = Duration::from_secs(20);
+/// So long a connection has its place in any case: what was sent with it must have the time to arrive. Those for
+/// which there is no place meanwhile wait in the system's queue.
+const LEAST: Duration = Duration::from_millis(50);
+/// For what the client has sent and nobody reads: closing at once would make the system take back the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// Nothing can be accepted (there are no files left, say): asking again at once would only burn time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener that serves at most [`MOST`] connections at a time; the others wait in the system's queue.
-pub(super) struct Limited {
-    listener: TcpListener,
-    free: Arc<Semaphore>,
+/// How far a connection is. The order is that in which they go when places are short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    /// It has its answer.
+    Answered,
+    /// Its head is not complete.
+    Unfinished,
+    /// It takes its answer.
+    Answering,
 }
 
-impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(MOST)) }
+/// The stage that a connection's task notes and the listener reads.
+#[derive(Debug, Clone)]
+struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(Stage::Unfinished as u8)))
     }
-}
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permit = self.free.clone().acquire_owned().await.expect("nobody closes the semaphore");
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        // A small answer should not wait for more to be sent with it.
-        _ = stream.set_nodelay(true);
-        (Connection { stream, until: Box::pin(sleep(LONGEST)), _permit: permit }, address)
+    fn reaches(&self, stage: Stage) {
+        // It guards nothing else.
+        self.0.store(stage as u8, Ordering::Relaxed);
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// One of them.
-pub(super) struct Connection {
-    stream: TcpStream,
-    until: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// The stream, or an error when its time is over; pending is up to the stream.
-    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        match self.until.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(Pin::new(&mut self.stream)),
+    fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Relaxed) {
+            stage if stage == Stage::Answered as u8 => Stage::Answered,
+            stage if stage == Stage::Unfinished as u8 => Stage::Unfinished,
+            _ => Stage::Answering,
         }
     }
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.in_time(context)?.poll_read(context, buffer)
+/// A connection as the listener sees it.
+struct Place {
+    task: AbortHandle,
+    progress: Progress,
+    since: Instant,
+}
+
+/// All of them, in the order in which they came.
+#[derive(Default)]
+struct Places(Vec<Place>);
+
+impl Places {
+    /// Ends one of them, where all are taken.
+    async fn make_room(&mut self) {
+        loop {
+            self.0.retain(|place| !place.task.is_finished());
+            if self.0.len() < MOST {
+                return;
+            }
+            match self.next_to_go(Instant::now()) {
+                Ok(index) => self.0.remove(index).task.abort(),
+                Err(until) => sleep_until(until).await,
+            }
+        }
+    }
+
+    /// The one that goes next, or when there is one: all that could go have only just come.
+    fn next_to_go(&self, now: Instant) -> Result<usize, Instant> {
+        let staged = self.0.iter().map(|place| (place.progress.stage(), place.since)).enumerate();
+        let (mut answering, mut spare): (Vec<_>, Vec<_>) =
+            staged.partition(|(_, (stage, _))| *stage == Stage::Answering);
+        // Slow readers must leave enough places for others to come and go.
+        let surplus = answering.len().saturating_sub(MOST_PROTECTED);
+        spare.extend(answering.drain(..surplus));
+        let old = spare.iter().filter(|(_, (_, since))| *since + LEAST <= now);
+        // Of equal ones the first, which is the oldest.
+        match old.min_by_key(|(_, (stage, _))| *stage) {
+            Some((index, _)) => Ok(*index),
+            None => Err(spare.iter().map(|(_, (_, since))| *since + LEAST).min().unwrap_or(now)),
+        }
+    }
+
+    /// Ends those that have not asked, or have their answer.
+    fn keep_answering(&mut self) {
+        for place in self.0.drain(..) {
+            if place.progress.stage() != Stage::Answering {
+                place.task.abort();
+            }
+        }
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.in_time(context)?.poll_write(context, bytes)
+/// Answers whoever connects, until `stopped`; then those who have asked get their answers away.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stopped: impl Future<Output = ()>,
+) {
+    let mut places = Places::default();
+    let mut tasks = JoinSet::new();
+    let mut stopped = pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+            // So that what has ended takes no memory.
+            Some(_) = tasks.join_next() => continue,
+        };
+        let ready = async {
+            match &accepted {
+                Ok(_) => places.make_room().await,
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        };
+        tokio::select! {
+            () = &mut stopped => break,
+            () = ready => {}
+        }
+        // What could not be accepted is for the next attempt: there is nobody to answer.
+        let Ok((stream, _)) = accepted else { continue };
+        let progress = Progress::new();
+        let task = tasks.spawn(until_the_end(stream, router.clone(), progress.clone()));
+        places.0.push(Place { task, progress, since: Instant::now() });
+    }
+    drop(listener);
+    places.keep_answering();
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn until_the_end(stream: TcpStream, router: Router, progress: Progress) {
+    // A small answer should not wait for more to be sent with it.
+    _ = stream.set_nodelay(true);
+    if let Ok(stream) = timeout(LONGEST, answer(stream, router, &progress)).await {
+        progress.reaches(Stage::Answered);
+        _ = timeout(LINGER, part(stream)).await;
+    }
+}
+
+/// Answers one request, or says why it cannot be read. Returns what is left to be closed.
+async fn answer(stream: TcpStream, router: Router, progress: &Progress) -> TcpStream {
+    let pages = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        progress.reaches(Stage::Answering);
+        pages.call(request)
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A head that cannot be read has been answered with the reason; whoever is gone cannot be.
+    _ = (&mut connection).await;
+    connection.into_parts().io.into_inner()
+}
+
+/// Says that nothing more comes, and waits until the client has heard it.
+async fn part(mut stream: TcpStream) {
+    let mut unread = [0; 4096];
+    if stream.shutdown().await.is_ok() {
+        while matches!(stream.read(&mut unread).await, Ok(1..)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    /// More than the system keeps of an answer that nobody takes.
+    const LARGE: usize = 16 * 1024 * 1024;
+    /// Whatever is waited for here comes within seconds, [`LONGEST`] at most.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Pages of which one is large. They end with what is returned, and then so does the task.
+    async fn pages() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+        let large = Bytes::from("x".repeat(LARGE));
+        let router = Router::new()
+            .route("/large", get(async move || large))
+            .route("/healthz", get(async || "alive"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, closed) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, router, async move { _ = closed.await }));
+        (address, open, server)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(context)?.poll_flush(context)
+    async fn asks(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        Poll::Ready(Ok(()))
+    /// Everything until the connection ends, one way or the other.
+    async fn rest(mut stream: TcpStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = async { while matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {} };
+        timeout(DEADLINE, read).await.expect("the server ends it");
+        bytes
+    }
+
+    /// Asked again where it was cut off before it could ask, as everybody does who looks after a service.
+    async fn is_alive(address: SocketAddr) {
+        let asked =
+            async { while !rest(asks(address, "/healthz").await).await.ends_with(b"alive") {} };
+        timeout(DEADLINE, asked).await.expect("it answers");
+    }
+
+    /// Waits for the beginning of the answer and reads no further.
+    async fn begins_to_read(stream: &mut TcpStream) {
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_arrives_whole() {
+        let (address, _open, _) = pages().await;
+
+        let bytes = rest(asks(address, "/large").await).await;
+
+        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(bytes.len() - head, LARGE);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_taken_ends_in_time() {
+        let (address, open, server) = pages().await;
+        let mut reader = asks(address, "/large").await;
+        begins_to_read(&mut reader).await;
+
+        drop(open);
+        let ended = timeout(DEADLINE, server).await;
+
+        ended.expect("it does not wait for ever").unwrap();
+        assert!(rest(reader).await.len() < LARGE);
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_take_the_answer_goes_when_all_places_are_taken_the_oldest_first() {
+        let (address, _open, _) = pages().await;
+        let mut readers = Vec::new();
+        for _ in 0..MOST {
+            let mut reader = asks(address, "/large").await;
+            begins_to_read(&mut reader).await;
+            readers.push(reader);
+        }
+
+        is_alive(address).await;
+
+        let youngest = readers.pop().unwrap();
+        assert!(rest(readers.remove(0)).await.len() < LARGE, "the oldest was cut off");
+        assert!(rest(youngest).await.len() > LARGE, "the youngest gets it all");
+    }
+
+    #[tokio::test]
+    async fn whoever_has_not_asked_goes_before_whoever_reads_slowly() {
+        let (address, _open, _) = pages().await;
+        let mut reader = asks(address, "/large").await;
+        begins_to_read(&mut reader).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * MOST {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+
+        is_alive(address).await;
+
+        assert!(rest(reader).await.len() > LARGE, "the older reader is not cut off");
+        for stream in silent {
+            assert!(rest(stream).await.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_those_who_have_not_asked_and_waits_for_an_answer_under_way() {
+        let (address, open, server) = pages().await;
+        let mut reader = asks(address, "/large").await;
+        begins_to_read(&mut reader).await;
+        let silent = TcpStream::connect(address).await.unwrap();
+        is_alive(address).await;
+
+        drop(open);
+
+        assert!(rest(silent).await.is_empty());
+        assert!(TcpStream::connect(address).await.is_err());
+        assert!(rest(reader).await.len() > LARGE);
+        timeout(DEADLINE, server).await.expect("nobody is left").unwrap();
     }
 }

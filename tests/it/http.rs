@@ -38,7 +38,7 @@ async fn says(child: &mut Child, part: &str) -> String {
 }
 
 /// The pages of a program that was just started.
-async fn pages(child: &mut Child) -> Visitor {
+pub async fn pages(child: &mut Child) -> Visitor {
     Visitor::of(&says(child, "status page and metrics at").await)
 }
 
