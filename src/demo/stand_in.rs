@@ -20,7 +20,7 @@ const CREATE_CONTACTS: &str = "
     ),
     person as (
         select nextval('salesforce.contact_id_seq')::integer as id, key, left(key, 8) as short
-        from heroku_connect, unnest($1::text[]) as key
+        from heroku_connect, pg_catalog.unnest($1::text[]) as key
     )
     insert into salesforce.contact (
         id, sfid, pi_accounts_unique_id__c, name, lastname, email, createddate, systemmodstamp, isdeleted

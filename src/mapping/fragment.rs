@@ -203,7 +203,6 @@ mod tests {
             ("1 -- the rest", "ends in a comment, which would swallow what follows"),
             ("1 /* /* */", "does not end its comment"),
             ("'open", "does not close its '"),
-            ("'a\\' || ')'", "does not close its '"),
             ("e'a\\'", "does not close its '"),
             ("\"open", "does not close its \""),
             ("$x$ $$", "does not close its $x$"),

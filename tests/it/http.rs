@@ -350,7 +350,7 @@ async fn no_request_reaches_a_database() {
 }
 
 #[tokio::test]
-async fn looking_takes_one_session_on_each_side_that_cannot_write_and_makes_no_wal() {
+async fn looking_takes_two_sessions_on_the_source_and_one_on_the_target_and_makes_no_wal() {
     let settings = [
         "autovacuum = off",
         "wal_level = minimal",
@@ -383,7 +383,7 @@ async fn looking_takes_one_session_on_each_side_that_cannot_write_and_makes_no_w
     assert_eq!(bell.source_texts(lsn).await, before);
     let sessions = "select count(*) from pg_stat_activity where application_name = 'schoolbell page' \
                     and datname = current_database()";
-    assert_eq!((bell.source_count(sessions).await, bell.target_count(sessions).await), (1, 1));
+    assert_eq!((bell.source_count(sessions).await, bell.target_count(sessions).await), (2, 1));
 }
 
 #[tokio::test]

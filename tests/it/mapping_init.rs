@@ -165,7 +165,7 @@ async fn without_tables_those_that_are_called_alike_are_drafted_and_the_rest_is_
     for part in [
         "# No object could be made of public.no_key: it has no primary key",
         "readerfullname__c = \"full_name\"  # will be cut at 30",
-        "colour__c = \"colour\"  # app.colour, written as text",
+        "colour__c = \"colour\"  # public.colour, written as text",
         "#   shape__c point; nothing in app.readers has a similar name",
         "#   days__c double precision; days is called alike, but is text: convert it with { sql = … }",
         // The key of a reader is no number, so the number of one is no reference to it.

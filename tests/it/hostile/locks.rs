@@ -92,8 +92,14 @@ async fn a_stranger_with_the_writer_s_lock_is_never_taken_for_the_writer() {
     let session = take_writer_lock(&bell, &nobody, forged).await;
     bell.service_starts();
     let visitor = bell.visitor().await;
-    let hindered = visitor.becomes("/readyz", 503).await;
-    assert!(hindered.body.contains(&format!("of role {nobody}")), "{hindered:?}");
+    eventually("readiness names the stranger", || async {
+        let answer = visitor.get("/readyz").await;
+        match answer.status == 503 && answer.body.contains(&format!("of role {nobody}")) {
+            true => Ok(()),
+            false => Err(answer),
+        }
+    })
+    .await;
     visitor.measures("schoolbell_lock_strangers{lock=\"writer\"}", 1.0).await;
     visitor.measures("schoolbell_writers", 0.0).await;
     drop(session);

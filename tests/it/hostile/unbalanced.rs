@@ -118,7 +118,7 @@ async fn a_check_changes_nothing_whatever_an_expression_does() {
 #[tokio::test]
 async fn an_expression_that_is_no_expression_is_a_finding() {
     let bell = TestBell::installed().await;
-    for sql in ["name from schools", "select name", "", "name) as x, (id"] {
+    for sql in ["name from schools", "", "name) as x, (id", "name as x", "name;"] {
         let file = bell.mapping_file(&mapping("field", sql));
         let checked = bell.run(&["mapping", "--check", file.to_str().unwrap()]).await;
         assert_eq!(checked.code, 2, "{sql}: {checked}");
