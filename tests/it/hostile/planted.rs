@@ -306,11 +306,8 @@ async fn service(bell: &mut TestBell) {
     bell.source_sql("update roles set role = 2").await;
     let person = bell.user_of(&role).await;
     bell.salesforce_has_contact(&person).await;
-    bell.target_sql(
-        "update salesforce.editor__c set sfid = pg_catalog.concat('b', id) where sfid is null",
-    )
-    .await;
     eventually("the role has followed", || async {
+        bell.target_sql("update salesforce.editor__c set sfid = pg_catalog.concat('b', id) where sfid is null").await;
         let there = format!("select count(*) from salesforce.contact_editor_affiliation__c where affiliation_id__c::text = '{role}'");
         if bell.target_count(&there).await == 1 { Ok(()) } else { Err(bell.parked().await) }
     })
