@@ -15,20 +15,26 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-#[test]
-fn every_test_that_the_readme_names_exists() {
-    let readme = read("README.md");
-    let named: Vec<(&str, &str)> = quoted(&readme)
-        .filter_map(|name| name.split_once("::"))
-        .filter(|(module, _)| {
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{module}.rs")).exists()
-        })
-        .collect();
+/// The tests that a document names, by the file that each is said to be in.
+fn named_tests(document: &str) -> Vec<(String, String)> {
+    let named = quoted(document).filter_map(|name| name.rsplit_once("::"));
+    let files = named.map(|(module, test)| {
+        (format!("tests/it/{}.rs", module.replace("::", "/")), test.to_string())
+    });
+    files.filter(|(file, _)| Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists()).collect()
+}
 
-    assert!(named.len() > 30, "only {} tests are named", named.len());
-    for (module, test) in named {
-        let source = read(&format!("tests/it/{module}.rs"));
-        assert!(source.contains(&format!("fn {test}(")), "{module}::{test} is named but not there");
+#[test]
+fn every_test_that_the_readme_or_the_page_on_security_names_exists() {
+    for (document, at_least) in [("README.md", 30), ("docs/security.md", 20)] {
+        let named = named_tests(&read(document));
+        assert!(named.len() > at_least, "only {} tests are named in {document}", named.len());
+        for (file, test) in named {
+            assert!(
+                read(&file).contains(&format!("fn {test}(")),
+                "{document} names {test}, which is not in {file}"
+            );
+        }
     }
 }
 
