@@ -166,13 +166,19 @@ pub async fn source_side(
     for object in &mapping.objects {
         let Some(table) = tables.get(&object.source) else { continue };
         check_columns(object, table, &mut findings);
-        // What is a column by itself was looked for already; Postgres would repeat it in its own words.
-        let there = |value: &Value| !matches!(value, Value::Column(column) if table.column(column).is_none());
-        for field in object.fields.iter().filter(|field| there(&field.value)) {
-            let sql = format!("select {} from {} as source", field.value.sql(), object.source);
-            let place = (field.column.as_str(), field.line);
-            let about = About { object, table, place };
-            if let Some(oid) = expression(evaluator, about, &sql, &mut findings).await? {
+        for field in &object.fields {
+            let oid = match &field.value {
+                // The catalogue has said it already.
+                Value::Column(column) => table.column(column).map(|column| column.type_oid),
+                Value::Sql(_) => {
+                    let sql =
+                        format!("select {} from {} as source", field.value.sql(), object.source);
+                    let place = (field.column.as_str(), field.line);
+                    let about = About { object, table, place };
+                    expression(evaluator, about, &sql, &mut findings).await?
+                }
+            };
+            if let Some(oid) = oid {
                 value_types.insert((object.name.clone(), field.column.clone()), oid);
             }
         }

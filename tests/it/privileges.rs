@@ -43,6 +43,14 @@ impl Roles {
         own
     }
 
+    /// Gives the README's grants.
+    pub async fn grant(&self, bell: &TestBell) {
+        let blocks = blocks("Roles and grants");
+        bell.source_sql(&self.own(&blocks[0])).await;
+        bell.target_sql(&self.own(&blocks[1])).await;
+        bell.target_sql(&self.own(&blocks[3])).await;
+    }
+
     pub fn program(&self, bell: &TestBell, arguments: &[&str]) -> Program {
         Program::new(arguments)
             .env("DATABASE_URL", &as_role(&bell.source_url(), &self.bell))
@@ -85,6 +93,9 @@ pub async fn granted() -> (TestBell, Roles) {
         roles.bell, roles.bridge
     ))
     .await;
+    // What the README says comes before; the default since PostgreSQL 15.
+    bell.source_sql("revoke create on schema public from public").await;
+    bell.target_sql("revoke create on schema public from public").await;
     bell.source_sql(&format!(
         "alter table schools owner to {owner}; alter table roles owner to {owner}; \
          grant create on database {} to {owner}; \
@@ -96,10 +107,7 @@ pub async fn granted() -> (TestBell, Roles) {
     let migrated =
         bell.run(&["migrate", "--source-url", &as_role(&bell.source_url(), owner)]).await;
     assert_eq!(migrated.code, 0, "{migrated}");
-    let blocks = blocks("Roles and grants");
-    bell.source_sql(&roles.own(&blocks[0])).await;
-    bell.target_sql(&roles.own(&blocks[1])).await;
-    bell.target_sql(&roles.own(&blocks[3])).await;
+    roles.grant(&bell).await;
     (bell, roles)
 }
 
