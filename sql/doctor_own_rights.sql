@@ -1,7 +1,8 @@
 -- Rights on schema schoolbell and what is in it that nobody but its owners should have.
 --
 -- Who may create in the schema, or make triggers on its tables, has his code run with the owner's rights. Who may
--- insert or update changes forges them; who may truncate them loses them. Functions are for the triggers alone.
+-- insert or update changes forges them; who may truncate them loses them. Functions are for the triggers alone, and
+-- what `migrate` notes is for those who migrate.
 with ours as (
     select n.oid, n.nspowner, n.nspacl
     from pg_catalog.pg_namespace n
@@ -17,7 +18,8 @@ with ours as (
         a.privilege_type,
         a.grantee,
         'table',
-        c.relname = 'change'
+        -- What only the owners write.
+        c.relname in ('change', 'installation', 'mapping', 'refinery_schema_history')
     from ours
     join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p')
     cross join lateral pg_catalog.aclexplode(c.relacl) as a
@@ -29,6 +31,32 @@ with ours as (
             where p.pronamespace = ours.oid
                 and p.proowner = a.grantee
         )
+    union all
+    -- The same of single columns.
+    select
+        pg_catalog.format('schoolbell.%I', c.relname),
+        pg_catalog.format('%s (%I)', a.privilege_type, t.attname),
+        a.grantee,
+        'column',
+        c.relname in ('change', 'installation', 'mapping', 'refinery_schema_history')
+    from ours
+    join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p')
+    join pg_catalog.pg_attribute t on t.attrelid = c.oid
+    cross join lateral pg_catalog.aclexplode(t.attacl) as a
+    where a.grantee <> c.relowner
+        and a.privilege_type <> 'SELECT'
+    union all
+    -- Identities need no right on their sequence; who has one can stop the writers by it.
+    select
+        pg_catalog.format('sequence schoolbell.%I', c.relname),
+        a.privilege_type,
+        a.grantee,
+        'sequence',
+        false
+    from ours
+    join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind = 'S'
+    cross join lateral pg_catalog.aclexplode(c.relacl) as a
+    where a.grantee <> c.relowner
     union all
     select
         pg_catalog.format('function %s', p.oid::regprocedure),
@@ -51,8 +79,11 @@ where (r.rolsuper is null or not r.rolsuper)
     and case t.kind
         when 'schema' then t.privilege_type = 'CREATE'
         when 'function' then true
+        when 'sequence' then true
+        when 'column' then t.outbox or t.privilege_type like 'REFERENCES%'
         else t.privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE', 'MAINTAIN')
             or t.outbox and t.privilege_type in ('INSERT', 'UPDATE')
+            or t.outbox and t.privilege_type = 'DELETE' and t.thing <> 'schoolbell.change'
             -- Everybody may see keys, or make them due.
             or t.grantee = 0
     end

@@ -1,4 +1,4 @@
--- Triggers and rules on the tables of schema schoolbell. There are none of ours: their code would run with the rights
+-- Triggers, rules and policies on the tables of schema schoolbell. There are none of ours: their code would run with the rights
 -- of whoever writes there, which are the owner's.
 select
     pg_catalog.format('trigger %I on schoolbell.%I', t.tgname, c.relname) as thing,
@@ -17,4 +17,13 @@ join pg_catalog.pg_class c on c.oid = r.ev_class
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'schoolbell'
     and c.relkind in ('r', 'p')
+union all
+-- A policy hides changes from the service, or runs somebody's function as it.
+select
+    pg_catalog.format('row security on schoolbell.%I', c.relname),
+    pg_catalog.format('alter table schoolbell.%I disable row level security;', c.relname)
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'schoolbell'
+    and c.relrowsecurity
 order by 1

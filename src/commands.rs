@@ -19,7 +19,7 @@ use crate::demo::cluster::ClusterError;
 use crate::mapping::{self as mappings, Mapping};
 use crate::plan::Unplannable;
 use crate::service::Fatal;
-use crate::{bell, notice, supported, visible};
+use crate::{bell, notice, schema, supported, visible};
 
 /// `println!` for results: one line, whatever is in the values. The standard one panics when the reader has gone.
 macro_rules! say {
@@ -69,6 +69,7 @@ impl Outcome {
 
 /// Runs the command that was typed.
 pub async fn dispatch(cli: Cli) -> Result<Outcome> {
+    refuse_misplaced_urls(std::env::args())?;
     let settings = &cli.settings;
     match cli.command {
         Command::Migrate(options) => migrate::run(settings, &options).await,
@@ -94,6 +95,31 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
             Ok(Outcome::Clean)
         }
     }
+}
+
+/// A URL in the place of a file, an address or a key would be repeated by the message about it, with its password.
+fn refuse_misplaced_urls(arguments: impl Iterator<Item = String>) -> Result<()> {
+    const OURS: [&str; 2] = ["--source-url", "--target-url"];
+    let is_url = |text: &str| {
+        ["postgres:", "postgresql:", "postgis:"].iter().any(|scheme| text.contains(scheme))
+    };
+    let mut is_value_of_ours = false;
+    for argument in arguments.skip(1) {
+        let flag = argument.split('=').next().unwrap_or_default();
+        if is_url(&argument) && !is_value_of_ours && !OURS.contains(&flag) {
+            bail!(
+                "an argument looks like a database's URL and is not where one belongs, so nothing of it is repeated; \
+                 give it in DATABASE_URL or SALESFORCE_CONNECT_URL, or behind --source-url or --target-url"
+            );
+        }
+        is_value_of_ours = OURS.contains(&argument.as_str());
+    }
+    for name in ["SCHOOLBELL_MAPPING", "SCHOOLBELL_HTTP"] {
+        if environment(name).is_some_and(|value| is_url(&value)) {
+            bail!("{name} looks like a database's URL; it names a file or an address, see --help");
+        }
+    }
+    Ok(())
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -224,6 +250,18 @@ async fn direct_source(url: &DatabaseUrl, what: &str) -> Result<Direct> {
             url.setting()
         )
     })
+}
+
+/// Keeps other migrations away, or says whose session does that with this one.
+async fn lock_schema(source: &Direct) -> Result<()> {
+    match schema::lock(source).await.map_err(reason)? {
+        None => Ok(()),
+        Some(holder) => bail!(
+            "{holder} holds the lock of `schoolbell migrate`, so nothing was changed. If it is no migration that is at \
+             work, end it in the source: {}",
+            holder.end()
+        ),
+    }
 }
 
 /// A sleeping service should see now what a command made due, not at its next sweep.

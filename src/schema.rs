@@ -1,11 +1,14 @@
 //! Schema `schoolbell` in the source: refinery's migrations, run under a lock of ours, and its version.
 
 use std::fmt;
+use std::time::Duration;
 
 use refinery::{Migration, Runner};
+use tokio::time::Instant;
 
 use crate::db::{Direct, Session};
 use crate::name::{TableName, literal};
+use crate::stranger::Stranger;
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -15,6 +18,11 @@ mod embedded {
 const HISTORY: &str = "schoolbell.refinery_schema_history";
 /// "SCHBMIGR": held while migrating, because refinery takes no lock and two deploys may migrate at once.
 const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
+/// A migration takes well under a second, unless a busy table makes it give way; another one waits no longer than this.
+const LONGEST_MIGRATION: Duration = Duration::from_secs(30);
+/// Between two attempts to get the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+const LOCK_HOLDERS: &str = include_str!("../sql/lock_holders.sql");
 const FOREIGN_OWNERS: &str = include_str!("../sql/foreign_owners.sql");
 const VERSION: &str = include_str!("../sql/schema_version.sql");
 
@@ -123,12 +131,25 @@ pub async fn foreign_owners(
 /// Expressions of indexes and triggers keep the operators that were found when they were made: never somebody else's.
 pub const OWN_PATH: &str = "search_path = pg_catalog";
 
-/// Takes the lock that keeps two migrations apart. It goes with the session.
-pub async fn lock(source: &Direct) -> Result<(), tokio_postgres::Error> {
-    let sql = format!(
-        "begin; set local lock_timeout = '5min'; select pg_catalog.pg_advisory_lock({MIGRATE_LOCK}); commit"
-    );
-    source.client().batch_execute(&sql).await
+/// Takes the lock that keeps two migrations apart; it goes with the session. Anybody who may connect can hold it, so it is
+/// not waited for long: returns who holds it then.
+pub async fn lock(source: &Direct) -> Result<Option<Stranger>, tokio_postgres::Error> {
+    let began = Instant::now();
+    loop {
+        let row =
+            source.row("select pg_catalog.pg_try_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
+        if row.get(0) {
+            return Ok(None);
+        }
+        if began.elapsed() > LONGEST_MIGRATION {
+            let (upper, lower) = (MIGRATE_LOCK >> 32, MIGRATE_LOCK & 0xffff_ffff);
+            let holders = source.rows(LOCK_HOLDERS, &[&upper, &lower]).await?;
+            if let Some(holder) = holders.first() {
+                return Ok(Some(Stranger::of(holder)));
+            }
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// The migrations that were not run yet: name and SQL.

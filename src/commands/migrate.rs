@@ -32,10 +32,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
             format!("the mapping does not fit the source database ({url}); nothing was changed")
         })?;
     if !options.dry_run {
-        schema::lock(&source)
-            .await
-            .map_err(super::reason)
-            .context("another `schoolbell migrate` has been running for minutes; end it first")?;
+        super::lock_schema(&source).await?;
     }
     let version = schema::version(&source).await.map_err(super::reason)?;
     if let (Version::Newer(_), Some(remedy)) = (version, version.refusal()) {

@@ -10,9 +10,7 @@ use crate::{capture, change, parked, schema};
 pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let url = super::source_url(settings)?;
     let source = super::direct_source(&url, "uninstall").await?;
-    schema::lock(&source).await.map_err(super::reason).context(
-        "another schoolbell has been migrating or uninstalling for minutes; end it first",
-    )?;
+    super::lock_schema(&source).await?;
     let installed = capture::deviations(&source, &[]).await.map_err(super::reason)?;
     let version = schema::version(&source).await.map_err(super::reason)?;
     if installed.is_empty() && version == schema::Version::Missing {

@@ -76,12 +76,13 @@ pub(super) async fn rights(source: &Side) -> Result<Diagnosis, Hindrance> {
 /// Whoever may create in a schema of the search path can leave operators and functions there that are taken for those
 /// that a mapping's expression or one of Heroku Connect's triggers means.
 pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
-    let path: Vec<String> = side
+    let setting: String = side
         .evaluate(async |evaluator| {
-            evaluator.row("select pg_catalog.current_schemas(false)::pg_catalog.text[]", &[]).await
+            evaluator.row("select pg_catalog.current_setting('search_path')", &[]).await
         })
         .await?
         .get(0);
+    let path = path(&setting, &side.facts()?.role);
     let objects = &fit.mapping.objects;
     let tables: Vec<&TableName> = match side.place {
         Place::Target => objects.iter().map(|object| &object.target).collect(),
@@ -98,9 +99,25 @@ pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     for row in &rows {
         let schema: &str = row.get("schema");
         let grantee: Option<&str> = row.get("grantee");
-        details.push(format!("{} may create in schema {schema}", grantee.unwrap_or("everybody")));
+        let who = grantee.unwrap_or("everybody");
         let from = grantee.map_or("public".into(), ident);
-        remedies.push(format!("revoke create on schema {} from {from};", ident(schema)));
+        let database = ident(&side.facts()?.database);
+        match row.get("how") {
+            "owner" => {
+                details.push(format!("{who} owns schema {schema}"));
+                remedies.push(format!("alter schema {} owner to current_user;", ident(schema)));
+            }
+            "database" => {
+                details.push(format!(
+                    "{who} may create schema {schema}, which is on the path and not there"
+                ));
+                remedies.push(format!("revoke create on database {database} from {from};"));
+            }
+            _ => {
+                details.push(format!("{who} may create in schema {schema}"));
+                remedies.push(format!("revoke create on schema {} from {from};", ident(schema)));
+            }
+        }
     }
     let what = match side.place {
         Place::Target => "Heroku Connect's triggers may call what is left there",
@@ -109,8 +126,20 @@ pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let several = details.len() > 1;
     Ok(Diagnosis::failed(format!("{}: {what}", details[0]))
         .detail(details.into_iter().filter(|_| several))
-        .say("as the owner of the schema, or a superuser:")
+        .say("as a superuser, or the owner; look first at what is in a schema that somebody else owns:")
         .sql(side.place, remedies))
+}
+
+/// The schemas that a search path names, whether they are there or not.
+fn path(setting: &str, role: &str) -> Vec<String> {
+    let names = setting.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names =
+        names.map(|name| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+            Some("$user") => role.to_string(),
+            Some(quoted) => quoted.replace("\"\"", "\""),
+            None => name.to_lowercase(),
+        });
+    names.filter(|name| name != "pg_catalog" && name != "pg_temp").collect()
 }
 
 /// Anybody who may connect can take the doorbell's lock.
@@ -125,4 +154,16 @@ pub(super) async fn bell(source: &Side) -> Result<Diagnosis, Hindrance> {
     .detail(strangers.iter().map(ToString::to_string).filter(|_| strangers.len() > 1))
     .say("find out whose session it is, and end it:")
     .sql(Place::Source, strangers.iter().map(Stranger::end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_as_postgres_reads_it() {
+        let wanted = ["bell", "public", "Odd \"name\""];
+        assert_eq!(path("\"$user\", PUBLIC,pg_catalog, \"Odd \"\"name\"\"\"", "bell"), wanted);
+        assert!(path("", "bell").is_empty());
+    }
 }

@@ -195,6 +195,36 @@ async fn a_password_in_the_wrong_place_of_a_command_line_is_not_repeated() {
     }
 }
 
+/// Where a file, an address or a key belongs, a message would name what it got.
+#[tokio::test]
+async fn a_url_in_the_place_of_a_file_an_address_or_a_key_is_not_repeated() {
+    let password = MARKS.concat();
+    let url = format!("postgres://me:{password}@127.0.0.1:1/app");
+    let joined = format!("--mapping={url}");
+    for arguments in [
+        &["status", "--source-url-file", &url][..],
+        &["status", "--target-url-file", &url],
+        &["status", "--mapping", &url],
+        &["verify", &joined],
+        &["mapping", "--check", &url],
+        &["run", "--http", &url],
+        &["explain", "school", &url],
+        &["resync", "school", "--key", &url],
+        &["man", "--dir", &url],
+    ] {
+        let ended =
+            Program::new(arguments).env("DATABASE_URL", "postgres://127.0.0.1:1/x").run().await;
+        let said = Ended { command: String::new(), ..ended };
+        assert_eq!(said.code, 2, "{arguments:?}: {said}");
+        assert_secret(&password, &said);
+    }
+    for variable in ["SCHOOLBELL_MAPPING", "SCHOOLBELL_HTTP"] {
+        let ended = Program::new(&["run"]).env(variable, &url).run().await;
+        assert!(ended.code == 2 && ended.stderr.contains(variable), "{ended}");
+        assert_secret(&password, &ended);
+    }
+}
+
 #[tokio::test]
 async fn an_encoded_password_connects() {
     let bell = TestBell::installed().await;

@@ -11,6 +11,9 @@ use crate::support::{TestBell, eventually};
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
 
+/// "SCHBMIGR".
+const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
+
 /// A role that may connect, and do nothing else.
 async fn nobody(bell: &TestBell) -> String {
     let nobody = format!("nobody_{}", bell.source_name);
@@ -252,4 +255,20 @@ async fn a_queue_of_notices_that_is_really_full_breaks_no_write() {
     bell.source_sql("update schools set name = name || '!'; delete from schools").await;
 
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 150);
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_lock_of_migrate_is_named_and_not_waited_for() {
+    let (bell, roles) = granted().await;
+    let nobody = nobody(&bell).await;
+    let session = connect(&bell.source_url(), &nobody).await;
+    session.query_one("select pg_advisory_lock_shared($1)", &[&MIGRATE_LOCK]).await.unwrap();
+    let owner = as_role(&bell.source_url(), &roles.owner);
+
+    for command in [&["migrate"][..], &["uninstall", "--yes"]] {
+        let ended = bell.run(&[command, &["--source-url", &owner]].concat()).await;
+        let told = ended.stderr.contains(&format!("of role {nobody}"))
+            && ended.stderr.contains("pg_terminate_backend");
+        assert!(ended.code == 2 && told, "{ended}");
+    }
 }

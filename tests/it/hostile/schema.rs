@@ -143,6 +143,13 @@ async fn rights_that_give_a_share_in_the_owner_s_are_found_and_taken_away_by_wha
         "grant select on schoolbell.parked to public".to_string(),
         format!("grant insert on schoolbell.change to {}", roles.bell),
         format!("grant references on schoolbell.parked to {}", roles.app),
+        format!("grant insert (source_table, operation, keys) on schoolbell.change to {}", roles.app),
+        format!("grant update on sequence schoolbell.change_id_seq to {}", roles.app),
+        format!("grant update on schoolbell.installation to {}", roles.app),
+        format!("grant delete on schoolbell.refinery_schema_history to {}", roles.bell),
+        "alter table schoolbell.change enable row level security; \
+         create policy nothing on schoolbell.change using (false)"
+            .to_string(),
         format!("grant execute on all functions in schema schoolbell to {}", roles.app),
         "create function public.spy() returns trigger language plpgsql as $$begin return new; end$$; \
          create trigger spy before insert on schoolbell.change for each row execute function public.spy()"
@@ -206,4 +213,34 @@ pub fn remedies(report: &str, name: &str) -> Vec<String> {
     let sql =
         remedies.iter().filter(|remedy| remedy["place"] != "human" && remedy["place"] != "shell");
     sql.map(|remedy| remedy["text"].as_str().unwrap().to_string()).collect()
+}
+
+/// A schema that is on the path by the role's name, or would be if somebody made it.
+#[tokio::test]
+async fn a_schema_of_somebody_else_on_the_path_is_found_on_either_side() {
+    let (bell, roles) = granted().await;
+    for (in_target, check, role) in
+        [(false, "source_creators", &roles.bell), (true, "target_creators", &roles.bridge)]
+    {
+        let sql = async |sql: &str| match in_target {
+            true => bell.target_sql(sql).await,
+            false => bell.source_sql(sql).await,
+        };
+        let database = if in_target { &bell.target_name } else { &bell.source_name };
+        sql(&format!("grant create on database {database} to {}", roles.app)).await;
+        let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+        assert_eq!(result(&doctor.stdout, check), "failed", "{doctor}");
+        assert!(doctor.stdout.contains(&format!("may create schema {role}")), "{doctor}");
+
+        // With usage or without: that can be given at any time.
+        sql(&format!("set role {}; create schema {role}; reset role", roles.app)).await;
+        let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+        assert!(doctor.stdout.contains(&format!("{} owns schema {role}", roles.app)), "{doctor}");
+        for remedy in remedies(&doctor.stdout, check) {
+            sql(&remedy).await;
+        }
+        sql(&format!("revoke create on database {database} from {}", roles.app)).await;
+        let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+        assert_eq!(result(&doctor.stdout, check), "ok", "{doctor}");
+    }
 }

@@ -218,6 +218,29 @@ async fn functions_that_an_older_release_left_open_are_found_and_closed() {
     }
 }
 
+/// The owner of the tables may have made the schema, and a superuser migrates.
+#[tokio::test]
+async fn migrate_calls_nothing_that_it_finds_in_the_schema() {
+    let bell = TestBell::bare().await;
+    let owner = format!("owner_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {owner} login")).await;
+    bell.source_sql(&format!(
+        "alter table schools owner to {owner}; alter table roles owner to {owner}; \
+         grant create on database {} to {owner}; set role {owner}; create schema schoolbell; \
+         create function schoolbell.notify_mode() returns text language plpgsql as \
+         $$begin alter role {owner} superuser; return 'never'; end$$; reset role",
+        bell.source_name
+    ))
+    .await;
+
+    let migrated = bell.run(&["migrate"]).await;
+
+    assert_eq!(migrated.code, 0, "{migrated}");
+    let superuser = format!("select rolsuper::text from pg_roles where rolname = '{owner}'");
+    assert_eq!(bell.source_texts(&superuser).await, ["false"]);
+    assert!(functions(&bell).await.iter().all(|name| name.starts_with("capture_")));
+}
+
 #[tokio::test]
 async fn what_the_release_before_installed_goes_on_and_is_closed_by_the_next_migrate() {
     let (bell, roles) = granted().await;
