@@ -293,7 +293,7 @@ impl Ear {
                     self.heard.send_modify(|heard| heard.armed = wish.sleep);
                 }
                 Some(_) if !armed && may_try => {
-                    attempt_at = Instant::now() + self.in_the_way().await
+                    attempt_at = Instant::now() + self.in_the_way().await;
                 }
                 _ => {}
             }
