@@ -33,27 +33,32 @@ select
             'pg_catalog'
         ))
     end as operators,
-    base.built_in,
     t.typcategory::text as category,
     case
         when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
             then a.atttypmod - 4
     end as max_chars,
-    -- Values that are equal are written alike. Not so for numeric (1.0 and 1.00), citext, intervals, arrays of these…
-    a.atttypid in (
+    -- Values are written alike whatever the settings of the session. Not so for dates, floating point, intervals, money…
+    base.type in (
         'pg_catalog.bool'::regtype,
         'pg_catalog.int2'::regtype,
         'pg_catalog.int4'::regtype,
         'pg_catalog.int8'::regtype,
+        'pg_catalog.numeric'::regtype,
+        'pg_catalog.oid'::regtype,
         'pg_catalog.uuid'::regtype,
         'pg_catalog.text'::regtype,
         'pg_catalog.varchar'::regtype,
-        'pg_catalog.bytea'::regtype,
-        'pg_catalog.date'::regtype,
-        'pg_catalog.timestamp'::regtype,
-        'pg_catalog.timestamptz'::regtype
+        'pg_catalog.bpchar'::regtype,
+        'pg_catalog.name'::regtype,
+        'pg_catalog.inet'::regtype,
+        'pg_catalog.cidr'::regtype,
+        'pg_catalog.macaddr'::regtype,
+        'pg_catalog.bit'::regtype,
+        'pg_catalog.varbit'::regtype
     )
-        and coalesce(l.collisdeterministic, true) as exact,
+        or t.typcategory = 'E'
+        as steady,
     exists (
         select
         from pg_catalog.pg_index i
@@ -114,7 +119,6 @@ cross join lateral (
     ) as made_of
     offset 0
 ) as base
-left join pg_catalog.pg_collation l on l.oid = a.attcollation
 where n.nspname = $1
     and c.relname = $2
     and c.relkind in ('r', 'p')

@@ -13,7 +13,7 @@ use crate::bell::{self, BELL_LOCK, CHANNEL};
 use crate::db::{Direct, Session};
 use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
-use crate::plan::{Capture, Watched};
+use crate::plan::Capture;
 use crate::schema;
 use crate::visible;
 
@@ -34,6 +34,19 @@ const LOCK_PAUSE: Duration = Duration::from_millis(700);
 const LOCK_ATTEMPTS: u32 = 60;
 /// Postgres cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
+
+/// Settings of a function whose keys would otherwise be written as the writer's session writes them: dates, floating
+/// point, intervals, money, names of relations. Needed for few types, and each costs writers some per cent.
+const STEADY: &str = "
+    set search_path = pg_catalog, pg_temp
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set timezone = 'UTC'
+    set extra_float_digits = 1
+    set bytea_output = 'hex'
+    set lc_monetary = 'C'
+    set quote_all_identifiers = off
+   ";
 
 /// What is captured, and whether for each row or each statement.
 const EVENTS: [(&str, &str); 4] =
@@ -219,11 +232,12 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{table_literal}", &table),
         ],
     );
-    let (keys, shared) = shared(capture);
     let flags: Vec<String> = (0..capture.narrow.len()).map(|n| format!("for_{n}")).collect();
     let declared = flags.iter().map(|flag| format!("    {flag} boolean := false;\n"));
-    let shared =
-        shared.into_iter().map(|column| format!("\n                or {}", differs(column)));
+    let shared = match shared(capture) {
+        columns if columns.is_empty() => String::new(),
+        columns => format!(" or {}", differ(columns, 4)),
+    };
     let new_keys = recorded(capture, "new");
     let for_one = flags.iter().zip(&capture.narrow).map(|(flag, (object, _))| {
         let object = literal(object);
@@ -245,8 +259,9 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{name}", &literal(&capture.table.table)),
             ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
             ("{declared}", &declared.collect::<String>()),
-            ("{moved}", &differ(&keys, 4)),
-            ("{shared}", &shared.collect::<String>()),
+            ("{moved}", &differ(capture.keys.iter(), 4)),
+            ("{settings}", if capture.keys_are_steady { "" } else { STEADY }),
+            ("{shared}", &shared),
             ("{narrowed}", &narrowed(capture, &flags)),
             ("{for_one}", &for_one.collect::<String>()),
             ("{old_keys}", &recorded(capture, "old")),
@@ -278,32 +293,23 @@ pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     filled
 }
 
-/// The keys of a change, as SQL.
+/// The keys of a change, as SQL. JSON would look for a cast of a type that is not built in.
 fn recorded(capture: &Capture, row: &str) -> String {
-    let keys = capture.watched.iter().filter(|column| capture.keys.contains(&column.name));
-    let pairs: Vec<String> = keys
-        .map(|column| {
-            let value = format!("{row}.{}", ident(&column.name));
-            let value = match column.built_in {
-                true => value,
-                // By the function that writes it, which nobody but a superuser can make. For a type that is not built
-                // in JSON would look for a cast, which the type's owner can.
-                false => format!(
-                    "case when {value} is not null then pg_catalog.format('%s', {value}) end"
-                ),
-            };
-            format!("{}, {value}", literal(&column.name))
-        })
-        .collect();
-    format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+    let pairs = capture.keys.iter().map(|column| {
+        let value = format!("{row}.{}", ident(column));
+        let text =
+            format!("case when {value} is not null then pg_catalog.format('%s', {value}) end");
+        format!("{}, {text}", literal(column))
+    });
+    format!("pg_catalog.jsonb_build_object({})", pairs.collect::<Vec<_>>().join(", "))
 }
 
-/// Of the watched columns the keys, and those that matter to more than one object.
-fn shared(capture: &Capture) -> (Vec<&Watched>, Vec<&Watched>) {
+/// The watched columns that are no keys and matter to more than one object.
+fn shared(capture: &Capture) -> Vec<&String> {
     let is_narrow =
-        |column: &Watched| capture.narrow.iter().any(|(_, columns)| columns.contains(column));
-    let columns = capture.watched.iter().filter(|column| !is_narrow(column));
-    columns.partition(|column| capture.keys.contains(&column.name))
+        |column: &String| capture.narrow.iter().any(|(_, columns)| columns.contains(column));
+    let columns = capture.watched.iter();
+    columns.filter(|column| !is_narrow(column) && !capture.keys.contains(column)).collect()
 }
 
 /// Leaves when nothing that matters has changed; before that, finds the objects that it matters to alone.
@@ -315,10 +321,7 @@ fn narrowed(capture: &Capture, flags: &[String]) -> String {
     let found: String = flags
         .iter()
         .zip(&capture.narrow)
-        .map(|(flag, (_, columns))| {
-            let columns: Vec<&Watched> = columns.iter().collect();
-            format!("{INDENT}    {flag} := {};\n", differ(&columns, 5))
-        })
+        .map(|(flag, (_, columns))| format!("{INDENT}    {flag} := {};\n", differ(columns, 5)))
         .collect();
     format!(
         "{INDENT}if not for_all then\n{found}{INDENT}    if not ({}) then\n{INDENT}        return null;\n{INDENT}    \
@@ -327,23 +330,15 @@ fn narrowed(capture: &Capture, flags: &[String]) -> String {
     )
 }
 
-/// A condition: any of the columns differs between the old row and the new one.
-fn differ(columns: &[&Watched], depth: usize) -> String {
-    let conditions: Vec<String> = columns.iter().map(|column| differs(column)).collect();
-    conditions.join(&format!("\n{}or ", "    ".repeat(depth)))
-}
-
-/// What `is distinct from` says, whose operator would be looked for in the search path of whoever writes. Where a
-/// type's own equality is coarser than its text (citext, numeric) or missing (json), the images are compared.
-fn differs(column: &Watched) -> String {
-    let name = ident(&column.name);
-    match column.exact {
-        true => format!(
-            "coalesce(old.{name} operator(pg_catalog.<>) new.{name}, \
-             (old.{name} is null) operator(pg_catalog.<>) (new.{name} is null))"
-        ),
-        false => format!("pg_catalog.record_image_ne(row(old.{name}), row(new.{name}))"),
-    }
+/// A condition: any of the columns differs between the old row and the new one, to the last bit.
+fn differ<'c>(columns: impl IntoIterator<Item = &'c String>, depth: usize) -> String {
+    let names: Vec<String> = columns.into_iter().map(|column| ident(column)).collect();
+    let row = |row: &str| {
+        let values =
+            names.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
+        format!("\n{}row({values})", "    ".repeat(depth))
+    };
+    format!("pg_catalog.record_image_ne({},{})", row("old"), row("new"))
 }
 
 fn function_name(capture: &Capture) -> String {

@@ -33,10 +33,8 @@ pub struct Column {
     pub category: char,
     /// The length of `varchar(n)`, in characters.
     pub max_chars: Option<i32>,
-    /// Its values are equal only if they are the same to the last character.
-    pub exact: bool,
-    /// Its type is one of Postgres's own, or a domain over one.
-    pub built_in: bool,
+    /// Its values are written alike in every session, whatever its settings.
+    pub is_steady: bool,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
     /// No two rows have the same value.
@@ -87,8 +85,7 @@ impl Table {
                 sql_type: SqlType::new(row.get("type_sql"), row.get("operators")),
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
-                exact: row.get("exact"),
-                built_in: row.get("built_in"),
+                is_steady: row.get("steady"),
                 indexed: row.get("indexed"),
                 unique: row.get("unique_index"),
                 primary_key_position: row.get("primary_key_position"),

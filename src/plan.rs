@@ -17,8 +17,8 @@ mod captured;
 mod expression;
 mod touch;
 
+pub use captured::Capture;
 use captured::captures;
-pub use captured::{Capture, Watched};
 use expression::{About, expression, other_expressions, unwatched};
 use touch::{check_touch, touched_keys};
 

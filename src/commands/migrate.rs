@@ -469,9 +469,7 @@ async fn watched(
 fn columns(side: &SourceSide) -> BTreeSet<(&TableName, &str)> {
     let captures = side.captures.iter();
     captures
-        .flat_map(|capture| {
-            capture.watched.iter().map(|column| (&capture.table, column.name.as_str()))
-        })
+        .flat_map(|capture| capture.watched.iter().map(|column| (&capture.table, column.as_str())))
         .collect()
 }
 

@@ -131,7 +131,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     }
     for capture in &source_side.captures {
         needs.schema(&capture.table.schema);
-        let watched = capture.watched.iter().map(|column| column.name.as_str());
+        let watched = capture.watched.iter().map(String::as_str);
         needs.columns(&capture.table, "select", watched);
     }
     for object in &fit.mapping.objects {

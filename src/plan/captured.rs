@@ -16,22 +16,13 @@ pub struct Capture {
     pub concerns: Option<String>,
     /// The columns that are recorded: by these the objects find their rows.
     pub keys: Vec<String>,
+    /// The keys are written alike in every session, whatever its settings.
+    pub keys_are_steady: bool,
     /// An update that leaves all of these alone is not recorded. Includes the keys.
-    pub watched: Vec<Watched>,
+    pub watched: Vec<String>,
     /// Objects for which alone some of the watched columns matter, with those columns: an update of nothing else is
     /// recorded for that object only. None where a single object is meant anyhow.
-    pub narrow: Vec<(String, Vec<Watched>)>,
-}
-
-/// A column whose changes are captured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// Unquoted.
-    pub name: String,
-    /// Its values are equal only if they are the same to the last character.
-    pub exact: bool,
-    /// Its type is one of Postgres's own, or a domain over one.
-    pub built_in: bool,
+    pub narrow: Vec<(String, Vec<String>)>,
 }
 
 /// The triggers that a mapping needs: one capture per source table, and one per object and touching table.
@@ -43,40 +34,48 @@ pub(super) fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -
         if !readers.is_empty() {
             let keys = in_table(table, |column| readers.iter().any(|object| object.key == column));
             let watched =
-                watched_in(table, |column| readers.iter().any(|object| uses(object, column)));
+                in_table(table, |column| readers.iter().any(|object| uses(object, column)));
             let narrow = narrow(&watched, &keys, &readers);
-            captures.push(Capture { table: name.clone(), concerns: None, keys, watched, narrow });
+            captures.push(Capture {
+                table: name.clone(),
+                concerns: None,
+                keys_are_steady: are_steady(&keys, table),
+                keys,
+                watched,
+                narrow,
+            });
         }
     }
     for object in &mapping.objects {
         for touch in &object.touched_by {
             let table = &tables[&touch.table];
             let keys = in_table(table, |column| changed_mentions(&touch.keys, column));
-            let watched = watched_in(table, |column| {
+            let watched = in_table(table, |column| {
                 changed_mentions(&touch.keys, column)
                     || touch.columns.iter().any(|name| name == column)
             });
-            let concerns = Some(object.name.clone());
-            let (table, narrow) = (touch.table.clone(), Vec::new());
-            captures.push(Capture { table, concerns, keys, watched, narrow });
+            captures.push(Capture {
+                table: touch.table.clone(),
+                concerns: Some(object.name.clone()),
+                keys_are_steady: are_steady(&keys, table),
+                keys,
+                watched,
+                narrow: Vec::new(),
+            });
         }
     }
     captures
 }
 
 /// The columns that matter to a single one of several objects, by object.
-fn narrow(
-    watched: &[Watched],
-    keys: &[String],
-    readers: &[&Object],
-) -> Vec<(String, Vec<Watched>)> {
+fn narrow(watched: &[String], keys: &[String], readers: &[&Object]) -> Vec<(String, Vec<String>)> {
     if readers.len() < 2 {
         return Vec::new();
     }
     let only_for = |reader: &Object| {
         let only = watched.iter().filter(|column| {
-            let users = readers.iter().filter(|object| uses(object, &column.name));
-            !keys.contains(&column.name) && users.map(|object| &object.name).eq([&reader.name])
+            let users = readers.iter().filter(|object| uses(object, column));
+            !keys.contains(column) && users.map(|object| &object.name).eq([&reader.name])
         });
         (reader.name.clone(), only.cloned().collect::<Vec<_>>())
     };
@@ -85,17 +84,13 @@ fn narrow(
 }
 
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    watched_in(table, wanted).into_iter().map(|column| column.name).collect()
+    let names = table.columns.iter().map(|column| &column.name);
+    names.filter(|name| wanted(name)).cloned().collect()
 }
 
-fn watched_in(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<Watched> {
-    let columns = table.columns.iter().filter(|column| wanted(&column.name));
-    let watched = columns.map(|column| Watched {
-        name: column.name.clone(),
-        exact: column.exact,
-        built_in: column.built_in,
-    });
-    watched.collect()
+fn are_steady(keys: &[String], table: &Table) -> bool {
+    let columns = table.columns.iter().filter(|column| keys.contains(&column.name));
+    columns.into_iter().all(|column| column.is_steady)
 }
 
 /// Whether a change of the column can change what is published for the object.

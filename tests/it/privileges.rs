@@ -211,8 +211,7 @@ async fn rights_on_the_mapped_columns_alone_are_enough() {
     let source_side = plan::source_side(&source, &evaluator, &bell.mapping).await.unwrap();
     for table in ["schools", "roles"] {
         let captures = source_side.captures.iter().filter(|capture| capture.table.table == table);
-        let mut read: Vec<&String> =
-            captures.flat_map(|capture| &capture.watched).map(|column| &column.name).collect();
+        let mut read: Vec<&String> = captures.flat_map(|capture| &capture.watched).collect();
         read.sort();
         read.dedup();
         let granted = bell

@@ -130,6 +130,57 @@ async fn on_another_table_a_capture_function_does_nothing_even_for_who_may_attac
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0, "forged");
 }
 
+/// The functions go on with the rights of the former owner until the next `migrate`.
+#[tokio::test]
+async fn whoever_is_given_a_captured_table_runs_nothing_as_its_former_owner() {
+    let (bell, roles) = granted().await;
+    let heir = format!("heir_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {heir} login")).await;
+    bell.insert_school("Acme").await;
+    bell.source_sql(&format!(
+        "truncate schoolbell.change; alter table schools owner to {heir}; \
+         grant temporary on database {} to {heir}; grant create, usage on schema public to {heir}",
+        bell.source_name
+    ))
+    .await;
+    let owner = bell.source_texts(
+        "select distinct pg_get_userbyid(proowner) from pg_proc where pronamespace = 'schoolbell'::regnamespace",
+    );
+    assert_eq!(owner.await, [roles.owner.as_str()]);
+
+    let session = session(&bell, &heir).await;
+    session.batch_execute(&EVIL.replace("pg_temp.evil", "public.evil")).await.unwrap();
+    session
+        .batch_execute(
+            "drop table pg_temp.schools; \
+             create function pg_temp.to_int(public.evil) returns int language plpgsql as $$
+             begin
+                 insert into pg_temp.caught values (current_user);
+                 return 1;
+             end $$;
+             create cast (public.evil as int) with function pg_temp.to_int(public.evil) as implicit;
+             create function public.same(public.evil, public.evil) returns boolean language plpgsql as $$
+             begin
+                 insert into pg_temp.caught values (current_user);
+                 return true;
+             end $$;
+             create operator public.<> (leftarg = public.evil, rightarg = public.evil, function = public.same);
+             drop trigger schoolbell_delete on schools; \
+             alter table schools alter column id drop default, \
+                 alter column id type public.evil using row(1), \
+                 alter column name type public.evil using row(1), \
+                 alter column updated_at type public.evil using row(1); \
+             update schools set name = row(2); update schools set id = row(2); update schools set updated_at = row(2)",
+        )
+        .await
+        .unwrap();
+
+    let caught = session.query("select distinct who::text from caught", &[]).await.unwrap();
+    let caught: Vec<String> = caught.iter().map(|row| row.get(0)).collect();
+    assert!(caught.is_empty(), "{heir} ran code as {caught:?}");
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 4, "captured");
+}
+
 #[tokio::test]
 async fn partitions_and_a_renamed_table_are_captured_all_the_same() {
     let bell = TestBell::bare().await;
