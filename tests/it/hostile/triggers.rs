@@ -7,12 +7,13 @@ use tokio_postgres::Client;
 use crate::privileges::{Roles, as_role, granted};
 use crate::support::TestBell;
 
-/// What an attacker makes: a table whose column has a type of his own, with casts that run his code, and one of our
+/// What an attacker makes: a table whose column has a type of his own (an enum: JSON does not look for the casts of a
+/// composite type), with casts that run his code, and one of our
 /// functions as its trigger. His code notes who runs it.
 const EVIL: &str = "
     create temporary table caught (who name);
     grant insert on caught to public;
-    create type pg_temp.evil as (x int);
+    create type pg_temp.evil as enum ('1', '2');
     create function pg_temp.to_json(pg_temp.evil) returns json language plpgsql as $$
     begin
         insert into caught values (current_user);
@@ -117,8 +118,8 @@ async fn on_another_table_a_capture_function_does_nothing_even_for_who_may_attac
         }
         session
             .batch_execute(
-                "insert into pg_temp.schools values (row(1), row(2), row(3)); \
-                 update pg_temp.schools set id = row(4), name = row(5); delete from pg_temp.schools; \
+                "insert into pg_temp.schools values ('1', '2', '1'); \
+                 update pg_temp.schools set id = '2', name = '2'; delete from pg_temp.schools; \
                  truncate pg_temp.schools",
             )
             .await
@@ -167,10 +168,10 @@ async fn whoever_is_given_a_captured_table_runs_nothing_as_its_former_owner() {
              create operator public.<> (leftarg = public.evil, rightarg = public.evil, function = public.same);
              drop trigger schoolbell_delete on schools; \
              alter table schools alter column id drop default, \
-                 alter column id type public.evil using row(1), \
-                 alter column name type public.evil using row(1), \
-                 alter column updated_at type public.evil using row(1); \
-             update schools set name = row(2); update schools set id = row(2); update schools set updated_at = row(2)",
+                 alter column id type public.evil using '1', \
+                 alter column name type public.evil using '1', \
+                 alter column updated_at type public.evil using '1'; \
+             update schools set name = '2'; update schools set id = '2'; update schools set updated_at = '2'",
         )
         .await
         .unwrap();
