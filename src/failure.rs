@@ -17,7 +17,7 @@ use condition::Decision;
 use said::Said;
 
 /// What helps when a login is refused that worked before.
-const LOGIN: &str = "mend user and password of the connection URL, or give the role its login back";
+const LOGIN: &str = "correct user and password of the connection URL, or let the role log in again";
 
 /// Why a step did not succeed, by what is to be done about it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use crate::config::{Config, Pace, Unusable};
 use crate::look::{Seen, View, Watcher, Window};
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Standing};
+use crate::visible;
 
 mod chart;
 mod connection;
@@ -251,7 +252,8 @@ fn ready(shown: &Shown) -> Response {
         false => {
             let lines: Vec<String> =
                 hindrances.iter().map(|hindrance| format!("not ready: {hindrance}\n")).collect();
-            (StatusCode::SERVICE_UNAVAILABLE, lines.concat()).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, visible::lines(&lines.concat()).into_owned())
+                .into_response()
         }
     }
 }
@@ -269,12 +271,23 @@ fn status(shown: &Shown) -> Response {
     match shown.view() {
         View::Fresh(look) => {
             let age = shown.now.duration_since(look.at).as_secs().max(0);
-            ([(header::AGE, age.to_string())], Json(look.status.told())).into_response()
+            ([(header::AGE, age.to_string())], json(&look.status.told())).into_response()
         }
         View::Old(last, why) => {
             let nothing = Nothing { error: why, last_seen_at: last.map(|look| look.at) };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(nothing)).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, json(&nothing)).into_response()
         }
+    }
+}
+
+/// As JSON in which every character is seen for what it is, also by somebody who looks at it in a terminal.
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "application/json")], visible::unicode(&text).into_owned())
+                .into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 

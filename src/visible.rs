@@ -60,6 +60,15 @@ pub fn unicode(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe.into_owned())
 }
 
+/// Metrics as Prometheus reads them: hidden characters are in the values of labels, where a backslash is written as two.
+pub fn metrics(text: &str) -> Cow<'_, str> {
+    let hidden = |character| is_hidden(character) && !is_layout(character);
+    escaped(text, hidden, |safe, character| {
+        safe.push('\\');
+        safe.push_str(&line(&character.to_string()));
+    })
+}
+
 /// An error of several lines, each of which may hold values.
 #[derive(Debug)]
 pub struct Lines(pub Vec<String>);
@@ -107,7 +116,7 @@ mod tests {
     fn no_hidden_character_is_left_and_every_other_one_is() {
         for character in all() {
             let text = format!("a{character}b");
-            for safe in [line(&text), lines(&text), unicode(&text)] {
+            for safe in [line(&text), lines(&text), unicode(&text), metrics(&text)] {
                 assert!(!safe.contains(|left| is_hidden(left) && !is_layout(left)), "{safe:?}");
                 assert_eq!(
                     *safe == text,

@@ -3,6 +3,7 @@
 //! The only file of the demo that knows how the program is called.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ impl Program {
 
     /// Starts the service. Its log goes to a file.
     pub async fn start_service(&self, cluster: &Cluster) -> Result<Service> {
-        let log = File::options().append(true).create(true).open(&self.service_log);
+        let log = File::options().append(true).create(true).mode(0o600).open(&self.service_log);
         let log = log.context("cannot write the service's log")?;
         let child = self
             .command()

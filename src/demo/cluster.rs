@@ -460,7 +460,8 @@ impl Place {
 
     async fn launch(&self, running: &mut Running, port: u16) -> Result<(), Launch> {
         let doing = "starting the throw-away server";
-        let log = fs::File::create(self.log()).map_err(failed(doing))?;
+        let log = fs::File::options().append(true).create(true).mode(0o600).open(self.log());
+        let log = log.map_err(failed(doing))?;
         let server = self
             .program("postgres")
             .arg("-D")

@@ -152,7 +152,7 @@ pub(super) async fn bell(source: &Side) -> Result<Diagnosis, Hindrance> {
         "{first} holds it: the service cannot sleep, or every writer rings, which slows all of them down"
     ))
     .detail(strangers.iter().map(ToString::to_string).filter(|_| strangers.len() > 1))
-    .say("find out whose session it is, and end it:")
+    .say("find out whose session it is, and end it, as that role, a superuser or a member of pg_signal_backend:")
     .sql(Place::Source, strangers.iter().map(Stranger::end)))
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn writer(
         Some(Holding::Stranger(stranger)) => Ok(Diagnosis::failed(format!(
             "{stranger} holds the writer's lock and is no writer of ours, so nobody can write"
         ))
-        .say("find out whose session it is, and end it:")
+        .say("find out whose session it is, and end it, as that role, a superuser or a member of pg_signal_backend:")
         .sql(target.place, [stranger.end()])),
         None => {
             let pending = source.ask(change::pending).await?.changes;

@@ -8,26 +8,8 @@ use tokio_postgres::error::{DbError, ErrorPosition, Severity};
 
 use super::condition::{Condition, RAISED, class};
 
-/// Functions of the server whose messages hold names of what exists in the database, numbers and settings, but no
-/// value, and whose other fields do neither. The server names the function in each error, in no language.
-///
-/// Those that look something up by a name are not among them: within a trigger that name may come from a row.
-const VALUE_FREE: &[&str] = &[
-    // A right is missing, or the owner must do it.
-    "aclcheck_error",
-    "aclcheck_error_col",
-    // Constraints, domains, row security.
-    "ExecConstraints",
-    "ReportNotNullViolationError",
-    "ExecPartitionCheckEmitError",
-    "ExecFindPartition",
-    "ExecWithCheckOptions",
-    "_bt_check_unique",
-    "check_exclusion_or_unique_constraint",
-    "ri_ReportViolation",
-    "ExecEvalConstraintCheck",
-    "ExecEvalConstraintNotNull",
-    "domain_check_input",
+/// Functions of the server whose messages hold numbers, types and settings, but neither a value nor the name of anything.
+const NAMELESS: &[&str] = &[
     // Lengths and sizes.
     "varchar_input",
     "varchar",
@@ -35,11 +17,7 @@ const VALUE_FREE: &[&str] = &[
     "bpchar",
     "apply_typmod",
     "apply_typmod_special",
-    "index_form_tuple",
-    "index_form_tuple_context",
-    "_bt_check_third_page",
     "RelationGetBufferForTuple",
-    "nextval_internal",
     // Numbers into smaller types, and through floating point.
     "i4toi2",
     "int82",
@@ -63,25 +41,56 @@ const VALUE_FREE: &[&str] = &[
     // Time-outs, cancellation, locks, plans.
     "ProcessInterrupts",
     "DeadLockReport",
-    "heap_lock_tuple",
     "RevalidateCachedQuery",
     "quickdie",
-    // A full disk: the message names a file.
+    // A full disk: the message names a file by numbers.
     "mdextend",
     "mdzeroextend",
     "mdwrite",
     "mdwritev",
     "BufFileDumpBuffer",
-    // Before a session begins: role, database and address of the connection URL, never its password.
-    "auth_failed",
-    "ClientAuthentication",
-    "InitializeSessionUserId",
-    "InitPostgres",
-    "CheckMyDatabase",
+    // Before a session begins.
     "InitProcess",
     "ProcessStartupPacket",
     "BackendInitialize",
 ];
+
+/// Functions of the server whose messages and fields name what exists in the database, and hold no value. They are shown
+/// only where no function was running, which could have made something whose name is a value.
+///
+/// Those that look something up by a name are not among them, nor those that refuse a login: somebody may have put the
+/// password where the user's name belongs.
+const NAMING: &[&str] = &[
+    // A right is missing, or the owner must do it.
+    "aclcheck_error",
+    "aclcheck_error_col",
+    // Constraints, domains, row security.
+    "ExecConstraints",
+    "ReportNotNullViolationError",
+    "ExecPartitionCheckEmitError",
+    "ExecFindPartition",
+    "ExecWithCheckOptions",
+    "_bt_check_unique",
+    "check_exclusion_or_unique_constraint",
+    "ri_ReportViolation",
+    "ExecEvalConstraintCheck",
+    "ExecEvalConstraintNotNull",
+    "domain_check_input",
+    // Sizes, locks, sequences.
+    "index_form_tuple",
+    "index_form_tuple_context",
+    "_bt_check_third_page",
+    "heap_lock_tuple",
+    "nextval_internal",
+    // Before a session begins: the database.
+    "InitPostgres",
+    "CheckMyDatabase",
+];
+
+/// Functions of the server that refuse a login. They name role, database and address.
+const LOGIN: &[&str] = &["auth_failed", "ClientAuthentication", "InitializeSessionUserId"];
+/// In the languages of the server's messages, what stands behind a name.
+const CLOSING_QUOTES: [char; 5] = ['"', '«', '»', '“', '”'];
 
 /// Functions of the server that quote a value, with the type that they read it for; "" where that varies or the words
 /// for the code say enough.
@@ -192,8 +201,14 @@ impl<'e> Said<'e> {
     /// The error as a sentence without values.
     pub(super) fn sentence(&self) -> Sentence {
         let words = self.condition().words;
-        if self.is_value_free() {
+        if self.is_one_of(NAMELESS) || is_integer_arithmetic(self.routine.unwrap_or_default()) {
+            return Sentence::Whole(self.message.to_string());
+        }
+        if self.is_one_of(NAMING) && !self.within_a_function {
             return Sentence::Whole(self.message_with_names());
+        }
+        if self.is_one_of(LOGIN) && !self.within_a_function {
+            return self.login();
         }
         if self.is_about_our_text() || self.is_a_pooler_s() {
             return Sentence::Whole(self.message.to_string());
@@ -203,6 +218,9 @@ impl<'e> Said<'e> {
             Some((_, "")) => words.to_string(),
             Some((_, of_type)) => format!("{words} for type {of_type}"),
             None if routine == Some(RAISE) => self.raised(),
+            None if self.is_one_of(NAMING) => {
+                format!("{words}, within a trigger or function; {LOG}")
+            }
             None => format!("{words}; {LOG}"),
         })
     }
@@ -216,6 +234,20 @@ impl<'e> Said<'e> {
         }
     }
 
+    /// Without names, as somebody may have put the password where the user's belongs. What the server adds behind them is
+    /// kept: it tells of TLS.
+    fn login(&self) -> Sentence {
+        match self.message.rfind(CLOSING_QUOTES) {
+            None => Sentence::Whole(self.message.to_string()),
+            Some(last) => {
+                let words = self.condition().words;
+                Sentence::Ours(
+                    words.to_string() + self.message[last..].trim_start_matches(CLOSING_QUOTES),
+                )
+            }
+        }
+    }
+
     fn raised(&self) -> String {
         let condition = self.condition();
         match condition.code {
@@ -224,9 +256,8 @@ impl<'e> Said<'e> {
         }
     }
 
-    fn is_value_free(&self) -> bool {
-        let Some(routine) = self.routine.map(since_release_16) else { return false };
-        VALUE_FREE.contains(&routine) || is_integer_arithmetic(routine)
+    fn is_one_of(&self, routines: &[&str]) -> bool {
+        self.routine.is_some_and(|routine| routines.contains(&since_release_16(routine)))
     }
 
     /// Names and syntax of what we sent. Values are parameters, so none is in that text; what a function sends while it
@@ -238,9 +269,11 @@ impl<'e> Said<'e> {
             && self.routine != Some(RAISE)
     }
 
-    /// A pooler ends a connection with a message of its own and knows no function. What a server says has one.
+    /// A pooler ends a connection with a message of its own and knows no function. What a server says has one. Where it
+    /// repeats something (`no such user: bell`), that is what the connection URL says.
     fn is_a_pooler_s(&self) -> bool {
-        self.routine.is_none() && self.ends_the_session && !self.within_a_function
+        let repeats = self.message.contains([':', '"', '\'']);
+        self.routine.is_none() && self.ends_the_session && !self.within_a_function && !repeats
     }
 
     fn message_with_names(&self) -> String {
@@ -261,7 +294,7 @@ fn since_release_16(routine: &str) -> &str {
 
 /// `int4div`, `int28pl`: `integer out of range`, `division by zero`.
 fn is_integer_arithmetic(routine: &str) -> bool {
-    let Some(rest) = routine.strip_prefix("int") else { return false };
+    let Some(rest) = since_release_16(routine).strip_prefix("int") else { return false };
     let operation = rest.trim_start_matches(['2', '4', '8']);
     let operations = ["pl", "mi", "mul", "div", "mod", "um", "abs", "inc", "dec"];
     operation.len() < rest.len() && operations.contains(&operation)

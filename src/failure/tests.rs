@@ -159,9 +159,11 @@ fn a_message_without_values_is_shown_in_the_server_s_language_with_the_names_it_
     };
 
     assert_eq!(said.sentence(), Sentence::Whole(format!("{message}, table editor__c")));
-    // A trigger that writes elsewhere meets real constraints, too.
+    // A trigger may have made what is named here, and named it by a value.
     let within = Said { within_a_function: true, ..said };
-    assert_eq!(within.sentence(), said.sentence());
+    let words = "a value is there already and must be unique, within a trigger or function; its message is in the \
+                 server's log";
+    assert_eq!(within.sentence(), Sentence::Ours(words.into()));
 }
 
 #[test]
@@ -210,6 +212,33 @@ fn a_pooler_that_ends_a_connection_is_quoted_and_one_that_refuses_a_statement_is
     assert_eq!(pooler.sentence(), Sentence::Whole("query_wait_timeout".into()));
     let statement = Said { ends_the_session: false, ..pooler };
     assert!(matches!(statement.sentence(), Sentence::Ours(_)));
+}
+
+/// Somebody may have put the password where one of these belongs.
+#[test]
+fn a_refused_login_does_not_name_the_role() {
+    for (sqlstate, routine) in [
+        ("28000", "InitializeSessionUserId"),
+        ("53300", "InitializeSessionUserId"),
+        ("28000", "ClientAuthentication"),
+        ("28P01", "auth_failed"),
+    ] {
+        let message = "kein Eintrag für »Zebra\"fink«, Rolle \"Zebrafink\", keine Verschlüsselung";
+        let server = Said {
+            sqlstate,
+            message,
+            routine: Some(routine),
+            ends_the_session: true,
+            ..Said::default()
+        };
+        let pooler = Said { routine: None, ..server };
+        for said in [server, pooler] {
+            assert!(!shown(said)[..2].concat().contains("fink"), "{:?}", shown(said));
+        }
+        assert!(shown(server)[0].contains(", keine Verschlüsselung"), "{:?}", shown(server));
+        let nameless = Said { message: "the client must show a certificate", ..server };
+        assert_eq!(nameless.sentence(), Sentence::Whole(nameless.message.into()));
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::heroku_connect::Mirror;
 use crate::look::{Look, Seen, View};
 use crate::metrics::{self, Definition, Labels, Metrics, Role};
 use crate::verified::Verified;
+use crate::visible;
 
 /// OpenMetrics, which Prometheus has read since 2.5.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +31,7 @@ pub(super) fn respond(shown: &Shown) -> Response {
     registry.register_collector(Box::new(moment));
     let mut text = String::new();
     encode(&mut text, &registry).expect("a String takes everything");
+    let text = visible::metrics(&text).into_owned();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

@@ -4,20 +4,20 @@ use std::fmt::{self, Display, Write};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::visible;
+
 /// Text from somewhere else, as HTML shows it.
 pub(super) struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for letter in self.0.chars() {
+        for letter in visible::line(self.0).chars() {
             match letter {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // No text of ours has them, and a page must not either.
-                control if control.is_control() => f.write_char('\u{fffd}')?,
                 letter => f.write_char(letter)?,
             }
         }
@@ -96,10 +96,10 @@ mod tests {
 
     #[test]
     fn text_from_elsewhere_is_not_markup() {
-        let hostile = "<script>alert(\"1\" & '2')</script>\u{0}";
+        let hostile = "<script>alert(\"1\" & '2')</script>\u{0}\u{202e}";
         assert_eq!(
             Escaped(hostile).to_string(),
-            "&lt;script&gt;alert(&quot;1&quot; &amp; &#39;2&#39;)&lt;/script&gt;\u{fffd}"
+            "&lt;script&gt;alert(&quot;1&quot; &amp; &#39;2&#39;)&lt;/script&gt;\\x00\\u{202e}"
         );
     }
 

@@ -132,12 +132,59 @@ raise exception using errcode = split_part(name, '|', 2), message = 'seen ' || w
 column = word, constraint = word, table = word, schema = word, datatype = word; end if;
 return name; end $$;";
 
+/// What is made in the target under a name that is a value, and refuses the row under that name. `$1` is the name.
+const MADE: &[(&str, &str)] = &[
+    (
+        "unique",
+        "create temporary table %I (x int constraint %I primary key); insert into %1$I values (1), (1)",
+    ),
+    (
+        "check",
+        "create temporary table %I (x int constraint %I check (x > 1)); insert into %1$I values (1)",
+    ),
+    ("not null", "create temporary table %I (%I int not null); insert into %1$I values (null)"),
+    (
+        "exclusion",
+        "create temporary table %I (x int, constraint %I exclude using btree (x with =)); insert into %1$I values (1), (1)",
+    ),
+    (
+        "foreign key",
+        "create temporary table %I (x int primary key, y int constraint %I references %1$I); \
+         insert into %1$I values (1, 2)",
+    ),
+    (
+        "partition",
+        "create temporary table %I (x int) partition by list (x); insert into %1$I values (1) -- %I",
+    ),
+    (
+        "domain",
+        "create domain pg_temp.%I as int constraint %I check (value > 1); perform 1::pg_temp.%1$I",
+    ),
+    (
+        "right",
+        "create temporary table %I (x int); create role %I; set local role %2$I; insert into %1$I values (1)",
+    ),
+    (
+        "sequence",
+        "create temporary sequence %I maxvalue 2 -- %I\n; perform nextval('%1$I'), nextval('%1$I'), nextval('%1$I')",
+    ),
+    (
+        "size",
+        "create temporary table %I (x text); create index %I on %1$I (x); \
+         insert into %1$I select string_agg(md5(n::text), '') from generate_series(1, 900) n",
+    ),
+];
+
 /// Refuses rows by their name: raises, or evaluates an expression.
 const TRIGGER: &str = "
 create table salesforce.expression (name text primary key, sql text);
 create function salesforce.refuses() returns trigger language plpgsql as $$
 declare wanted text; begin
 perform salesforce.tells('target', new.name);
+if split_part(new.name, '|', 1) = 'made' then
+select e.sql into strict wanted from salesforce.expression e where e.name = 'made ' || split_part(new.name, '|', 2);
+execute format('do $do$ begin ' || wanted || '; end $do$', new.editormunicipality__c, new.editormunicipality__c || '_its');
+end if;
 if split_part(new.name, '|', 1) = 'run' then
 select e.sql into strict wanted from salesforce.expression e where e.name = split_part(new.name, '|', 2);
 execute 'select (' || wanted || ')::text'
@@ -241,6 +288,10 @@ impl Stage {
             let sql = with(sql, "$1", "$2", "$3", "salesforce");
             let insert = "insert into salesforce.expression values ($1, $2)";
             bell.target.execute(insert, &[name, &sql]).await.unwrap();
+        }
+        for (name, sql) in MADE {
+            let insert = "insert into salesforce.expression values ('made ' || $1, $2)";
+            bell.target.execute(insert, &[name, &format!("{sql}\n")]).await.unwrap();
         }
         bell.use_mapping(&mapping()).await;
         let file = bell.mapping_file(&mapping());
@@ -435,6 +486,18 @@ async fn constraints(stage: &Stage) {
     stage.holds_no_value().await;
 }
 
+/// A trigger gives something the name that a value is.
+async fn names_that_are_values(stage: &Stage) {
+    for (what, _) in MADE {
+        let key = stage.insert(&stage.name("made", what)).await;
+        stage.drain().await;
+        let reason = stage.reason(&key).await;
+        assert!(reason.contains("within a trigger or function"), "{what}: {reason}");
+        stage.markers.assert_not_in(what, &reason);
+    }
+    stage.holds_no_value().await;
+}
+
 /// Whole statements fail where the filter or the choice of a winner does: one row at a time, with every report.
 async fn whole_statements(stage: &Stage) {
     for (place, code) in
@@ -512,6 +575,7 @@ async fn refused_rows(stage: &mut Stage) {
     raised_errors(stage).await;
     refused_values(stage).await;
     constraints(stage).await;
+    names_that_are_values(stage).await;
     let sql = "select key from schoolbell.parked where object = 'school' order by key limit 1";
     let key = stage.bell.source_texts(sql).await[0].clone();
     stage.visitor.shows("a trigger or function raised an error").await;

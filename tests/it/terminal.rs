@@ -416,3 +416,23 @@ async fn a_running_service_logs_nothing_that_is_obeyed() {
     };
     assert_shown(&ended);
 }
+
+#[tokio::test]
+async fn no_page_holds_what_misleads_a_reader() {
+    let mut evil = Evil::new().await;
+    evil.run(&["migrate"]).await;
+    evil.bell.use_mapping(&std::fs::read_to_string(&evil.mapping).unwrap()).await;
+    evil.insert(&format!("dead {EVIL}"), "refused").await;
+    let visitor = evil.bell.visitor().await;
+    evil.bell.drain().await;
+    visitor.shows("refused").await;
+
+    for path in ["/", "/?moment", "/api/status", "/metrics", "/readyz", "/healthz"] {
+        let body = visitor.get(path).await.body;
+        let raw = body.chars().find(|c| visible::is_hidden(*c) && !matches!(c, '\n' | '\t'));
+        assert_eq!(raw, None, "{path}: {body}");
+    }
+    let shown = visitor.get("/").await.body;
+    assert!(shown.contains(SHOWN), "{shown}");
+    assert!(holds(&visitor.get("/api/status").await.json()));
+}

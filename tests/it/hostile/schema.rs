@@ -142,6 +142,7 @@ async fn rights_that_give_a_share_in_the_owner_s_are_found_and_taken_away_by_wha
         format!("grant all on all tables in schema schoolbell to {}", roles.app),
         "grant select on schoolbell.parked to public".to_string(),
         format!("grant insert on schoolbell.change to {}", roles.bell),
+        format!("grant delete on schoolbell.change to {}", roles.app),
         format!("grant references on schoolbell.parked to {}", roles.app),
         format!("grant insert (source_table, operation, keys) on schoolbell.change to {}", roles.app),
         format!("grant update on sequence schoolbell.change_id_seq to {}", roles.app),
