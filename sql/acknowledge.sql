@@ -1,6 +1,6 @@
 -- What was applied leaves the outbox, in one statement with what must be kept for later.
 -- $1, $2: transactions and ids of the changes. $3, $4: objects and keys that are done.
--- $5…$13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
+-- $5 to $13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
 with acknowledged as (
     delete from schoolbell.change as c
     using unnest($1::text[], $2::int8[]) as done (xact, id)

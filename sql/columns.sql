@@ -1,5 +1,6 @@
 -- The columns of one table, with what a mapping must know of them. $1: schema, $2: table.
 select
+    pg_catalog.getdatabaseencoding() as encoding,
     a.attname as name,
     a.atttypid as type_oid,
     -- For people.
@@ -38,7 +39,7 @@ select
         when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
             then a.atttypmod - 4
     end as max_chars,
-    -- Values are written alike whatever the settings of the session. Not so for dates, floating point, intervals, money…
+    -- Values are written alike whatever the settings of the session. Not so for dates, floating point, intervals, money and others.
     base.type in (
         'pg_catalog.bool'::regtype,
         'pg_catalog.int2'::regtype,

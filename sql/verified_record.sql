@@ -1,4 +1,4 @@
--- What a whole comparison of an object has found just now. $1: object, $2: how long it took, $3…$11: counts.
+-- What a whole comparison of an object has found just now. $1: object, $2: how long it took, $3 to $11: counts.
 insert into schoolbell.verified as v (
     object,
     seconds,

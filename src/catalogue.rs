@@ -16,6 +16,8 @@ pub struct Table {
     pub name: TableName,
     /// In the order of the table.
     pub columns: Vec<Column>,
+    /// Its database takes every character.
+    pub is_unicode: bool,
 }
 
 /// A column as the catalogue has it.
@@ -91,7 +93,8 @@ impl Table {
                 primary_key_position: row.get("primary_key_position"),
             })
             .collect();
-        Ok(Some(Self { name: name.clone(), columns }))
+        let is_unicode = rows[0].get::<_, &str>("encoding") == "UTF8";
+        Ok(Some(Self { name: name.clone(), columns, is_unicode }))
     }
 
     /// The column of that name.

@@ -15,13 +15,14 @@ use tokio_postgres::{AsyncMessage, Client, Error, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseUrl, Unusable};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::tls::Opened;
 
 mod parameter;
 mod session;
 mod settings;
 
+pub use settings::settled;
 use settings::{Settings, Use};
 
 pub use parameter::{Element, Parameter, Typed};
@@ -116,7 +117,20 @@ impl Database {
 
     /// Opens a connection that writes into the mapped tables, where triggers of others fire. Refused behind a pooler.
     pub async fn writing_session(&self) -> Result<Direct, Failure> {
-        self.used_to(Use::Write).session().await?.direct()
+        let session = self.used_to(Use::Write).session().await?.direct()?;
+        let role = session
+            .row("select pg_catalog.current_setting('session_replication_role')", &[])
+            .await?;
+        match role.get(0) {
+            "origin" => Ok(session),
+            other => Err(Failure::Blocked(Refusal {
+                sqlstate: SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE.code().into(),
+                reason: format!(
+                    "session_replication_role is {other} in the target's sessions, so Heroku Connect's triggers do not fire"
+                ),
+                remedy: "take it back: alter role ... reset session_replication_role",
+            })),
+        }
     }
 
     /// Opens a connection that hands on what it hears, and waits so long for a lock. The channel closes when the

@@ -85,6 +85,8 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("target_tls", "target encryption", connection::tls(target)).await;
     sheet.add("source_pooler", "source pooler", connection::source_pooler(source)).await;
     sheet.add("target_pooler", "target pooler", connection::target_pooler(target)).await;
+    sheet.add("source_settings", "source settings", connection::settings(source)).await;
+    sheet.add("target_settings", "target settings", connection::settings(target)).await;
 
     sheet.add("schema", "schema schoolbell", capture::schema(source)).await;
     let fit = &Fit::of(source, target, mapping).await;
@@ -108,7 +110,6 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("source_excess", "rights to spare, source", excess::source(source, fit)).await;
     sheet.add("target_excess", "rights to spare, target", excess::target(target, fit)).await;
 
-    sheet.add("xmlbinary", "xmlbinary", heroku_connect::xmlbinary(target)).await;
     sheet.add("search_path", "search path", heroku_connect::search_path(target)).await;
     sheet
         .add("heroku_triggers", "Heroku Connect's triggers", heroku_connect::triggers(target, fit))

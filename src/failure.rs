@@ -19,6 +19,10 @@ use said::Said;
 /// What helps when a login is refused that worked before.
 const LOGIN: &str = "correct user and password of the connection URL, or let the role log in again";
 
+/// What helps where a policy may hide rows: these would be taken for rows that are gone.
+const SHOW_ROWS: &str =
+    "let the role of the connection URL see every row: alter role ... bypassrls";
+
 /// Why a step did not succeed, by what is to be done about it.
 #[derive(Debug)]
 pub enum Failure {
@@ -118,6 +122,9 @@ impl From<Said<'_>> for Failure {
         };
         match said.condition().decision {
             Decision::Reconnect(helps) => lost(helps),
+            Decision::Blocked(_) if said.routine == Some(said::HIDDEN_ROWS) => {
+                Self::Blocked(refusal(SHOW_ROWS))
+            }
             Decision::Blocked(remedy) => Self::Blocked(refusal(remedy)),
             Decision::Login if said.ends_the_session => lost(Some(LOGIN)),
             // Whatever else ends the session: it is no row's fault.

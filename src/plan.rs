@@ -69,6 +69,8 @@ pub struct Route {
     pub parents: Vec<RouteParent>,
     /// Other tables whose changes touch this object's rows.
     pub touches: Vec<RouteTouch>,
+    /// Both databases take every character, and keep it in the same bytes.
+    pub both_unicode: bool,
 }
 
 /// How the rows that a change of another table touches are found.
@@ -120,6 +122,11 @@ pub struct RouteParent {
 }
 
 impl Route {
+    /// How text ends that was cut: in characters that both databases take.
+    pub fn ellipsis(&self) -> &'static str {
+        if self.both_unicode { "\u{2026}" } else { "..." }
+    }
+
     /// What a key of this object's child waits for, in the words of `parked.awaits`.
     pub fn awaits_sfid(object: &str) -> String {
         format!("{object} sfid")
@@ -502,5 +509,6 @@ fn route(
         columns: columns.collect::<Option<_>>()?,
         parents: parents.collect::<Option<_>>()?,
         touches: touches.collect::<Option<_>>()?,
+        both_unicode: source.is_unicode && table.is_unicode,
     })
 }

@@ -328,7 +328,7 @@ pub(crate) fn outer(route: &Route, key: &str) -> String {
     for (index, column) in route.columns.iter().enumerate() {
         list.push(format!(
             "({})::{} as f{index}",
-            cut(column, &format!("r.f{index}")),
+            cut(column, &format!("r.f{index}"), route.ellipsis()),
             column.sql_type
         ));
     }
@@ -344,13 +344,18 @@ pub(crate) fn trimmed(value: &str) -> String {
 }
 
 /// Empty text is null. Text that is too long ends with an ellipsis and just fits, so that a reader sees that it goes on.
-fn cut(column: &RouteColumn, value: &str) -> String {
+fn cut(column: &RouteColumn, value: &str, ellipsis: &str) -> String {
     match column.form {
-        Form::Text(Some(max)) => format!(
-            "case when pg_catalog.char_length({value}) operator(pg_catalog.>) {max} then \
-             pg_catalog.left({value}, {}) operator(pg_catalog.||) '…' when {value} operator(pg_catalog.<>) '' then {value} end",
-            max - 1
-        ),
+        Form::Text(Some(max)) => {
+            let room = usize::try_from(max).unwrap_or_default();
+            let end: String = ellipsis.chars().take(room).collect();
+            let kept = room - end.chars().count();
+            format!(
+                "case when pg_catalog.char_length({value}) operator(pg_catalog.>) {max} then \
+             pg_catalog.left({value}, {kept}) operator(pg_catalog.||) '{end}' when {value} operator(pg_catalog.<>) '' then \
+                 {value} end"
+            )
+        }
         Form::Text(None) => null_if_empty(value),
         Form::Time | Form::Plain => value.to_string(),
     }

@@ -227,9 +227,16 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
             NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
         })?;
     }
+    // A migration has a comment that not every encoding takes, and none can be changed any more: then it goes as it is.
+    let encoding: String = source.row("select pg_catalog.getdatabaseencoding()", &[]).await?.get(0);
+    if encoding != "UTF8" {
+        source.client().batch_execute("set client_encoding = 'SQL_ASCII'").await?;
+    }
     // The pool's wrapper hides the client that refinery wants.
     let client: &mut tokio_postgres::Client = source.client_mut();
-    match runner().run_async(client).await {
+    let migrated = runner().run_async(client).await;
+    source.client().batch_execute("set client_encoding = 'UTF8'").await?;
+    match migrated {
         Ok(_) => Ok(()),
         Err(error) => Err(NotMigrated(reason(&error))),
     }

@@ -2,39 +2,65 @@
 
 use std::time::Duration;
 
-/// What every statement of ours needs.
+/// What every session of ours has, whatever was set for the role, the database or the server, and whatever the user asks
+/// for in `options`: it decides what is right.
 ///
-/// - `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
-/// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
-/// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each anew costs
-///   more than running it, and joins thousands of keys by sorting them.
-/// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
-const EVERYWHERE: [(&str, &str); 5] = [
+/// - How values are read and written: an expression of a mapping means the same everywhere, and what is compared is
+///   written alike on both sides. `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
+/// - `row_security`: rows that a policy hides would be taken for rows that are gone. Off means an error.
+/// - `xmlbinary`: by this Heroku Connect's triggers tell our writes from its own, which are not sent.
+/// - Isolation: one statement sees one moment, and none is refused because of what others do at the same time.
+/// - Limits that end a session or a transaction: ours are in [`LIMITS`].
+/// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each anew costs more
+///   than running it, and joins thousands of keys by sorting them. `jit` would be compiling most of the time.
+const ALWAYS: [(&str, &str); 22] = [
+    ("standard_conforming_strings", "on"),
+    ("backslash_quote", "safe_encoding"),
+    ("client_encoding", "UTF8"),
     ("timezone", "UTC"),
-    ("lock_timeout", "2s"),
-    ("idle_in_transaction_session_timeout", "1min"),
+    ("datestyle", "ISO, MDY"),
+    ("intervalstyle", "postgres"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmloption", "content"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("quote_all_identifiers", "off"),
+    ("xmlbinary", "base64"),
+    ("row_security", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("exit_on_error", "off"),
+    ("idle_session_timeout", "0"),
     ("client_min_messages", "warning"),
     ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
 ];
 
-/// What must be so whatever the user asks for in `options`: it decides what our own statements mean.
+/// Settings that not every server has, or that may be better already.
 ///
-/// - `search_path`: an operator or a function is looked for in `pg_catalog` alone. On any other path somebody could
-///   leave one whose arguments fit better, and it would run with our rights.
-/// - `standard_conforming_strings`: where a string ends is decided before a statement is sent.
-const OURS: [(&str, &str); 2] =
-    [("search_path", "pg_catalog, pg_temp"), ("standard_conforming_strings", "on")];
+/// - `synchronous_commit`: what is acknowledged is on the target's disk. A replica's is better still.
+/// - `transaction_timeout`: since release 17.
+const WHERE_NEEDED: [(&str, &str, &str); 2] = [
+    (
+        "synchronous_commit",
+        "on",
+        "current_setting('synchronous_commit') operator(pg_catalog.<>) 'remote_apply'",
+    ),
+    (
+        "transaction_timeout",
+        "0",
+        "current_setting('server_version_num')::pg_catalog.int4 operator(pg_catalog.>=) 170000",
+    ),
+];
 
-/// What a session has that evaluates what a mapping says. Its search path is the database's own: expressions name
-/// functions and types without a schema.
+/// What the user may set otherwise in `options`.
 ///
-/// - `default_transaction_read_only`: an expression that writes is a mistake, or an attack.
-const EVALUATOR: [(&str, &str); 2] =
-    [("default_transaction_read_only", "on"), ("standard_conforming_strings", "on")];
-
-/// What a session has that writes into the mapped tables. Its search path is the database's own: Heroku Connect's
-/// triggers call functions without naming their schema.
-const WRITER: [(&str, &str); 1] = [("standard_conforming_strings", "on")];
+/// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
+/// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
+const LIMITS: [(&str, &str); 2] =
+    [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "1min")];
 
 /// What a session is for, which decides where names without a schema are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +74,16 @@ pub enum Use {
 }
 
 impl Use {
-    fn settings(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Own => &OURS,
-            Self::Evaluate => &EVALUATOR,
-            Self::Write => &WRITER,
-        }
+    /// Whether its transactions only read. An expression of a mapping that writes is a mistake, or an attack.
+    fn only_reads(self) -> bool {
+        self == Self::Evaluate
+    }
+
+    /// Where names without a schema are looked for; none: where the database says. Expressions of a mapping and Heroku
+    /// Connect's triggers name functions and types without a schema. Ours are in `pg_catalog` alone: on any other path
+    /// somebody could leave an operator or a function whose arguments fit better, and it would run with our rights.
+    fn search_path(self) -> Option<&'static str> {
+        (self == Self::Own).then_some("pg_catalog, pg_temp")
     }
 }
 
@@ -97,28 +127,59 @@ impl Settings {
         session_use: Use,
     ) -> Self {
         let limit = statement_timeout.as_millis().to_string();
-        let everywhere = || EVERYWHERE.into_iter().chain([("statement_timeout", limit.as_str())]);
-        let fixed = || session_use.settings().iter().copied();
-        let transaction = fixed().map(|(name, value)| match name {
-            // A default would come too late for the transaction that sets it.
-            "default_transaction_read_only" => "set transaction read only".to_string(),
-            _ => format!("set local {name} = {value}"),
-        });
-        let transaction = transaction
-            .chain(everywhere().map(|(name, value)| format!("set local {name} = '{value}'")));
+        let limits = || LIMITS.into_iter().chain([("statement_timeout", limit.as_str())]);
+        let reads = session_use.only_reads();
+
+        // Defaults would come too late for the transaction that sets them.
+        let begin = format!(
+            "set transaction isolation level read committed, {}, not deferrable",
+            if reads { "read only" } else { "read write" }
+        );
+        let path = session_use.search_path().map(|path| ("search_path", path));
+        let transaction = path.into_iter().map(|path| set("set local", path));
+        let values = ALWAYS.into_iter().chain(limits());
+        let transaction = [begin].into_iter().chain(transaction);
+        let transaction = transaction.chain(values.map(|pair| set("set local", pair)));
+        let transaction = transaction.chain(where_needed(true));
+
         let check = format!("select pg_catalog.current_setting('{MARK}')");
-        let name = format!("set application_name = 'schoolbell {purpose}'");
+        let name = set("set", ("application_name", &format!("schoolbell {purpose}")));
         let users = users.unwrap_or_default().to_lowercase();
         let words: Vec<&str> =
             users.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
-        let ours = everywhere().chain(DIRECT).filter(|(name, _)| !words.contains(name));
-        let session = ours.map(|(name, value)| format!("set {name} = '{value}'"));
-        let session = fixed().map(|(name, value)| format!("set {name} = {value}")).chain(session);
+        let chosen = limits().chain(DIRECT).filter(|(name, _)| !words.contains(name));
+        let read_only = ("default_transaction_read_only", if reads { "on" } else { "off" });
+        let session = path.into_iter().chain([read_only]).chain(ALWAYS).chain(chosen);
+        let session = session.map(|pair| set("set", pair));
+        let session = [check, name].into_iter().chain(session).chain(where_needed(false));
         Self {
             transaction: transaction.collect::<Vec<_>>().join("; "),
-            session: [check, name].into_iter().chain(session).collect::<Vec<_>>().join("; "),
+            session: session.collect::<Vec<_>>().join("; "),
         }
     }
+}
+
+/// The settings that every session of ours has, whatever anybody has set.
+pub fn settled() -> impl Iterator<Item = &'static str> {
+    let always = ALWAYS.into_iter().map(|(name, _)| name);
+    let defaults = ["default_transaction_read_only"];
+    always.chain(defaults).chain(WHERE_NEEDED.into_iter().map(|(name, ..)| name))
+}
+
+/// A statement that sets; a path is a list of names and not one of that name.
+fn set(how: &str, (name, value): (&str, &str)) -> String {
+    match name {
+        "search_path" => format!("{how} {name} = {value}"),
+        _ => format!("{how} {name} = '{value}'"),
+    }
+}
+
+fn where_needed(local: bool) -> impl Iterator<Item = String> {
+    WHERE_NEEDED.into_iter().map(move |(name, value, needed)| {
+        format!(
+            "select pg_catalog.set_config('{name}', '{value}', {local}) where pg_catalog.{needed}"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -127,11 +188,12 @@ mod tests {
 
     #[test]
     fn what_the_user_has_set_is_left_alone() {
-        let users = "-c Lock_timeout=9s -c deadlock_statement_timeout=1";
+        let users = "-c Lock_timeout=9s -c deadlock_statement_timeout=1 -c timezone=CET";
         assert_eq!(at_startup(Some(users)), format!("-c schoolbell.session=direct {users}"));
         let settings = Settings::new("service", Some(users), Duration::from_secs(5), Use::Own);
         let settings = settings.session;
-        assert!(settings.contains("; set timezone = 'UTC'; set idle_in_transaction"), "{settings}");
+        assert!(!settings.contains("set lock_timeout"), "{settings}");
+        assert!(settings.contains("; set timezone = 'UTC'; "), "{settings}");
         assert!(settings.contains("; set statement_timeout = '5000'; "), "{settings}");
     }
 

@@ -3,9 +3,12 @@
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use crate::capture::NotifyMode;
+use crate::db;
 use crate::service;
 use crate::supported::VERSIONS;
 use crate::tls::Mode;
+
+const OVERRULED: &str = include_str!("../../sql/doctor_overruled.sql");
 
 /// Whether the database is reached, and can be written.
 pub(super) async fn reached(side: &Side) -> Result<Diagnosis, Hindrance> {
@@ -38,6 +41,27 @@ pub(super) async fn version(side: &Side) -> Result<Diagnosis, Hindrance> {
     } else {
         Diagnosis::advice(format!("{found} is newer than those this program was tested with"))
             .say(format!("look for a newer schoolbell; this one was tested up to {newest}"))
+    })
+}
+
+/// What was set for the role, the database or the server, and does not reach our sessions: it would change results.
+pub(super) async fn settings(side: &Side) -> Result<Diagnosis, Hindrance> {
+    let names: Vec<&str> = db::settled().collect();
+    let rows = side.ask(async |session| session.rows(OVERRULED, &[&names]).await).await?;
+    let found = rows.iter().map(|row| {
+        let (name, value): (&str, &str) = (row.get("name"), row.get("value"));
+        format!("{name} is {value:?} here")
+    });
+    let found: Vec<String> = found.collect();
+    Ok(match found.len() {
+        0 => Diagnosis::ok(format!(
+            "all {} that decide what is right are as they should be",
+            names.len()
+        )),
+        several => Diagnosis::ok(format!(
+            "{several} are set otherwise here, and our sessions set them anew"
+        ))
+        .detail(found),
     })
 }
 

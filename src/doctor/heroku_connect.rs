@@ -12,18 +12,6 @@ const SETTING: &str = include_str!("../../sql/doctor_setting.sql");
 const FUNCTIONS: &str = include_str!("../../sql/doctor_functions.sql");
 const TRIGGERS: &str = include_str!("../../sql/doctor_heroku_triggers.sql");
 
-/// Heroku Connect takes a session for its own unless this is what the server's default is.
-pub(super) async fn xmlbinary(target: &Side) -> Result<Diagnosis, Hindrance> {
-    let row = target.ask(async |target| target.row(SETTING, &[&"xmlbinary"]).await).await?;
-    let (value, origin): (&str, &str) = (row.get("setting"), row.get("source"));
-    if value.eq_ignore_ascii_case("base64") {
-        return Ok(Diagnosis::ok("base64: what we write is sent to Salesforce"));
-    }
-    let found =
-        format!("{value}: Heroku Connect takes our writes for its own and never sends them");
-    set(Diagnosis::failed(found), target, origin, "xmlbinary", "base64")
-}
-
 /// Its triggers call functions without naming their schema.
 pub(super) async fn search_path(target: &Side) -> Result<Diagnosis, Hindrance> {
     let found = target.evaluate(async |target| target.row(FUNCTIONS, &[]).await).await?;

@@ -64,6 +64,7 @@ const NAMING: &[&str] = &[
     // A right is missing, or the owner must do it.
     "aclcheck_error",
     "aclcheck_error_col",
+    HIDDEN_ROWS,
     // Constraints, domains, row security.
     "ExecConstraints",
     "ReportNotNullViolationError",
@@ -87,6 +88,8 @@ const NAMING: &[&str] = &[
     "CheckMyDatabase",
 ];
 
+/// Where a policy of row security hides rows, and the session asks for an error instead.
+pub(super) const HIDDEN_ROWS: &str = "check_enable_rls";
 /// Functions of the server that refuse a login. They name role, database and address.
 const LOGIN: &[&str] = &["auth_failed", "ClientAuthentication", "InitializeSessionUserId"];
 /// In the languages of the server's messages, what stands behind a name.

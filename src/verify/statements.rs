@@ -132,8 +132,9 @@ fn rows(route: &Route, condition: &str) -> String {
 
 fn prints(route: &Route) -> String {
     format!(
-        "{}\norder by o.external_id::pg_catalog.text collate pg_catalog.\"C\"",
-        printed(route, &rows(route, "true"))
+        "{}\norder by {}",
+        printed(route, &rows(route, "true")),
+        by_bytes(route, "o.external_id")
     )
 }
 
@@ -152,7 +153,7 @@ fn printed_outer(route: &Route, rows: &str) -> String {
 
 /// Two columns: a number that is the same where the compared values are, and one for each encrypted value.
 fn source_print(route: &Route) -> String {
-    let value = |(index, column)| as_compared(column, &format!("o.f{index}"));
+    let value = |(index, column)| as_compared(route, column, &format!("o.f{index}"));
     let encrypted = encrypted(route).map(|column| print(std::iter::once(value(column))));
     prints_in_columns(&print(plain(route).map(value)), encrypted)
 }
@@ -201,9 +202,10 @@ fn target_prints(route: &Route) -> String {
     let id = target_id(route);
     format!(
         "select {id}::pg_catalog.text as key, {id}::pg_catalog.text as id, {}\nfrom {} as t\n\
-         where {id} is not null\norder by {id}::pg_catalog.text collate pg_catalog.\"C\"",
+         where {id} is not null\norder by {}",
         target_print(route),
-        route.object.target
+        route.object.target,
+        by_bytes(route, &id)
     )
 }
 
@@ -212,7 +214,7 @@ fn target_print(route: &Route) -> String {
     let raw = |column: &RouteColumn| format!("t.{}", ident(&column.field.column));
     // Of text the white space is enough: where nothing is left it counts as nothing.
     let value = |column: &RouteColumn| match column.form {
-        Form::Text(_) => as_compared(column, &project::trimmed(&raw(column))),
+        Form::Text(_) => as_compared(route, column, &project::trimmed(&raw(column))),
         Form::Time | Form::Plain => project::comparable(column, &raw(column)),
     };
     let encrypted = encrypted(route).filter_map(|(_, column)| {
@@ -326,11 +328,22 @@ fn encrypted(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
     compared(route).filter(|(_, column)| column.field.encrypted)
 }
 
-/// Text of either side as the same type, whose values have the same print.
-fn as_compared(column: &RouteColumn, value: &str) -> String {
+/// Text of either side as the same type and in the same bytes, so that it has the same print.
+fn as_compared(route: &Route, column: &RouteColumn, value: &str) -> String {
     match column.form {
-        Form::Text(_) => format!("coalesce(({value})::pg_catalog.text, '')"),
+        Form::Text(_) if route.both_unicode => format!("coalesce(({value})::pg_catalog.text, '')"),
+        Form::Text(_) => {
+            format!("pg_catalog.convert_to(coalesce(({value})::pg_catalog.text, ''), 'UTF8')")
+        }
         Form::Time | Form::Plain => value.to_string(),
+    }
+}
+
+/// An order that is the same on both sides.
+fn by_bytes(route: &Route, id: &str) -> String {
+    match route.both_unicode {
+        true => format!("{id}::pg_catalog.text collate pg_catalog.\"C\""),
+        false => format!("pg_catalog.convert_to({id}::pg_catalog.text, 'UTF8')"),
     }
 }
 

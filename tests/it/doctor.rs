@@ -555,7 +555,6 @@ async fn what_makes_a_write_reach_salesforce_is_looked_at_and_mended() {
             "hstore() not found",
             "\"heroku_ext\"",
         ),
-        (format!("alter role {bridge} set xmlbinary = 'hex'"), ("xmlbinary", "failed"), "never sends them", "set xmlbinary = base64;"),
         (
             format!("alter role {bridge} set session_replication_role = 'replica'"),
             ("heroku_triggers", "failed"),

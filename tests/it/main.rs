@@ -44,6 +44,7 @@ mod reasons;
 mod refused;
 mod resync;
 mod secrets;
+mod settings;
 mod slow_clients;
 mod supply_chain;
 mod terminal;
