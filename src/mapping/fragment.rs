@@ -129,9 +129,7 @@ impl<'s> Scanner<'s> {
             return Some("has a parameter ($1), and there is no value for it".into());
         }
         let tag = after.split('$').next().filter(|tag| after.len() > tag.len())?;
-        let is_tag = tag.is_empty()
-            || tag.starts_with(is_word_start) && tag.chars().all(|c| is_word_part(c) && c != '$');
-        if !is_tag {
+        if !tag.chars().all(is_word_part) {
             return None;
         }
         let delimiter = format!("${tag}$");
