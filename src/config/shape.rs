@@ -100,9 +100,9 @@ pub fn url(text: &str) -> Result<Sound, Flaw> {
     }
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = address.split_once('/').unwrap_or((address, ""));
-    // The only `@` is the one in front of the host: another one would be a part of the password.
+    // The only `@` is the one in front of the host: another one would be a part of the password. No host has one.
     let (_, hosts) = authority.split_once('@').unwrap_or(("", authority));
-    if [hosts, database, query].iter().any(|part| part.contains('@')) || database.contains('/') {
+    if [database, query].iter().any(|part| part.contains('@')) || database.contains('/') {
         return Err(Flaw::Shape);
     }
     if !hosts.is_empty() && !hosts.split(',').all(is_host_and_port) {
@@ -282,6 +282,16 @@ mod tests {
             "postgres://h/d?user=u&password=a&b",
             "postgres://h/d?dbname=host%3Dh",
             "postgres://u:p@,h/d",
+            "postgres://u:p@%2Ftmp%40w/d",
+            "postgres://u:p@[fe80::1%25eth(]/d",
+            "postgres://u:p\u{7}w@h/d",
+            // With a number in front, the part before it could be a host with its port.
+            "postgres://u:1/w@h",
+            "postgres://u:1?w=@h/d",
+            "postgres://u:1/w/x",
+            "postgres://h/d?host=a%20b",
+            "postgres://h/d?port=w",
+            "postgres://h/d?dbname=postgres%3A//h",
             "mysql://u:p@h/d",
         ] {
             assert_eq!(url(text), Err(Flaw::Shape), "{text}");
@@ -302,6 +312,21 @@ mod tests {
         let remark = sound.remark("X").expect("a remark");
         assert!(remark.ends_with("are ignored: one"), "{remark}");
         assert_eq!(url("postgres://h/d").expect("a sound URL").remark("X"), None);
+        for no_name in [String::new(), "x".repeat(LONGEST_NAME + 1), "Odd%20one".into()] {
+            let sound = url(&format!("postgres://h/d?{no_name}=1")).expect("a sound URL");
+            assert_eq!((sound.ignored.len(), sound.unnamed), (0, 1), "{no_name}");
+        }
+    }
+
+    #[test]
+    fn of_pairs_only_what_is_known_and_has_the_shape_of_its_value_is_taken() {
+        assert_eq!(keeps("host", "h"), Ok(true));
+        assert_eq!(keeps("sslcompression", "0"), Ok(false));
+        for (name, value) in
+            [("host", "a b"), ("dbname", "postgres://h"), ("port", "w"), ("word", "x"), ("", "")]
+        {
+            assert_eq!(keeps(name, value), Err(Flaw::Shape), "{name}={value}");
+        }
     }
 
     #[test]

@@ -207,4 +207,24 @@ mod tests {
         let theirs = Settings::new("service", Some(users), Duration::ZERO, Use::Evaluate);
         assert!(!theirs.session.contains("search_path"), "{}", theirs.session);
     }
+
+    #[test]
+    fn a_string_ends_in_every_session_where_the_mapping_was_checked_for_it() {
+        let users = "-c standard_conforming_strings=off";
+        for session_use in [Use::Own, Use::Evaluate, Use::Write] {
+            let Settings { session, transaction } =
+                Settings::new("service", Some(users), Duration::ZERO, session_use);
+            assert!(session.contains("; set standard_conforming_strings = on;"), "{session}");
+            let local = "set local standard_conforming_strings = on;";
+            assert!(transaction.contains(local), "{transaction}");
+        }
+    }
+
+    #[test]
+    fn what_a_mapping_says_is_evaluated_where_nothing_can_be_written() {
+        let Settings { session, transaction } =
+            Settings::new("service", None, Duration::ZERO, Use::Evaluate);
+        assert!(session.contains("; set default_transaction_read_only = on;"), "{session}");
+        assert!(transaction.starts_with("set transaction read only; "), "{transaction}");
+    }
 }

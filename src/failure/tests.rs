@@ -128,6 +128,15 @@ fn no_field_of_an_error_that_a_function_raises_is_shown_whatever_its_class() {
     }
 }
 
+/// What the server adds about where an error comes from may be lost on the way.
+#[test]
+fn what_a_function_raises_is_known_by_its_routine_alone() {
+    for sqlstate in ["P0001", "42703", "22P02"] {
+        let said = Said { within_a_function: false, at_our_text: true, ..raised(sqlstate, MARKER) };
+        assert!(!shown(said).concat().contains(MARKER), "{:?}", shown(said));
+    }
+}
+
 #[test]
 fn a_message_that_quotes_a_value_is_not_shown_in_any_language() {
     for message in QUOTING_MESSAGES {
@@ -211,7 +220,10 @@ fn a_pooler_that_ends_a_connection_is_quoted_and_one_that_refuses_a_statement_is
 
     assert_eq!(pooler.sentence(), Sentence::Whole("query_wait_timeout".into()));
     let statement = Said { ends_the_session: false, ..pooler };
-    assert!(matches!(statement.sentence(), Sentence::Ours(_)));
+    let server = Said { routine: Some("exec_simple_query"), ..pooler };
+    for said in [statement, server] {
+        assert!(matches!(said.sentence(), Sentence::Ours(_)), "{said:?}");
+    }
 }
 
 /// Somebody may have put the password where one of these belongs.

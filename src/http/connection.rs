@@ -260,6 +260,42 @@ mod tests {
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 8);
     }
 
+    /// So many connections of a stage, which came at a time.
+    fn places(number: usize, stage: Stage, since: Instant) -> Vec<Place> {
+        let place = |_| {
+            let progress = Progress::new();
+            progress.reaches(stage);
+            Place { task: tokio::spawn(async {}).abort_handle(), progress, since }
+        };
+        (0..number).map(place).collect()
+    }
+
+    #[tokio::test]
+    async fn the_answered_go_first_then_the_unfinished_then_slow_readers_beyond_half_of_the_places()
+    {
+        let came = Instant::now();
+        let now = came + LEAST;
+        let next = |stages: &[(usize, Stage)]| {
+            let all = stages.iter().flat_map(|(number, stage)| places(*number, *stage, came));
+            Places(all.collect()).next_to_go(now)
+        };
+        let (answered, unfinished, answering) =
+            (Stage::Answered, Stage::Unfinished, Stage::Answering);
+        assert_eq!(next(&[(9, answering), (2, unfinished), (1, answered)]), Ok(11));
+        assert_eq!(next(&[(MOST_PROTECTED, answering), (2, unfinished)]), Ok(MOST_PROTECTED));
+        assert_eq!(next(&[(MOST, answering)]), Ok(0));
+        assert_eq!(next(&[(MOST_PROTECTED, answering)]), Err(now));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_only_just_come_keeps_its_place_for_a_moment() {
+        let came = Instant::now();
+        let crowd = Places(places(MOST, Stage::Unfinished, came));
+
+        assert_eq!(crowd.next_to_go(came), Err(came + LEAST));
+        assert_eq!(crowd.next_to_go(came + LEAST), Ok(0));
+    }
+
     #[tokio::test]
     async fn a_large_answer_arrives_whole() {
         let (address, _open, _) = pages().await;

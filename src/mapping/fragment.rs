@@ -129,9 +129,7 @@ impl<'s> Scanner<'s> {
             return Some("has a parameter ($1), and there is no value for it".into());
         }
         let tag = after.split('$').next().filter(|tag| after.len() > tag.len())?;
-        let is_tag = tag.is_empty()
-            || tag.starts_with(is_word_start) && tag.chars().all(|c| is_word_part(c) && c != '$');
-        if !is_tag {
+        if !tag.chars().all(is_word_part) {
             return None;
         }
         let delimiter = format!("${tag}$");
@@ -179,6 +177,7 @@ mod tests {
             "coalesce(a, (select max(b[1]) from t)) || ')'",
             "'it''s ) -- no comment' || \"a \"\" ) name\"",
             "E'a\\') still inside' || e'\\\\' || 'a\\'",
+            "E'it''s \\' ) still inside'",
             "$$ ) $$ || $tag$ ) $$ $tag$ || a$b$c",
             "1 -- )\n + 2",
             "1 /* ) /* nested ) */ ' */ + 2",
@@ -213,6 +212,9 @@ mod tests {
             ),
             ("a = $1", "has a parameter ($1), and there is no value for it"),
             ("a\0", "holds a NUL character"),
+            // Neither begins a string between dollars: what is between cannot be a tag, or it is within a word.
+            ("$a b$ ) $a b$", "has a ) that nothing opens"),
+            ("a1$b$ ) $b$", "has a ) that nothing opens"),
             // Not the prefix of a string with escapes, but the end of a word before a plain one.
             ("date'a\\') ", "has a ) that nothing opens"),
         ] {
@@ -227,7 +229,18 @@ mod tests {
             None
         );
         assert_eq!(flaw_of_order("limited, unions, t.for_all"), None);
-        for order in ["id limit 0", "id LIMIT 1 -- \n", "id union all select 1", "id for update"] {
+        for order in [
+            "id limit 0",
+            "id LIMIT 1 -- \n",
+            "id offset 1",
+            "id fetch first row only",
+            "id for update",
+            "id union all select 1",
+            "id intersect select 1",
+            "id except select 1",
+            "id window w as ()",
+            "id into public.copy",
+        ] {
             assert!(flaw_of_order(order).is_some(), "{order}");
         }
     }

@@ -107,3 +107,26 @@ impl Rest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a worker rests that has had no work for long.
+    fn rest(heard: &Heard) -> Duration {
+        let (_heard, hear) = watch::channel(heard.clone());
+        let pace = Pace { awake: Duration::ZERO, ..Pace::default() };
+        Rest::new(hear, watch::Sender::new(Wishes::default()), true).longest(&pace)
+    }
+
+    #[test]
+    fn it_polls_calmly_where_the_bell_will_not_be_armed_soon_and_quickly_where_it_will() {
+        let pace = Pace::default();
+        let listening = Heard { listening: true, ..Heard::default() };
+
+        assert_eq!(rest(&listening), pace.poll);
+        assert_eq!(rest(&Heard { blocked: true, ..listening.clone() }), pace.quiet_poll);
+        assert_eq!(rest(&Heard { crowded: true, ..listening }), pace.quiet_poll);
+        assert_eq!(rest(&Heard::default()), pace.quiet_poll);
+    }
+}

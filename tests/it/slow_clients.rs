@@ -337,5 +337,8 @@ async fn the_name_that_was_given_is_ours_and_beyond_the_loopback_all_are() {
     };
 
     assert_eq!(statuses("127.0.0.1:0", ["localhost", "bell.example"]).await, ["200", "421"]);
+    // No address as it is written here, so a name like any other, which every resolver knows.
+    assert_eq!(statuses("127.0.0.1:0", ["localhost", "127.1"]).await, ["200", "421"]);
+    assert_eq!(statuses("127.1:0", ["127.1", "bell.example"]).await, ["200", "421"]);
     assert_eq!(statuses("0.0.0.0:0", ["localhost", "bell.example"]).await, ["200", "200"]);
 }

@@ -1,5 +1,12 @@
 //! Locks and the queue of notices, which anybody who may connect can use.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use schoolbell::bell::{self, Heard, Wishes};
+use schoolbell::db::Database;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::schema::{remedies, result};
@@ -10,6 +17,9 @@ use crate::support::{TestBell, eventually};
 /// "SCHBWRIT" and "SCHBBELL", as everybody can read them in the sources.
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
+
+/// What a listener hears, it hears within seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// "SCHBMIGR".
 const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
@@ -72,8 +82,24 @@ async fn a_stranger_with_the_writer_s_lock_is_never_taken_for_the_writer() {
     ))
     .await;
 
-    for role in [&nobody, &auditor] {
-        for name in [forged, "psql", ""] {
+    let only = |right: &str| format!("only_{right}_{}", bell.source_name);
+    let (updates, inserts) = (only("update"), only("insert"));
+    for (role, right) in [(&updates, "update"), (&inserts, "insert")] {
+        bell.on_every_server(&format!("create role {role} login")).await;
+        bell.target_sql(&format!(
+            "grant usage on schema salesforce to {role}; \
+             grant {right} on all tables in schema salesforce to {role}"
+        ))
+        .await;
+    }
+
+    for (role, names) in [
+        (&nobody, &[forged, "psql", ""][..]),
+        (&auditor, &[forged]),
+        (&updates, &[forged]),
+        (&inserts, &[forged]),
+    ] {
+        for name in names {
             let session = take_writer_lock(&bell, role, name).await;
             is_reported_everywhere(&bell, &roles, role).await;
 
@@ -109,6 +135,16 @@ async fn a_stranger_with_the_writer_s_lock_is_never_taken_for_the_writer() {
     visitor.becomes("/readyz", 200).await;
 }
 
+/// As when somebody tries the lock out in psql, with the service's own role.
+#[tokio::test]
+async fn a_session_that_may_write_and_does_not_say_that_it_is_the_writer_is_none() {
+    let (bell, roles) = granted().await;
+    bell.insert_school("Acme").await;
+    let _session = take_writer_lock(&bell, &roles.bridge, "psql").await;
+
+    is_reported_everywhere(&bell, &roles, &roles.bridge).await;
+}
+
 #[tokio::test]
 async fn a_writer_with_another_role_that_may_write_is_a_writer() {
     let (bell, roles) = granted().await;
@@ -142,7 +178,7 @@ async fn a_stranger_with_the_doorbell_s_lock_is_named_and_the_service_polls_calm
         assert_eq!(result(&doctor.stdout, "bell_lock"), "failed", "{mode}: {doctor}");
 
         // The service goes on, and what is written arrives.
-        bell.pace.bell_patience = std::time::Duration::from_millis(100);
+        bell.pace.bell_patience = Duration::from_millis(100);
         let log = crate::support::log::Log::listen();
         bell.service_starts();
         let school = bell.insert_school("Acme").await;
@@ -163,6 +199,63 @@ async fn a_stranger_with_the_doorbell_s_lock_is_named_and_the_service_polls_calm
         let status = roles.run(&bell, &["status"]).await;
         assert!(!status.stdout.contains(&told), "{mode}: {status}");
     }
+}
+
+/// Whose lock it is shows by the right, the name and the mode together; none of them is enough alone.
+#[tokio::test]
+async fn a_session_with_the_doorbell_s_lock_is_a_stranger_unless_it_could_be_the_listener() {
+    let (bell, roles) = granted().await;
+    let nobody = nobody(&bell).await;
+    let ours = "schoolbell service";
+    for (role, name, mode, is_stranger) in [
+        (&roles.bell, ours, "pg_advisory_lock", false),
+        (&nobody, ours, "pg_advisory_lock", true),
+        (&roles.bell, "psql", "pg_advisory_lock", true),
+        (&roles.bell, ours, "pg_advisory_lock_shared", true),
+    ] {
+        let session = connect(&bell.source_url(), role).await;
+        session.batch_execute(&format!("set application_name = '{name}'")).await.unwrap();
+        session.query_one(&format!("select {mode}($1)"), &[&BELL_LOCK]).await.unwrap();
+
+        let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+
+        let expected = if is_stranger { "failed" } else { "ok" };
+        assert_eq!(result(&doctor.stdout, "bell_lock"), expected, "{role} {name} {mode}: {doctor}");
+        let unlock = mode.replace("lock", "unlock");
+        session.query_one(&format!("select {unlock}($1)"), &[&BELL_LOCK]).await.unwrap();
+    }
+    // Another's lock on the outbox is no excuse.
+    let writer = connect(&bell.source_url(), &roles.app).await;
+    let lock = "begin; lock table schoolbell.change in row exclusive mode";
+    bell.source_sql(&format!("grant usage on schema schoolbell to {}", roles.app)).await;
+    bell.source_sql(&format!("grant insert on schoolbell.change to {}", roles.app)).await;
+    writer.batch_execute(lock).await.unwrap();
+    let session = connect(&bell.source_url(), &nobody).await;
+    session.query_one("select pg_advisory_lock_shared($1)", &[&BELL_LOCK]).await.unwrap();
+    let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+    assert_eq!(result(&doctor.stdout, "bell_lock"), "failed", "{doctor}");
+}
+
+#[tokio::test]
+async fn the_worker_is_told_while_a_stranger_keeps_the_bell_from_being_armed() {
+    let bell = TestBell::installed().await;
+    let stranger = bell.source_session().await;
+    stranger.query_one("select pg_advisory_lock_shared($1)", &[&BELL_LOCK]).await.unwrap();
+    let database = Database::new(bell.config().source, "test").unwrap();
+    let (_wishes, wished) = watch::channel(Wishes { sleep: Some(1), doubts: 0 });
+    let (heard, mut hear) = watch::channel(Heard::default());
+    let (others, metrics) = (database.pool(1), Arc::default());
+    let listening =
+        tokio::spawn(bell::listen(database, others, wished, heard, metrics, Duration::ZERO));
+
+    let mut hears = async |what: &str, wanted: fn(&Heard) -> bool| {
+        let heard = timeout(DEADLINE, hear.wait_for(wanted)).await;
+        heard.unwrap_or_else(|_| panic!("it never hears that {what}")).unwrap();
+    };
+    hears("it is blocked", |heard| heard.blocked && heard.armed.is_none()).await;
+    drop(stranger);
+    hears("the bell is armed", |heard| !heard.blocked && heard.armed == Some(1)).await;
+    listening.abort();
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! What is planted follows our SQL: each function that occurs in it, with each kind of argument that may meet it, and
 //! each operator with each pair of types for which `pg_catalog` has none that fits as well. All of them note that they
-//! were called. None is.
+//! were called. None is. Where the path comes to `public` first there are types, too, which note that something was cast
+//! to them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -64,6 +65,8 @@ const NOTE: &str = "
             raise log 'planted: % %', what, stack;
         end if;
     end $$;
+    create function public.planted_type() returns pg_catalog.bool language plpgsql as
+    $$begin perform public.planted('a type'); return true; end$$;
 ";
 
 /// The words before an opening parenthesis in all of our SQL, wherever it is.
@@ -127,6 +130,11 @@ async fn plant(client: &Client, exact: bool) {
             call text;
         begin
             foreach one in array array[{types}] loop
+                if {exact} and one not like '%[]' then
+                    execute format(
+                        'create domain public.%1$s as pg_catalog.%1$s check (public.planted_type())', one
+                    );
+                end if;
                 foreach other in array array[{types}] loop
                     call := format('planted_operator(%s, %s)', one, other);
                     execute format('create function public.%s {operator_body});
@@ -338,6 +346,48 @@ async fn nothing_that_fits_better_than_postgres_s_own_is_called_by_any_command_o
     }
 
     every_command(&mut bell, None).await;
+}
+
+/// A writer's path is the application's own, and the triggers run on it.
+#[tokio::test]
+async fn no_trigger_calls_what_comes_before_postgres_s_own_on_the_path_of_a_writer() {
+    let bell = TestBell::installed().await;
+    plant(&bell.source, true).await;
+    // What records the keys of a school takes any number of values of any type.
+    bell.source_sql(
+        "create function public.jsonb_build_object(text, uuid, text, uuid) returns jsonb language plpgsql as \
+         $$begin perform public.planted('keys'); return null; end$$",
+    )
+    .await;
+    let writer = bell.source_session().await;
+    writer.batch_execute("set search_path = public, pg_catalog").await.unwrap();
+    let sleeper = bell.source_session().await;
+    for mode in ["doorbell", "always"] {
+        bell.run_ok(&["migrate", "--notify", mode]).await;
+        // Somebody sleeps, as far as the triggers can see, so that they ring.
+        sleeper
+            .query_one("select pg_catalog.pg_advisory_lock($1)", &[&schoolbell::bell::BELL_LOCK])
+            .await
+            .unwrap();
+        for sql in [
+            "insert into schools (name, address_line_1, municipality, country_code, website, creator_id, created_at, \
+             updated_at) values ('Acme', '1 Road', 'Town', 'GB', 'w', pg_catalog.gen_random_uuid(), '2026-01-02', \
+             '2026-01-02')",
+            "update schools set name = 'Beta'",
+            "update schools set id = pg_catalog.gen_random_uuid()",
+            "update schools set creator_department = 'unwatched'",
+            "delete from schools",
+            "truncate schools, roles",
+        ] {
+            writer.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    }
+
+    let called = bell.source.query_one("select is_called from public.planted_calls", &[]).await;
+    assert!(!called.unwrap().get::<_, bool>(0), "see the server's log");
+    let operations = "select string_agg(operation, ' ' order by id) from schoolbell.change";
+    let twice = "INSERT UPDATE UPDATE UPDATE DELETE TRUNCATE TRUNCATE";
+    assert_eq!(bell.source_texts(operations).await, [format!("{twice} {twice}")]);
 }
 
 /// Nothing but columns: what an expression calls is a matter of the mapping and of the path.

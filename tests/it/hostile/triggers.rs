@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::Client;
 
+use super::schema::result;
 use crate::privileges::{Roles, as_role, granted};
 use crate::support::TestBell;
 
@@ -226,7 +227,9 @@ async fn where_a_superuser_migrates_the_functions_have_the_rights_of_the_tables_
                   where t.tgname like 'schoolbell%' order by 1";
     let wanted = [format!("roles {other}"), format!("schools {one}")];
     assert_eq!(bell.source_texts(owners).await, wanted);
-    // They can do what they are for, and the owners got no more than that.
+    // They can do what they are for, and the owners got no more than that, which is nothing to complain about.
+    let doctor = bell.run(&["doctor", "--json"]).await;
+    assert_eq!(result(&doctor.stdout, "own_rights"), "ok", "{doctor}");
     bell.source_sql(&format!("set role {one}")).await;
     bell.insert_school("Acme").await;
     bell.source_sql("update schools set name = 'Beta'; delete from schools; reset role").await;
@@ -245,6 +248,62 @@ async fn where_a_superuser_migrates_the_functions_have_the_rights_of_the_tables_
     assert_eq!(bell.source_texts(owners).await[1], format!("schools {other}"));
     let status = bell.run(&["status"]).await;
     assert!(status.stdout.contains("capture    installed"), "{status}");
+}
+
+/// Schools by their names, which a change of a role's kind touches.
+const TOUCHED_BY_KIND: &str = r#"
+version = 1
+[object.school]
+source = "schools"
+key = "id"
+target = "editor__c"
+external_id = "editoruuid__c"
+[object.school.fields]
+name = "name"
+[[object.school.touched_by]]
+table = "roles"
+columns = ["role"]
+keys = "select changed.school_id from changed where changed.kind is not null"
+"#;
+
+/// JSON looks for a cast of each type that is not built in, and the type's owner may have made one.
+#[tokio::test]
+async fn a_key_is_recorded_without_the_casts_of_its_type_s_owner() {
+    let bell = TestBell::bare().await;
+    let maker = format!("maker_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {maker}")).await;
+    bell.source_sql(&format!(
+        "grant usage, create on schema public to {maker}; \
+         create table caught (who name); grant insert on caught to public; set role {maker}; \
+         create type kind as enum ('a'); \
+         create function kind_to_json(kind) returns json language plpgsql as \
+         $$begin insert into public.caught values (current_user); return '1'; end$$; \
+         create cast (kind as json) with function kind_to_json(kind); reset role; \
+         alter table roles add column kind kind default 'a'"
+    ))
+    .await;
+    let file = bell.mapping_file(TOUCHED_BY_KIND);
+    bell.run_ok(&["migrate", "--mapping", file.to_str().unwrap()]).await;
+
+    let school = bell.insert_school("Acme").await;
+    bell.insert_role(&school, 1).await;
+    bell.source_sql("update roles set role = 2; delete from roles").await;
+
+    assert!(bell.source_texts("select who::text from caught").await.is_empty());
+    let kinds = "select keys ->> 'kind' from schoolbell.change where source_table = 'public.roles' order by id";
+    assert_eq!(bell.source_texts(kinds).await, ["a"; 3]);
+}
+
+#[tokio::test]
+async fn a_function_that_no_trigger_calls_any_more_is_dropped() {
+    let bell = TestBell::installed().await;
+    assert!(functions(&bell).await.iter().any(|name| name.contains("roles")));
+    let (schools, _) = TOUCHED_BY_KIND.split_once("[[").unwrap();
+    let file = bell.mapping_file(schools);
+
+    bell.run_ok(&["migrate", "--mapping", file.to_str().unwrap()]).await;
+
+    assert_eq!(functions(&bell).await, ["capture_public_schools"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! A mapping's SQL that does not stay in its place.
 
-use crate::support::TestBell;
+use schoolbell::db::Database;
+
+use crate::capture::Listener;
+use crate::support::log::Log;
+use crate::support::{TestBell, eventually};
 
 /// A mapping with one piece of SQL in one place.
 fn mapping(place: &str, sql: &str) -> String {
@@ -96,22 +100,79 @@ async fn a_check_changes_nothing_whatever_an_expression_does() {
     let bell = TestBell::installed().await;
     bell.insert_school("Acme").await;
     bell.source_sql(
-        "create table noted (what text); \
-         create function note() returns text language plpgsql immutable as \
+        "create table noted (what text); create sequence counted; \
+         create function insert_note() returns text language plpgsql volatile as \
          $$begin insert into public.noted values ('x'); return 'x'; end$$; \
+         create function note() returns text language plpgsql immutable as \
+         $$begin return public.insert_note(); end$$; \
+         create function count() returns text language plpgsql immutable as \
+         $$begin return nextval('public.counted'); end$$; \
          create function ring() returns text language plpgsql immutable as \
          $$begin perform pg_notify('schoolbell', 'x'); return 'x'; end$$",
     )
     .await;
+    let mut listener = Listener::start(&bell).await;
 
     // As the function says that it is immutable, Postgres calls it when it plans.
-    for sql in ["public.note()", "public.ring()", "name || public.note()"] {
+    for sql in ["public.note()", "public.ring()", "public.count()", "name || public.note()"] {
         let file = bell.mapping_file(&mapping("field", sql));
+        // Whatever rang before.
+        bell.source_sql("notify schoolbell, 'begin'").await;
+        listener.until("begin").await;
         let checked = bell.run(&["mapping", "--check", file.to_str().unwrap()]).await;
         assert!(!checked.stderr.contains("panicked"), "{sql}: {checked}");
+        bell.source_sql("notify schoolbell, 'end'").await;
+        assert!(listener.until("end").await.is_empty(), "{sql}");
         let drained = bell.run(&["run", "--drain", "--mapping", file.to_str().unwrap()]).await;
         assert!(!drained.stderr.contains("panicked"), "{sql}: {drained}");
     }
+    assert_eq!(bell.source_count("select count(*) from noted").await, 0);
+    assert_eq!(bell.source_texts("select is_called::text from counted").await, ["false"]);
+}
+
+/// A sequence is not set back by a rollback.
+#[tokio::test]
+async fn a_check_only_reads_whatever_an_expression_has_set_in_its_session_before() {
+    let bell = TestBell::bare().await;
+    bell.source_sql("create sequence counted").await;
+    let database = Database::new(bell.config().source, "test").unwrap();
+    let evaluator = database.evaluator().await.unwrap();
+    evaluator
+        .row("select set_config('default_transaction_read_only', 'off', false)", &[])
+        .await
+        .unwrap();
+
+    let refused =
+        evaluator.rows_and_roll_back("select nextval('public.counted')").await.unwrap_err();
+
+    assert_eq!(refused.code().map(|code| code.code()), Some("25006"), "{refused:?}");
+    assert_eq!(bell.source_texts("select is_called::text from counted").await, ["false"]);
+}
+
+/// A volatile function is called for each row, so a check does not find it.
+#[tokio::test]
+async fn an_expression_that_writes_when_a_row_is_read_writes_nothing() {
+    let mut bell = TestBell::installed().await;
+    bell.source_sql(
+        "create table noted (what text); \
+         create function note() returns text language plpgsql volatile as \
+         $$begin insert into public.noted values ('x'); return 'x'; end$$",
+    )
+    .await;
+    let file = bell.mapping_file(&mapping("field", "public.note()"));
+    bell.run_ok(&["migrate", "--mapping", file.to_str().unwrap()]).await;
+    bell.mapping = schoolbell::mapping::Mapping::load(Some(&file)).unwrap();
+    let school = bell.insert_school("Acme").await;
+    let log = Log::listen();
+
+    bell.service_starts();
+    eventually("the row is read", || async {
+        let is_refused = !log.lines("25006").is_empty();
+        let is_read = bell.mirrored("editor__c", "editoruuid__c").await == [school.clone()];
+        if is_refused || is_read { Ok(()) } else { Err(log.lines("")) }
+    })
+    .await;
+
     assert_eq!(bell.source_count("select count(*) from noted").await, 0);
 }
 
