@@ -214,8 +214,8 @@ mod tests {
         for session_use in [Use::Own, Use::Evaluate, Use::Write] {
             let Settings { session, transaction } =
                 Settings::new("service", Some(users), Duration::ZERO, session_use);
-            assert!(session.contains("; set standard_conforming_strings = on;"), "{session}");
-            let local = "set local standard_conforming_strings = on;";
+            assert!(session.contains("; set standard_conforming_strings = 'on';"), "{session}");
+            let local = "set local standard_conforming_strings = 'on';";
             assert!(transaction.contains(local), "{transaction}");
         }
     }
@@ -224,7 +224,7 @@ mod tests {
     fn what_a_mapping_says_is_evaluated_where_nothing_can_be_written() {
         let Settings { session, transaction } =
             Settings::new("service", None, Duration::ZERO, Use::Evaluate);
-        assert!(session.contains("; set default_transaction_read_only = on;"), "{session}");
-        assert!(transaction.starts_with("set transaction read only; "), "{transaction}");
+        assert!(session.contains("; set default_transaction_read_only = 'on';"), "{session}");
+        assert!(transaction.starts_with("set transaction isolation level read committed, read only, "), "{transaction}");
     }
 }
