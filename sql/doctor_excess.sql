@@ -10,6 +10,6 @@ join pg_catalog.pg_namespace n on n.nspname = t.schema
 join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
 cross join lateral pg_catalog.aclexplode(c.relacl) as a
 left join pg_catalog.pg_roles r on r.oid = a.grantee
-where (a.grantee = 0 or pg_catalog.pg_has_role(a.grantee, 'usage'))
+where (a.grantee = 0 or pg_catalog.pg_has_role(a.grantee, 'member'))
     and not pg_catalog.pg_has_role(c.relowner, 'usage')
 order by 1, 2, 3, 4

@@ -75,12 +75,19 @@ select
     r.rolname::text as grantee
 from rights t
 left join pg_catalog.pg_roles r on r.oid = t.grantee
--- The service empties the outbox. Where several may, the one that asks is the service, or its administrator knows.
+-- The service empties the outbox. Where the role that asks may, it is the service; otherwise whoever may alone.
 cross join (
-    select count(distinct grantee) as emptiers
-    from rights
-    where thing = 'schoolbell.change' and privilege_type = 'DELETE'
-) as several
+    select
+        coalesce(array_agg(e.grantee) filter (where e.is_this_role), array_agg(e.grantee)) as roles
+    from (
+        select distinct
+            e.grantee,
+            e.grantee = (select oid from pg_catalog.pg_roles where rolname = current_user) as is_this_role
+        from rights e
+        where e.thing = 'schoolbell.change'
+            and e.privilege_type = 'DELETE'
+    ) as e
+) as service
 where (r.rolsuper is null or not r.rolsuper)
     and case t.kind
         when 'schema' then t.privilege_type = 'CREATE'
@@ -91,7 +98,15 @@ where (r.rolsuper is null or not r.rolsuper)
             or t.outbox and t.privilege_type in ('INSERT', 'UPDATE')
             or t.outbox
                 and t.privilege_type = 'DELETE'
-                and (t.thing <> 'schoolbell.change' or several.emptiers > 1 and r.rolname <> current_user)
+                and (
+                    t.thing <> 'schoolbell.change'
+                    or cardinality(service.roles) > 1
+                    or t.grantee <> all (service.roles)
+                )
+            -- Whoever does not empty the outbox is not the service.
+            or t.thing in ('schoolbell.parked', 'schoolbell.resync', 'schoolbell.verified', 'schoolbell.deletion')
+                and t.privilege_type in ('INSERT', 'UPDATE', 'DELETE')
+                and t.grantee <> all (service.roles)
             -- Everybody may see keys, or make them due.
             or t.grantee = 0
     end

@@ -1,7 +1,7 @@
--- Triggers, rules and policies on the tables of schema schoolbell. There are none of ours: their code would run with the rights
--- of whoever writes there, which are the owner's.
+-- What others made on the tables of schema schoolbell: triggers, rules, policies and references; and who may write every
+-- table. There are none of ours: their code would run with the rights of whoever writes there, which are the owner's.
 select
-    pg_catalog.format('trigger %I on schoolbell.%I', t.tgname, c.relname) as thing,
+    pg_catalog.format('somebody made trigger %I on schoolbell.%I', t.tgname, c.relname) as found,
     pg_catalog.format('drop trigger %I on schoolbell.%I;', t.tgname, c.relname) as remedy
 from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid
@@ -10,7 +10,7 @@ where n.nspname = 'schoolbell'
     and not t.tgisinternal
 union all
 select
-    pg_catalog.format('rule %I on schoolbell.%I', r.rulename, c.relname),
+    pg_catalog.format('somebody made rule %I on schoolbell.%I', r.rulename, c.relname),
     pg_catalog.format('drop rule %I on schoolbell.%I;', r.rulename, c.relname)
 from pg_catalog.pg_rewrite r
 join pg_catalog.pg_class c on c.oid = r.ev_class
@@ -20,10 +20,29 @@ where n.nspname = 'schoolbell'
 union all
 -- A policy hides changes from the service, or runs somebody's function as it.
 select
-    pg_catalog.format('row security on schoolbell.%I', c.relname),
+    pg_catalog.format('somebody made row security on schoolbell.%I', c.relname),
     pg_catalog.format('alter table schoolbell.%I disable row level security;', c.relname)
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'schoolbell'
     and c.relrowsecurity
+union all
+-- A row that refers to a change keeps it from being acknowledged.
+select
+    pg_catalog.format('%s refers to schoolbell.%I by a foreign key', f.conrelid::pg_catalog.regclass, c.relname),
+    pg_catalog.format('alter table %s drop constraint %I;', f.conrelid::pg_catalog.regclass, f.conname)
+from pg_catalog.pg_constraint f
+join pg_catalog.pg_class c on c.oid = f.confrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where f.contype = 'f'
+    and n.nspname = 'schoolbell'
+union all
+select
+    pg_catalog.format('%s may write every table', r.rolname),
+    pg_catalog.format('revoke pg_write_all_data from %I;', r.rolname)
+from pg_catalog.pg_auth_members m
+join pg_catalog.pg_roles g on g.oid = m.roleid
+join pg_catalog.pg_roles r on r.oid = m.member
+where g.rolname = 'pg_write_all_data'
+    and not r.rolsuper
 order by 1

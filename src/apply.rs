@@ -16,6 +16,7 @@ use futures_util::SinkExt;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
+use crate::apart::Parts;
 use crate::db::Direct;
 use crate::failure::Failure;
 use crate::mapping::OnDelete;
@@ -100,20 +101,25 @@ impl<'a> Part<'a> {
         self.len() == 0
     }
 
-    /// The second half first: what is pushed last is tried first.
-    pub fn halves(self) -> [Self; 2] {
-        let middle = self.len() / 2;
-        match self {
-            Self::Rows(rows) => [Self::Rows(&rows[middle..]), Self::Rows(&rows[..middle])],
-            Self::Absent(keys) => [Self::Absent(&keys[middle..]), Self::Absent(&keys[..middle])],
-        }
-    }
-
     /// Its keys.
     pub fn keys(self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
         match self {
             Self::Rows(rows) => Box::new(rows.iter().map(project::key)),
             Self::Absent(keys) => Box::new(keys.iter().map(String::as_str)),
+        }
+    }
+}
+
+impl Parts for Part<'_> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn halves(self) -> [Self; 2] {
+        let middle = self.len() / 2;
+        match self {
+            Self::Rows(rows) => [Self::Rows(&rows[middle..]), Self::Rows(&rows[..middle])],
+            Self::Absent(keys) => [Self::Absent(&keys[middle..]), Self::Absent(&keys[..middle])],
         }
     }
 }

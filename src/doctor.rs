@@ -104,6 +104,7 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("bell_lock", "lock of the doorbell", intruders::bell(source)).await;
     sheet.add("canary", "canary through the bell", bell::canary(source)).await;
     sheet.add("notification_queue", "notification queue", bell::queue(source, limits)).await;
+    sheet.add("target_queue", "notification queue, target", bell::queue(target, limits)).await;
 
     sheet.add("source_rights", "rights in the source", rights::source(source, fit)).await;
     sheet.add("target_rights", "rights in the target", rights::target(target, fit)).await;

@@ -16,20 +16,25 @@ mod tests;
 use condition::Decision;
 use said::Said;
 
+/// What helps where waiting does.
+const BY_ITSELF: &str = "it is tried again by itself";
 /// What helps when a login is refused that worked before.
 const LOGIN: &str = "correct user and password of the connection URL, or let the role log in again";
 
+/// What helps where triggers in the target notify and cannot.
+const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it is \
+                           tried again by itself";
 /// What helps where a policy may hide rows: these would be taken for rows that are gone.
 const SHOW_ROWS: &str =
     "let the role of the connection URL see every row: alter role ... bypassrls";
 
 /// Why a step did not succeed, by what is to be done about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Failure {
-    /// The connection is gone, or the server is not one that can be written: back off and connect again.
-    /// Nobody's row is at fault, so nothing is parked.
+    /// The connection is gone: back off and connect again. Nobody's row is at fault, so nothing is parked. Whatever code an
+    /// error has, while the session goes on it may be one row's.
     Reconnect(String),
-    /// Deadlock, time-out, lack of resources: the same rows may succeed in a moment.
+    /// Deadlock, time-out, lack of resources, another server: the same rows may succeed in a moment.
     Retry(Refusal),
     /// The database lacks something (a table, a column, a right): no row of this object can succeed until
     /// a human mends it, and every row can afterwards.
@@ -73,14 +78,17 @@ impl Failure {
         matches!(self, Self::Blocked(_) | Self::Dead(_))
     }
 
-    /// The database's code for it, where it was a database that refused.
-    pub fn sqlstate(&self) -> Option<&str> {
+    /// What a database refused.
+    pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Reconnect(_) => None,
-            Self::Retry(refusal) | Self::Blocked(refusal) | Self::Dead(refusal) => {
-                Some(&refusal.sqlstate)
-            }
+            Self::Retry(refusal) | Self::Blocked(refusal) | Self::Dead(refusal) => Some(refusal),
         }
+    }
+
+    /// The database's code for it, where it was a database that refused.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.refusal().map(|refusal| refusal.sqlstate.as_str())
     }
 }
 
@@ -120,16 +128,19 @@ impl From<Said<'_>> for Failure {
                 None => reason,
             })
         };
-        match said.condition().decision {
-            Decision::Reconnect(helps) => lost(helps),
+        let decision = said.condition().decision;
+        match decision {
+            Decision::Login if said.ends_the_session => lost(Some(LOGIN)),
+            Decision::Retry(helps) if said.ends_the_session => lost(helps),
+            _ if said.ends_the_session => lost(None),
+            Decision::Dead(_) if said.routine == Some(said::FULL_QUEUE) => {
+                Self::Retry(refusal(EMPTY_QUEUE))
+            }
             Decision::Blocked(_) if said.routine == Some(said::HIDDEN_ROWS) => {
                 Self::Blocked(refusal(SHOW_ROWS))
             }
             Decision::Blocked(remedy) => Self::Blocked(refusal(remedy)),
-            Decision::Login if said.ends_the_session => lost(Some(LOGIN)),
-            // Whatever else ends the session: it is no row's fault.
-            _ if said.ends_the_session => lost(None),
-            Decision::Retry => Self::Retry(refusal("it is tried again by itself")),
+            Decision::Retry(helps) => Self::Retry(refusal(helps.unwrap_or(BY_ITSELF))),
             Decision::Dead(remedy) => Self::Dead(refusal(remedy)),
             Decision::Login => Self::Dead(refusal(condition::ASK)),
         }

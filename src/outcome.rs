@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::failure::Refusal;
+use crate::failure::{Failure, Refusal};
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,17 @@ pub enum Outcome {
     Dead(Refusal),
     /// Its target row should be deleted, but the brake holds it for the reason that is given.
     Held(String),
+}
+
+impl Outcome {
+    /// What becomes of a key that was refused on its own. A lost connection is nobody's, and stays a failure.
+    pub fn of(refused: Failure) -> Result<Self, Failure> {
+        match refused {
+            Failure::Reconnect(_) => Err(refused),
+            Failure::Retry(refusal) | Failure::Blocked(refusal) => Ok(Self::Retries(refusal)),
+            Failure::Dead(refusal) => Ok(Self::Dead(refusal)),
+        }
+    }
 }
 
 /// What became of the keys of one object in one batch: of those that were not simply equal, or absent on both sides.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use tokio_postgres::Row;
 
+use crate::apart::Parts;
 use crate::db::{Evaluator, Parameter};
 use crate::failure::Failure;
 use crate::name::ident;
@@ -61,10 +62,15 @@ impl Wanted {
             texts.retain(|text| seen.insert(text.clone()));
         }
     }
+}
 
-    /// Two parts of about the same size; none when there is nothing to part.
-    pub fn halves(&self) -> Option<[Self; 2]> {
-        let size = self.keys.len() + self.touches.iter().map(Vec::len).sum::<usize>();
+impl Parts for Wanted {
+    fn count(&self) -> usize {
+        self.keys.len() + self.touches.iter().map(Vec::len).sum::<usize>()
+    }
+
+    fn halves(self) -> [Self; 2] {
+        let size = self.count();
         let mut halves = [Self::none(self.touches.len()), Self::none(self.touches.len())];
         let mut place = 0;
         // The second half stands first: what is popped last off a stack comes first.
@@ -72,15 +78,15 @@ impl Wanted {
             place += 1;
             usize::from(place <= size / 2)
         };
-        for key in &self.keys {
-            halves[half()].keys.push(key.clone());
+        for key in self.keys {
+            halves[half()].keys.push(key);
         }
-        for (index, recorded) in self.touches.iter().enumerate() {
+        for (index, recorded) in self.touches.into_iter().enumerate() {
             for keys in recorded {
-                halves[half()].touches[index].push(keys.clone());
+                halves[half()].touches[index].push(keys);
             }
         }
-        (size > 1).then_some(halves)
+        halves
     }
 }
 
@@ -404,13 +410,12 @@ mod tests {
         let wanted =
             Wanted { keys: texts(&["1", "2"]), touches: vec![texts(&["a"]), texts(&["b", "c"])] };
 
-        let [second, first] = wanted.halves().unwrap();
+        let [second, first] = wanted.halves();
 
         assert_eq!((first.keys, first.touches), (texts(&["1", "2"]), vec![vec![], vec![]]));
         assert_eq!(
             (second.keys, second.touches),
             (vec![], vec![texts(&["a"]), texts(&["b", "c"])])
         );
-        assert!(Wanted { keys: texts(&["1"]), touches: vec![] }.halves().is_none());
     }
 }

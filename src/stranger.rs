@@ -8,11 +8,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use crate::name::literal;
+
 /// The session, as far as the server shows it to us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stranger {
     /// Its process id on the server; none for a prepared transaction.
     pub pid: Option<i32>,
+    /// The name of a prepared transaction.
+    pub prepared: Option<String>,
     /// The role that it logged in as.
     pub role: Option<String>,
     /// The name that it gave itself.
@@ -24,11 +28,12 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Reads columns `pid`, `role`, `application_name`, `client` and `backend_start`.
+    /// Reads columns `pid`, `gid`, `role`, `application_name`, `client` and `backend_start`.
     pub fn of(row: &Row) -> Self {
         let application: Option<String> = row.get("application_name");
         Self {
             pid: row.get("pid"),
+            prepared: row.get("gid"),
             role: row.get("role"),
             application: application.filter(|name| !name.is_empty()),
             client: row.get("client"),
@@ -38,9 +43,10 @@ impl Stranger {
 
     /// The statement that ends it.
     pub fn end(&self) -> String {
-        match self.pid {
-            Some(pid) => format!("select pg_catalog.pg_terminate_backend({pid});"),
-            None => "select gid, owner from pg_catalog.pg_prepared_xacts;".into(),
+        match (self.pid, &self.prepared) {
+            (Some(pid), _) => format!("select pg_catalog.pg_terminate_backend({pid});"),
+            (None, Some(gid)) => format!("rollback prepared {};", literal(gid)),
+            (None, None) => "select gid, owner from pg_catalog.pg_prepared_xacts;".into(),
         }
     }
 }
@@ -49,7 +55,10 @@ impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
             Some(pid) => write!(f, "session {pid}")?,
-            None => f.write_str("a prepared transaction")?,
+            None => match &self.prepared {
+                Some(gid) => write!(f, "prepared transaction {gid:?}")?,
+                None => f.write_str("a prepared transaction")?,
+            },
         }
         if let Some(role) = &self.role {
             write!(f, " of role {role}")?;
@@ -70,8 +79,14 @@ mod tests {
 
     #[test]
     fn a_stranger_is_named_as_far_as_he_is_known() {
-        let hidden =
-            Stranger { pid: Some(7), role: None, application: None, client: None, since: None };
+        let hidden = Stranger {
+            pid: Some(7),
+            prepared: None,
+            role: None,
+            application: None,
+            client: None,
+            since: None,
+        };
         assert_eq!(hidden.to_string(), "session 7");
         let seen = Stranger {
             role: Some("nobody".into()),

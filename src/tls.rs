@@ -144,7 +144,7 @@ impl Settings {
                 file = certificates("sslrootcert", path)?;
                 for certificate in &file {
                     roots.add(certificate.clone()).map_err(|error| {
-                        Unusable(format!("sslrootcert {}: {error}", path.display()))
+                        Unusable(format!("sslrootcert {}: {error}", named(path)))
                     })?;
                 }
                 path.display().to_string()
@@ -219,9 +219,18 @@ fn offers_no_tls(error: &tokio_postgres::Error) -> bool {
     error.source().is_some_and(|cause| cause.to_string() == "server does not support TLS")
 }
 
+/// A file's name for people. What looks like no path may be a URL or a password in the wrong place, and is not repeated.
+fn named(path: &Path) -> String {
+    let text = path.display().to_string();
+    match text.contains("://") || !text.contains(['/', '.']) {
+        true => "is not the name of a file".into(),
+        false => text,
+    }
+}
+
 fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let unreadable =
-        |reason: &dyn fmt::Display| Unusable(format!("{setting} {}: {reason}", path.display()));
+        |reason: &dyn fmt::Display| Unusable(format!("{setting} {}: {reason}", named(path)));
     // Read here and not by the parser: its error would hide the system's.
     let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
@@ -235,7 +244,7 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
     let unusable =
-        |reason: &dyn fmt::Display| Unusable(format!("sslkey {}: {reason}", path.display()));
+        |reason: &dyn fmt::Display| Unusable(format!("sslkey {}: {reason}", named(path)));
     let found = std::fs::metadata(path).map_err(|error| unusable(&error))?;
     // libpq's rule: root may lend its key to a group, nobody else lends theirs.
     let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };

@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 /// Whether a terminal or a reader is misled by this character: control characters (a newline is one), the marks that
-/// turn the direction of text, and the separators that some programs take for a new line.
+/// turn the direction of text, the separators that some programs take for a new line, and what has no width (but for the
+/// joiners that some scripts need).
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// A value, or a line that values are part of: a newline inside is one of theirs, so it is written as `\n`.

@@ -329,28 +329,6 @@ impl Tally {
     }
 }
 
-/// What to do with a part of a batch that was refused on its own.
-enum Verdict {
-    /// Some row is at fault: try smaller parts.
-    Split,
-    /// This becomes of every key of the part.
-    All(Outcome),
-}
-
-impl Failure {
-    /// The verdict on a part of that many keys; a failure that is nobody's fault stays one.
-    fn verdict(self, size: usize) -> Result<Verdict, Self> {
-        Ok(match self {
-            Self::Reconnect(_) => return Err(self),
-            // No row of the object can succeed now, so there is no row to look for.
-            Self::Blocked(refusal) => Verdict::All(Outcome::Retries(refusal)),
-            _ if size > 1 => Verdict::Split,
-            Self::Retry(refusal) => Verdict::All(Outcome::Retries(refusal)),
-            Self::Dead(refusal) => Verdict::All(Outcome::Dead(refusal)),
-        })
-    }
-}
-
 /// Returns when the signal says so. A signal that nobody can give any more is never given.
 pub async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {

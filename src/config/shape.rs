@@ -102,7 +102,7 @@ pub fn url(text: &str) -> Result<Sound, Flaw> {
     let (authority, database) = address.split_once('/').unwrap_or((address, ""));
     // The only `@` is the one in front of the host: another one would be a part of the password. No host has one.
     let (_, hosts) = authority.split_once('@').unwrap_or(("", authority));
-    if [database, query].iter().any(|part| part.contains('@')) || database.contains('/') {
+    if [database, query].iter().any(|part| part.contains('@')) || database.contains(['/', ':']) {
         return Err(Flaw::Shape);
     }
     if !hosts.is_empty() && !hosts.split(',').all(is_host_and_port) {

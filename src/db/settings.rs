@@ -225,6 +225,9 @@ mod tests {
         let Settings { session, transaction } =
             Settings::new("service", None, Duration::ZERO, Use::Evaluate);
         assert!(session.contains("; set default_transaction_read_only = 'on';"), "{session}");
-        assert!(transaction.starts_with("set transaction isolation level read committed, read only, "), "{transaction}");
+        assert!(
+            transaction.starts_with("set transaction isolation level read committed, read only, "),
+            "{transaction}"
+        );
     }
 }

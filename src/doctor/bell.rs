@@ -1,7 +1,7 @@
 //! Checks of the bell: whether a notice arrives, and whether there is room for more.
 
 use super::Limits;
-use super::report::{Diagnosis, Place};
+use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use crate::bell;
 
@@ -25,9 +25,10 @@ pub(super) async fn canary(source: &Side) -> Result<Diagnosis, Hindrance> {
     })
 }
 
-/// How full the queue of notifications is. When it is full, writers that notify fail.
-pub(super) async fn queue(source: &Side, limits: &Limits) -> Result<Diagnosis, Hindrance> {
-    let usage = source.ask(bell::queue_usage).await?;
+/// How full the queue of notifications is. When it is full, writers that notify fail: the application's in the source, and
+/// we ourselves in the target, whose triggers notify Heroku Connect.
+pub(super) async fn queue(side: &Side, limits: &Limits) -> Result<Diagnosis, Hindrance> {
+    let usage = side.ask(bell::queue_usage).await?;
     let found = format!("{:.1} % full", usage * 100.0);
     if usage < limits.queue {
         return Ok(Diagnosis::ok(found));
@@ -35,10 +36,13 @@ pub(super) async fn queue(source: &Side, limits: &Limits) -> Result<Diagnosis, H
     Ok(Diagnosis::failed(format!(
         "{found}: a session listens and does not read; when it is full, writers that notify fail"
     ))
-    .say("the oldest transaction of a session that listens keeps it; find it and end it:")
+    .say(
+        "the oldest transaction of a session that listens keeps it, in whichever database of the server; find it and \
+         end it:",
+    )
     .sql(
-        Place::Source,
-        ["select pid, usename, application_name, xact_start from pg_catalog.pg_stat_activity \
+        side.place,
+        ["select pid, datname, usename, application_name, xact_start from pg_catalog.pg_stat_activity \
           where xact_start is not null order by xact_start limit 5;"
             .to_string()],
     ))

@@ -50,19 +50,13 @@ pub(super) async fn settings(side: &Side) -> Result<Diagnosis, Hindrance> {
     let rows = side.ask(async |session| session.rows(OVERRULED, &[&names]).await).await?;
     let found = rows.iter().map(|row| {
         let (name, value): (&str, &str) = (row.get("name"), row.get("value"));
-        format!("{name} is {value:?} here")
+        format!("{name} = {value}")
     });
     let found: Vec<String> = found.collect();
-    Ok(match found.len() {
-        0 => Diagnosis::ok(format!(
-            "all {} that decide what is right are as they should be",
-            names.len()
-        )),
-        several => Diagnosis::ok(format!(
-            "{several} are set otherwise here, and our sessions set them anew"
-        ))
-        .detail(found),
-    })
+    Ok(Diagnosis::ok(match found.is_empty() {
+        true => format!("all {} that decide what is right are as they should be", names.len()),
+        false => format!("set otherwise here, and anew by our sessions: {}", found.join(", ")),
+    }))
 }
 
 /// Whether others on the way can read along.

@@ -11,6 +11,7 @@ use super::side::{Hindrance, Side};
 use super::table::{self, Table};
 use crate::name::{TableName, ident};
 
+const MEMBERSHIPS: &str = include_str!("../../sql/doctor_memberships.sql");
 const EXCESS: &str = include_str!("../../sql/doctor_excess.sql");
 
 /// A table, and what nobody needs of it.
@@ -77,6 +78,11 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
             }
             Some(group) => shared.push(format!("revoke {} from {own};", ident(&group))),
         }
+    }
+    for row in side.ask(async |session| session.rows(MEMBERSHIPS, &[]).await).await? {
+        let group: &str = row.get("role");
+        may.push(format!("membership of {group}"));
+        shared.push(format!("revoke {} from {own};", ident(group)));
     }
     if may.is_empty() {
         return settled(role, &tables, &names);

@@ -63,7 +63,7 @@ pub(super) async fn rights(source: &Side) -> Result<Diagnosis, Hindrance> {
         remedies.push(format!("revoke {privilege} on {thing} from {from} cascade;"));
     }
     for row in &triggers {
-        details.push(format!("somebody made {}", row.get::<_, &str>("thing")));
+        details.push(row.get("found"));
         remedies.push(row.get("remedy"));
     }
     let first = details.first().cloned().unwrap_or_default();

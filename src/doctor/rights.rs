@@ -311,10 +311,11 @@ async fn hidden_rows(side: &Side, needed: &[Right]) -> Result<Diagnosis, Hindran
     if hiding.is_empty() {
         return Ok(Diagnosis::ok(format!("{role} has what the service needs")));
     }
-    let found = format!("row security may hide rows of {} from {role}", hiding.join(", "));
-    Ok(Diagnosis::advice(found)
-        .say("unless a policy shows it every row:")
-        .sql(side.place, [format!("alter role {} bypassrls;", ident(role))]))
+    let found = format!(
+        "row security may hide rows of {} from {role}, so they are not read",
+        hiding.join(", ")
+    );
+    Ok(Diagnosis::failed(found).sql(side.place, [format!("alter role {} bypassrls;", ident(role))]))
 }
 
 /// Whether each right is held; none where there is nothing of that name.

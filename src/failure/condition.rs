@@ -6,10 +6,8 @@
 /// What a condition means for the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// No row is at fault: connect again. With what helps, where waiting does not.
-    Reconnect(Option<&'static str>),
-    /// The same rows may succeed in a moment.
-    Retry,
+    /// The same rows may succeed in a moment. With what helps, where waiting may not.
+    Retry(Option<&'static str>),
     /// No row of the object succeeds until somebody does this.
     Blocked(&'static str),
     /// This row would be refused again until somebody does this.
@@ -28,10 +26,22 @@ pub(super) struct Condition {
     pub(super) decision: Decision,
 }
 
-const PASSES: Decision = Decision::Retry;
-const LOST: Decision = Decision::Reconnect(None);
-const POOLER: Decision = Decision::Reconnect(Some(
-    "a pooler in transaction mode stands in front of the database: give the service a direct connection",
+const PASSES: Decision = Decision::Retry(None);
+/// What a row of a foreign table, a trigger or a function of another server meets; or everybody does.
+const ELSEWHERE: Decision = Decision::Retry(Some(
+    "look at the server that the row's expression or trigger asks; it is tried again by itself",
+));
+const SERVER: Decision =
+    Decision::Retry(Some("look at the server and its log; it is tried again by itself"));
+const READ_ONLY: Decision = Decision::Retry(Some(
+    "if it is one row: its expression or trigger may not write there. If it is every row: let the URL lead to the primary",
+));
+const DATABASE: Decision = Decision::Retry(Some("check the database's name in the connection URL"));
+const SEQUENCE: Decision =
+    Decision::Retry(Some("give the sequence more numbers; it is tried again by itself"));
+const POOLER: Decision = Decision::Retry(Some(
+    "if every statement meets it, a pooler in transaction mode stands in front of the database: give the service a direct \
+     connection",
 ));
 const RIGHT: Decision =
     Decision::Blocked("grant the missing right to the role of the connection URL");
@@ -58,7 +68,7 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("01", "a warning that ended the statement", OWNER),
     is("02", "a row that should be there is missing", OWNER),
     is("03", "an SQL statement is not complete yet", OWNER),
-    is("08", "the connection failed", LOST),
+    is("08", "a connection failed", ELSEWHERE),
     is("09", "a triggered action failed", OWNER),
     is("0A", "the server does not support what was asked for", FIT),
     is("0B", "a transaction cannot begin here", OWNER),
@@ -81,7 +91,7 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("22026", "a bit string has another length", VALUE),
     is("22030", "a JSON object has a key twice", VALUE),
     is("22032", "a JSON text is not valid", VALUE),
-    is("2200H", "a sequence has no number left", VALUE),
+    is("2200H", "a sequence has no number left", SEQUENCE),
     is("22P02", "invalid input syntax", VALUE),
     is("22P03", "a binary value is not valid", VALUE),
     is("22P05", "a character cannot be translated into the other encoding", VALUE),
@@ -94,9 +104,13 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("23P01", "an exclusion constraint is violated", CONSTRAINT),
     is("24", "a cursor is not in the state that is needed", OWNER),
     is("25", "the transaction is not in the state that is needed", OWNER),
-    is("25006", "the server is read-only: it is not a primary, or not any more", LOST),
+    is(
+        "25006",
+        "nothing can be written here: the transaction only reads, or the server is a standby",
+        READ_ONLY,
+    ),
     is("25P02", "the transaction has failed already", OWNER),
-    is("25P03", "the session was idle in a transaction for too long", LOST),
+    is("25P03", "the session was idle in a transaction for too long", PASSES),
     is("26", "a prepared statement is unknown to the server", POOLER),
     is("27", "a row was changed by its own trigger", OWNER),
     is("28", "the login is refused", Decision::Login),
@@ -117,7 +131,7 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("38", "an external function failed", OWNER),
     is("39", "an external function was not called as it must be", OWNER),
     is("3B", "a savepoint is not valid", OWNER),
-    is("3D", "there is no database of that name", FIT),
+    is("3D", "there is no database of that name", DATABASE),
     is("3F", "a schema does not exist", FIT),
     is("40", "the transaction was rolled back", PASSES),
     is("40001", "another transaction changed the same rows", PASSES),
@@ -133,23 +147,23 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("42P07", "a table exists already", FIT),
     is("42710", "an object exists already", FIT),
     is("44", "the row does not fit the view", OWNER),
-    is("53", "the server lacks resources", LOST),
-    is("53100", "the server's disk is full", LOST),
-    is("53200", "the server has no memory left", LOST),
-    is("53300", "no connection is left, for the server, the database or the role", LOST),
+    is("53", "the server lacks resources", SERVER),
+    is("53100", "the server's disk is full", SERVER),
+    is("53200", "the server has no memory left", SERVER),
+    is("53300", "no connection is left, for the server, the database or the role", SERVER),
     is("54", "a limit of the server is exceeded", OWNER),
     is("55", "an object is not in the state that is needed", PASSES),
     is("55006", "an object is in use", PASSES),
     is("55P03", "a lock was not to be had", PASSES),
     is("57", "the server or its administrator stepped in", PASSES),
     is("57014", "the statement was cancelled", PASSES),
-    is("57P01", "the server or its administrator ended the session", LOST),
-    is("57P02", "another process of the server crashed", LOST),
-    is("57P03", "the server takes no connections now", LOST),
-    is("57P04", "the database was dropped", LOST),
+    is("57P01", "the server or its administrator ended a session", ELSEWHERE),
+    is("57P02", "another process of the server crashed", ELSEWHERE),
+    is("57P03", "the server takes no connections now", ELSEWHERE),
+    is("57P04", "the database was dropped", ELSEWHERE),
     is("57P05", "the session was idle for too long", PASSES),
-    is("58", "the server's system failed", LOST),
-    is("58030", "the server could not read or write a file", LOST),
+    is("58", "the server's system failed", SERVER),
+    is("58030", "the server could not read or write a file", SERVER),
     is("72", "a snapshot is too old", OWNER),
     is("F0", "the server's configuration is not valid", OWNER),
     is("HV", "a foreign data wrapper failed", OWNER),

@@ -42,6 +42,7 @@ const NAMELESS: &[&str] = &[
     "ProcessInterrupts",
     "DeadLockReport",
     "RevalidateCachedQuery",
+    FULL_QUEUE,
     "quickdie",
     // A full disk: the message names a file by numbers.
     "mdextend",
@@ -88,6 +89,8 @@ const NAMING: &[&str] = &[
     "CheckMyDatabase",
 ];
 
+/// Where a transaction is refused because the queue of notices is full.
+pub(super) const FULL_QUEUE: &str = "PreCommit_Notify";
 /// Where a policy of row security hides rows, and the session asks for an error instead.
 pub(super) const HIDDEN_ROWS: &str = "check_enable_rls";
 /// Functions of the server that refuse a login. They name role, database and address.
@@ -130,6 +133,9 @@ const QUOTING: &[(&str, &str)] = &[
     ("report_untranslatable_char", ""),
     ("PreventCommandIfReadOnly", ""),
 ];
+
+/// What Heroku Connect's triggers use. The longer name first, as it contains the other.
+const HEROKU_CONNECTS: &[&str] = &["_trigger_log_id_seq", "_trigger_log"];
 
 /// Where `raise` of PL/pgSQL reports from: every field of the error is the function's own, also those that name things.
 const RAISE: &str = "exec_stmt_raise";
@@ -221,9 +227,7 @@ impl<'e> Said<'e> {
             Some((_, "")) => words.to_string(),
             Some((_, of_type)) => format!("{words} for type {of_type}"),
             None if routine == Some(RAISE) => self.raised(),
-            None if self.is_one_of(NAMING) => {
-                format!("{words}, within a trigger or function; {LOG}")
-            }
+            None if self.is_one_of(NAMING) => self.within(),
             None => format!("{words}; {LOG}"),
         })
     }
@@ -243,11 +247,19 @@ impl<'e> Said<'e> {
         match self.message.rfind(CLOSING_QUOTES) {
             None => Sentence::Whole(self.message.to_string()),
             Some(last) => {
-                let words = self.condition().words;
-                Sentence::Ours(
-                    words.to_string() + self.message[last..].trim_start_matches(CLOSING_QUOTES),
-                )
+                let rest = self.message[last..].trim_start_matches(CLOSING_QUOTES);
+                let rest = if rest.starts_with(',') { rest } else { "" };
+                Sentence::Ours(self.condition().words.to_string() + rest)
             }
+        }
+    }
+
+    /// Within a function only a name is told that we know beforehand.
+    fn within(&self) -> String {
+        let words = self.condition().words;
+        match HEROKU_CONNECTS.iter().find(|name| self.message.contains(*name)) {
+            Some(name) => format!("{words} on {name}, within a trigger or function"),
+            None => format!("{words}, within a trigger or function; {LOG}"),
         }
     }
 

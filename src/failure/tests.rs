@@ -75,32 +75,29 @@ fn what_becomes_of_a_code_is_decided_by_its_class_but_for_a_few() {
     };
     for class in CLASSES {
         let wanted = match class {
-            "08" | "26" | "53" | "58" => ["reconnect"; 2],
-            "0A" | "3D" | "3F" | "42" => ["blocked"; 2],
-            "40" | "55" | "57" | "XX" => ["retry", "reconnect"],
+            "0A" | "3F" | "42" => ["blocked", "reconnect"],
+            "08" | "26" | "3D" | "40" | "53" | "55" | "57" | "58" | "XX" => ["retry", "reconnect"],
             _ => ["dead", "reconnect"],
         };
         let code = format!("{class}ZZZ");
         assert_eq!([decided(&code, false), decided(&code, true)], wanted, "{class}");
     }
     for (code, wanted) in [
-        ("25006", "reconnect"),
-        ("25P03", "reconnect"),
+        ("25006", "retry"),
+        ("25P03", "retry"),
         ("25P02", "dead"),
+        ("2200H", "retry"),
         ("42501", "blocked"),
         ("55P03", "retry"),
         ("57014", "retry"),
-        ("57P01", "reconnect"),
-        ("57P02", "reconnect"),
-        ("57P03", "reconnect"),
-        ("57P04", "reconnect"),
-        ("57P05", "retry"),
+        ("57P01", "retry"),
     ] {
         assert_eq!(decided(code, false), wanted, "{code}");
+        assert_eq!(decided(code, true), "reconnect", "{code} ends the session");
     }
     for condition in CONDITIONS.iter().filter(|condition| condition.code.len() == 5) {
         let class = Condition::of(condition::class(condition.code));
-        let own = ["25006", "25P03", "42501", "57P01", "57P02", "57P03", "57P04"];
+        let own = ["25006", "25P03", "2200H", "42501", "57P01", "57P02", "57P03", "57P04"];
         let differs = condition.decision != class.decision;
         assert_eq!(differs, own.contains(&condition.code), "{condition:?}");
     }
@@ -224,6 +221,15 @@ fn a_pooler_that_ends_a_connection_is_quoted_and_one_that_refuses_a_statement_is
     for said in [statement, server] {
         assert!(matches!(said.sentence(), Sentence::Ours(_)), "{said:?}");
     }
+}
+
+/// Whoever may connect to any database of the server can fill the queue.
+#[test]
+fn a_full_queue_of_notices_is_no_row_s_fault() {
+    let full = Said { sqlstate: "54000", routine: Some("PreCommit_Notify"), ..Said::default() };
+    assert!(matches!(Failure::from(full), Failure::Retry(_)));
+    let raised = Said { routine: Some("exec_stmt_raise"), ..full };
+    assert!(matches!(Failure::from(raised), Failure::Dead(_)));
 }
 
 /// Somebody may have put the password where one of these belongs.

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
 use super::{FAILED, Failed, log, shortened};
+use crate::apart::Apart;
 use crate::db::{Direct, Evaluator, Session};
 use crate::failure::{Failure, Refusal};
 use crate::mapping::Object;
@@ -188,17 +189,20 @@ async fn published(
     rows: &[Failed],
 ) -> Result<HashSet<String>, Failure> {
     let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
-    let mut published = HashSet::new();
-    let mut parts = vec![Wanted::of(keys, lane.route.touches.len())];
-    while let Some(part) = parts.pop() {
+    let whole = Wanted::of(keys, lane.route.touches.len());
+    // What is refused on its own is no key of the source at all, or a row that cannot be read.
+    let (mut apart, mut published) = (Apart::new(whole), HashSet::new());
+    while let Some(part) = apart.next_part() {
         match project::project(evaluator, &lane.project, &part).await {
             Ok(projected) => {
+                apart.through();
                 published.extend(projected.rows.iter().map(|row| project::key(row).to_string()));
             }
-            // One of them is no key of the source at all, or a row that cannot be read.
-            Err(Failure::Dead(_)) => parts.extend(part.halves().into_iter().flatten()),
-            Err(failure) => return Err(failure),
+            Err(failure) => apart.refuse(part, failure)?,
         }
+    }
+    if let (true, Some((_, failure))) = (apart.everybody_s, apart.refused.into_iter().next()) {
+        return Err(failure);
     }
     Ok(published)
 }

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 
 use super::statements::{self, Statements};
 use super::{Difference, Finding, Verdict, What};
+use crate::apart::Apart;
 use crate::change::{self, InFlight};
 use crate::db::{Evaluator, Session};
 use crate::failure::Failure;
@@ -437,28 +438,28 @@ pub async fn read_apart(
     sql: &str,
     keys: Vec<String>,
 ) -> Result<Found, Failure> {
-    let mut all = Found::default();
-    let mut parts = vec![Wanted::of(keys, route.touches.len())];
-    while let Some(part) = parts.pop() {
-        let refusal = match source.rows(sql, &part.parameters()).await.map_err(Failure::from) {
+    let whole = Wanted::of(keys, route.touches.len());
+    let (mut apart, mut all) = (Apart::new(whole), Found::default());
+    while let Some(part) = apart.next_part() {
+        match source.rows(sql, &part.parameters()).await {
             Ok(rows) => {
+                apart.through();
                 all.found.extend(rows);
-                continue;
             }
-            Err(Failure::Dead(refusal)) => refusal,
-            Err(failure) => return Err(failure),
+            Err(error) => apart.refuse(part, error.into())?,
+        }
+    }
+    for (part, failure) in apart.refused {
+        let Some(refusal) = failure.refusal().filter(|_| !apart.everybody_s) else {
+            return Err(failure);
         };
-        if let Some(halves) = part.halves() {
-            parts.extend(halves);
-        } else {
-            match project::resolve(source, &statements.resolve, &part).await {
-                Ok(_) => {
-                    let reason = format!("{} ({})", refusal.reason, refusal.sqlstate);
-                    all.unreadable.extend(part.keys.into_iter().map(|key| (key, reason.clone())));
-                }
-                Err(Failure::Dead(_)) => {}
-                Err(failure) => return Err(failure),
+        match project::resolve(source, &statements.resolve, &part).await {
+            Ok(_) => {
+                let reason = format!("{} ({})", refusal.reason, refusal.sqlstate);
+                all.unreadable.extend(part.keys.into_iter().map(|key| (key, reason.clone())));
             }
+            Err(Failure::Dead(_)) => {}
+            Err(failure) => return Err(failure),
         }
     }
     Ok(all)

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Batch, Lane, Verdict};
+use super::{Batch, Lane};
+use crate::apart::Apart;
 use crate::apply::{self, Part};
 use crate::brake;
 use crate::db::{Direct, Pool};
@@ -118,17 +119,14 @@ impl Gate {
                         outcomes.extend(held.map(|key| (key, Outcome::Held(reason.clone()))));
                     }
                     // A right that is missing, or a table that takes too long to count: no row of another object is at fault.
-                    Err(failure) => match failure.verdict(1)? {
-                        Verdict::All(Outcome::Dead(refusal) | Outcome::Retries(refusal)) => {
-                            let refused = asked.into_iter();
-                            outcomes.extend(
-                                refused.map(|key| (key, Outcome::Retries(refusal.clone()))),
-                            );
-                        }
-                        _ => unreachable!(
-                            "a single key is not split, and nothing else becomes of it"
-                        ),
-                    },
+                    Err(failure) => {
+                        let outcome = match Outcome::of(failure)? {
+                            Outcome::Dead(refusal) => Outcome::Retries(refusal),
+                            outcome => outcome,
+                        };
+                        let refused = asked.into_iter();
+                        outcomes.extend(refused.map(|key| (key, outcome.clone())));
+                    }
                 }
             }
             leaving.keys[index] = Cow::Owned(leave);
@@ -223,19 +221,21 @@ async fn there(
     lane: &Lane,
     keys: &[String],
 ) -> Result<(Vec<String>, Outcomes), Failure> {
-    let (mut there, mut outcomes) = (Vec::new(), Vec::new());
-    let mut parts = vec![Part::Absent(keys)];
-    while let Some(part) = parts.pop() {
+    let (mut apart, mut there) = (Apart::new(Part::Absent(keys)), Vec::new());
+    while let Some(part) = apart.next_part() {
         let keys: Vec<String> = part.keys().map(str::to_string).collect();
         match apply::keys_there(target, &lane.statements, &keys).await {
-            Ok(found) => there.extend(found),
-            Err(failure) => match failure.verdict(part.len())? {
-                Verdict::Split => parts.extend(part.halves()),
-                Verdict::All(outcome) => {
-                    outcomes.extend(keys.into_iter().map(|key| (key, outcome.clone())));
-                }
-            },
+            Ok(found) => {
+                apart.through();
+                there.extend(found);
+            }
+            Err(failure) => apart.refuse(part, failure)?,
         }
+    }
+    let mut outcomes = Vec::new();
+    for (part, failure) in apart.refused {
+        let outcome = Outcome::of(failure)?;
+        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
     }
     Ok((there, outcomes))
 }

@@ -11,7 +11,8 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::{Batch, Due, InHand, Lane, Verdict, leave};
+use super::{Batch, Due, InHand, Lane, leave};
+use crate::apart::Apart;
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
@@ -417,19 +418,21 @@ async fn project_apart(source: &Evaluator, lane: &Lane, wanted: Wanted) -> Resul
         keys.clear();
     }
     keys.extend(wanted.keys);
-    let mut all = Projected::default();
-    let mut parts = vec![Wanted::of(keys, lane.route.touches.len())];
-    while let Some(mut part) = parts.pop() {
-        part.leave_each_once();
+    let mut whole = Wanted::of(keys, lane.route.touches.len());
+    whole.leave_each_once();
+    let (mut apart, mut all) = (Apart::new(whole), Projected::default());
+    while let Some(part) = apart.next_part() {
         match project::project(source, &lane.project, &part).await {
-            Ok(projected) => all.add(projected),
-            Err(failure) => match failure.verdict(part.keys.len())? {
-                Verdict::Split => parts.extend(part.halves().into_iter().flatten()),
-                Verdict::All(outcome) => {
-                    refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
-                }
-            },
+            Ok(projected) => {
+                apart.through();
+                all.add(projected);
+            }
+            Err(failure) => apart.refuse(part, failure)?,
         }
+    }
+    for (part, failure) in apart.refused {
+        let outcome = Outcome::of(failure)?;
+        refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
     }
     Ok(Looked { projected: all, refused, too_many })
 }
@@ -452,25 +455,29 @@ async fn touched_keys(
     wanted: &Wanted,
 ) -> Result<Touched, Failure> {
     let mut touched = Touched::default();
-    let mut parts = vec![Wanted { keys: Vec::new(), touches: wanted.touches.clone() }];
-    while let Some(part) = parts.pop() {
+    let whole = Wanted { keys: Vec::new(), touches: wanted.touches.clone() };
+    let mut apart = Apart::new(whole);
+    while let Some(part) = apart.next_part() {
         if part.is_empty() || touched.keys.len() > MOST_TOUCHED {
             continue;
         }
         match project::resolve(source, &lane.resolve, &part).await {
-            Ok(mut found) => touched.keys.append(&mut found),
-            Err(Failure::Dead(refusal)) => match part.halves() {
-                Some(halves) => parts.extend(halves),
-                None => {
-                    let recorded = part.touches.into_iter().flatten();
-                    let dead = Outcome::Dead(refusal.with_remedy(WRONG_KEYS));
-                    touched.refused.extend(recorded.map(|key| (key, dead.clone())));
-                }
-            },
-            Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+            Ok(mut found) => {
+                apart.through();
+                touched.keys.append(&mut found);
+            }
             // A replay of all rows stands for those that cannot be found.
             Err(Failure::Retry(_) | Failure::Blocked(_)) => touched.unknown = true,
+            Err(failure) => apart.refuse(part, failure)?,
         }
+    }
+    for (part, failure) in apart.refused {
+        let outcome = match Outcome::of(failure)? {
+            Outcome::Dead(refusal) => Outcome::Dead(refusal.with_remedy(WRONG_KEYS)),
+            outcome => outcome,
+        };
+        let recorded = part.touches.into_iter().flatten();
+        touched.refused.extend(recorded.map(|key| (key, outcome.clone())));
     }
     Ok(touched)
 }

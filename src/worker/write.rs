@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
 use super::leave::{Gate, Leaving};
-use super::{Batch, Done, Lane, Verdict};
+use super::{Batch, Done, Lane};
+use crate::apart::Apart;
 use crate::apply::{Call, Part};
 use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
@@ -55,7 +56,7 @@ impl Writer {
             Err(refused) => {
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
-                self.apart(&batch, &leaving).await?
+                self.apart_by_lanes(&batch, &leaving).await?
             }
         };
         self.gate.correct(&leaving.notes, &outcomes).await?;
@@ -111,8 +112,8 @@ impl Writer {
         Call::prepare(session.client(), &lane.route, &lane.statements, part, self.may_copy).await
     }
 
-    async fn apart(
-        &mut self,
+    async fn apart_by_lanes(
+        &self,
         batch: &Batch,
         leaving: &Leaving<'_>,
     ) -> Result<Vec<Outcomes>, Failure> {
@@ -120,45 +121,59 @@ impl Writer {
         let mut outcomes = vec![Vec::new(); lanes.len()];
         for (index, lane) in lanes.iter().enumerate().rev() {
             let absent = Part::Absent(&leaving.keys[index]);
-            outcomes[index].extend(self.halve(lane, absent).await?);
+            outcomes[index].extend(self.in_parts(lane, absent).await?);
         }
         for (index, lane) in lanes.iter().enumerate() {
             let rows = Part::Rows(&batch.projected[index].rows);
-            outcomes[index].extend(self.halve(lane, rows).await?);
+            outcomes[index].extend(self.in_parts(lane, rows).await?);
         }
         Ok(outcomes)
     }
 
-    /// Halves what is refused until the rows at fault stand alone: a few bad rows among thousands cost a
-    /// few statements each, not one for every row.
-    async fn halve(&mut self, lane: &Lane, whole: Part<'_>) -> Result<Outcomes, Failure> {
-        let mut outcomes = Vec::new();
-        let mut parts = vec![whole];
-        let mut is_current = None;
-        while let Some(part) = parts.pop() {
+    /// Tries smaller parts of what is refused until the rows at fault stand alone.
+    async fn in_parts(&self, lane: &Lane, whole: Part<'_>) -> Result<Outcomes, Failure> {
+        let (mut apart, mut outcomes) = (Apart::new(whole), Vec::new());
+        while let Some(part) = apart.next_part() {
             match self.alone(lane, part).await {
-                Ok(through) => outcomes.extend(through),
-                Err(failure) => match failure.verdict(part.len())? {
-                    Verdict::Split => parts.extend(part.halves()),
-                    Verdict::All(Outcome::Dead(refusal)) if refusal.is_about_a_value() => {
-                        // A column may be shorter than when it was planned: then the plan is at fault, not the row.
-                        let current = match is_current {
-                            Some(current) => current,
-                            None => *is_current.insert(self.is_current(lane).await?),
-                        };
-                        let outcome = match current {
-                            true => Outcome::Dead(refusal),
-                            false => Outcome::Retries(refusal.with_remedy(PLANNED_ANEW)),
-                        };
-                        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
-                    }
-                    Verdict::All(outcome) => {
-                        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
-                    }
-                },
+                Ok(told) => {
+                    apart.through();
+                    outcomes.extend(told);
+                }
+                Err(failure) => apart.refuse(part, failure)?,
             }
         }
+        if apart.everybody_s {
+            self.primary().await?;
+        }
+        let mut is_current = None;
+        for (part, failure) in apart.refused {
+            let outcome = match Outcome::of(failure)? {
+                Outcome::Dead(refusal) if refusal.is_about_a_value() => {
+                    // A column may be shorter than when it was planned: then the plan is at fault, not the row.
+                    let current = match is_current {
+                        Some(current) => current,
+                        None => *is_current.insert(self.is_current(lane).await?),
+                    };
+                    match current {
+                        true => Outcome::Dead(refusal),
+                        false => Outcome::Retries(refusal.with_remedy(PLANNED_ANEW)),
+                    }
+                }
+                outcome => outcome,
+            };
+            outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
+        }
         Ok(outcomes)
+    }
+
+    /// After a failover the server may be a standby, which refuses every row.
+    async fn primary(&self) -> Result<(), Failure> {
+        let session = self.session.lock().await;
+        let row = session.row("select pg_catalog.pg_is_in_recovery()", &[]).await?;
+        match row.get(0) {
+            true => Err(Failure::Reconnect("the target is a standby in recovery".into())),
+            false => Ok(()),
+        }
     }
 
     async fn is_current(&self, lane: &Lane) -> Result<bool, Failure> {
@@ -166,7 +181,7 @@ impl Writer {
     }
 
     /// Applies a part in a transaction of its own.
-    async fn alone(&mut self, lane: &Lane, part: Part<'_>) -> Result<Outcomes, Failure> {
+    async fn alone(&self, lane: &Lane, part: Part<'_>) -> Result<Outcomes, Failure> {
         let session = &*self.session.lock().await;
         let Some(call) = self.call(session, lane, part).await? else { return Ok(Vec::new()) };
         let client = &**session.client();

@@ -422,7 +422,7 @@ async fn rows_that_a_policy_may_hide_are_told_of() {
     let damage = Damage {
         in_target: false,
         sql: "alter table schools enable row level security".into(),
-        not_ok: &[("source_rights", "advice")],
+        not_ok: &[("source_rights", "failed"), ("text_lengths", "cannot_run")],
         says: &["row security may hide rows of public.schools"],
         remedy: "bypassrls;",
     };
@@ -492,6 +492,20 @@ async fn rights_to_spare_are_named_and_revoked() {
             "insert on public.roles",
         ),
         (true, format!("alter role {bridge} bypassrls"), target, "bypassrls"),
+        (
+            false,
+            format!("grant pg_execute_server_program to {bell}"),
+            source,
+            "pg_execute_server_program",
+        ),
+        (
+            true,
+            format!(
+                "create role {bridge}_boss superuser; alter role {bridge} noinherit; grant {bridge}_boss to {bridge}"
+            ),
+            target,
+            "membership of",
+        ),
     ];
     for (in_target, sql, not_ok, says) in damages {
         let damage = Damage { in_target, sql, not_ok, says: &[says], remedy: "" };

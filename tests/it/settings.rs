@@ -202,7 +202,7 @@ async fn with_every_setting_wrong_on_both_sides_all_rows_arrive_and_every_report
         assert!(status.contains("capture    installed"), "{status}");
         let doctor = bell.run(&["doctor"]).await;
         assert!(
-            doctor.stdout.contains("datestyle is \"German") && !doctor.stdout.contains("failed  "),
+            doctor.stdout.contains("datestyle = German") && !doctor.stdout.contains("failed  "),
             "{doctor}"
         );
     }

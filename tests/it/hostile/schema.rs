@@ -176,6 +176,12 @@ async fn rights_that_give_a_share_in_the_owner_s_are_found_and_taken_away_by_wha
         "grant select on schoolbell.parked to public".to_string(),
         format!("grant insert on schoolbell.change to {}", roles.bell),
         format!("grant delete on schoolbell.change to {}", roles.app),
+        format!("grant pg_write_all_data to {}", roles.app),
+        format!("grant insert on schoolbell.resync to {}", roles.app),
+        format!("grant update on schoolbell.parked to {}", roles.app),
+        format!("grant delete on schoolbell.deletion to {}", roles.app),
+        "create table public.keeps (xact xid8, id bigint, foreign key (xact, id) references schoolbell.change (xact, id))"
+            .to_string(),
         format!("grant references on schoolbell.parked to {}", roles.app),
         format!("grant references (key) on schoolbell.parked to {}", roles.app),
         format!("grant truncate on schoolbell.change to {}", roles.bell),

@@ -1,0 +1,164 @@
+//! Something that is refused as a whole is tried in parts, until what is at fault stands alone.
+//!
+//! Promise: a few bad ones among thousands hold up no other and cost a few attempts each; what is refused to everybody
+//! costs a few attempts in all.
+
+use std::collections::VecDeque;
+
+use crate::failure::Failure;
+
+/// What can be tried in parts.
+pub trait Parts: Sized {
+    /// How many could be at fault.
+    fn count(&self) -> usize;
+
+    /// Two parts of about the same size, the one to try first last. Of something that has at least two.
+    fn halves(self) -> [Self; 2];
+}
+
+/// So many stand alone and are refused alike, while none has got through, before it is taken for everybody's.
+const ALIKE: usize = 3;
+
+/// What is still to be tried of a whole, and what was refused.
+pub struct Apart<P> {
+    parts: VecDeque<P>,
+    last_was_alone: bool,
+    got_through: bool,
+    /// What did not get through: one each, but for what was not tried any more after [`Apart::everybody_s`].
+    pub refused: Vec<(P, Failure)>,
+    /// The same is refused to everybody: no row is at fault.
+    pub everybody_s: bool,
+}
+
+impl<P: Parts> Apart<P> {
+    /// Nothing was tried yet.
+    pub fn new(whole: P) -> Self {
+        Self {
+            parts: VecDeque::from([whole]),
+            last_was_alone: false,
+            got_through: false,
+            refused: Vec::new(),
+            everybody_s: false,
+        }
+    }
+
+    /// The next part to try. What came of it is to be told by [`Apart::through`] or [`Apart::refuse`].
+    pub fn next_part(&mut self) -> Option<P> {
+        // Next to one that was refused there are often more; whether any gets through is seen far from it.
+        match std::mem::take(&mut self.last_was_alone) {
+            true => self.parts.pop_front(),
+            false => self.parts.pop_back(),
+        }
+    }
+
+    /// The part got through.
+    pub fn through(&mut self) {
+        self.got_through = true;
+    }
+
+    /// The part was refused. A lost connection ends it all.
+    pub fn refuse(&mut self, part: P, failure: Failure) -> Result<(), Failure> {
+        if matches!(failure, Failure::Reconnect(_)) {
+            return Err(failure);
+        }
+        if part.count() > 1 {
+            self.parts.extend(part.halves());
+            return Ok(());
+        }
+        self.last_was_alone = true;
+        self.everybody_s = !self.got_through && self.is_everybody_s(&failure);
+        if self.everybody_s {
+            let rest = self.parts.drain(..).map(|part| (part, failure.clone()));
+            self.refused.extend(rest);
+        }
+        self.refused.push((part, failure));
+        Ok(())
+    }
+
+    /// A value may be refused for every row, one by one; anything else that several meet alike is no row's fault.
+    fn is_everybody_s(&self, failure: &Failure) -> bool {
+        let alike = self.refused.iter().filter(|(_, other)| other.sqlstate() == failure.sqlstate());
+        !matches!(failure, Failure::Dead(_)) && alike.count() + 1 >= ALIKE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Refusal;
+
+    impl Parts for Vec<u32> {
+        fn count(&self) -> usize {
+            self.len()
+        }
+
+        fn halves(mut self) -> [Self; 2] {
+            let second = self.split_off(self.len() / 2);
+            [second, self]
+        }
+    }
+
+    fn refusal() -> Refusal {
+        Refusal { sqlstate: "42501".into(), reason: String::new(), remedy: "" }
+    }
+
+    /// Refuses some of a thousand numbers; tells how many attempts that took, which were refused, and whether all are
+    /// said to be.
+    fn tried(failure: &Failure, bad: impl Fn(u32) -> bool) -> (usize, Vec<u32>, bool) {
+        let (mut attempts, mut all) = (0, Vec::new());
+        let mut apart = Apart::new((0..1_000).collect::<Vec<u32>>());
+        while let Some(part) = apart.next_part() {
+            attempts += 1;
+            match part.iter().any(|number| bad(*number)) {
+                true => apart.refuse(part, failure.clone()).unwrap(),
+                false => {
+                    apart.through();
+                    all.extend(part);
+                }
+            }
+        }
+        let mut refused: Vec<u32> =
+            apart.refused.iter().flat_map(|(part, _)| part.clone()).collect();
+        all.extend(&refused);
+        all.sort_unstable();
+        refused.sort_unstable();
+        assert_eq!(all, (0..1_000).collect::<Vec<_>>(), "each once");
+        (attempts, refused, apart.everybody_s)
+    }
+
+    #[test]
+    fn a_few_bad_ones_are_found_wherever_they_are_and_whatever_they_are_refused_with() {
+        let failures =
+            [Failure::Blocked(refusal()), Failure::Retry(refusal()), Failure::Dead(refusal())];
+        for failure in failures {
+            for bad in [
+                vec![0],
+                vec![999],
+                vec![0, 1, 2, 3, 4],
+                vec![500, 501, 502],
+                vec![7, 300, 444, 998],
+            ] {
+                let (attempts, refused, everybody_s) = tried(&failure, |n| bad.contains(&n));
+                assert_eq!((&refused, everybody_s), (&bad, false));
+                assert!(attempts <= 2 * 11 * bad.len(), "{attempts} for {bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_to_everybody_is_not_tried_with_each() {
+        for failure in [Failure::Blocked(refusal()), Failure::Retry(refusal())] {
+            let (attempts, refused, everybody_s) = tried(&failure, |_| true);
+            assert!(attempts < 40 && refused.len() == 1_000 && everybody_s, "{attempts}");
+        }
+        let (attempts, refused, everybody_s) = tried(&Failure::Dead(refusal()), |_| true);
+        assert!(attempts > 1_000 && refused.len() == 1_000 && !everybody_s, "{attempts}");
+    }
+
+    #[test]
+    fn a_lost_connection_ends_it() {
+        let mut apart = Apart::new(vec![1, 2]);
+        let part = apart.next_part().unwrap();
+        assert!(apart.refuse(part, Failure::Reconnect("gone".into())).is_err());
+    }
+}
