@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schoolbell::bell::{self, Heard, Wishes};
 use schoolbell::db::Database;
+use schoolbell::name::literal;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -64,6 +65,34 @@ async fn is_reported_everywhere(bell: &TestBell, roles: &Roles, role: &str) {
     assert!(resync.code == 2 && resync.stderr.contains(&told), "it does not wait: {resync}");
     let doctor = roles.run(bell, &["doctor", "--json"]).await;
     assert_eq!(result(&doctor.stdout, "writer"), "failed", "{doctor}");
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_with_a_lock_of_ours_is_named_and_ended_by_what_is_printed() {
+    let (bell, roles) = granted().await;
+    let nobody = nobody(&bell).await;
+    let (forged, innocent) =
+        (format!("it's {}", bell.target_name), format!("other {}", bell.target_name));
+    for (name, lock) in [(&innocent, 1), (&forged, WRITER_LOCK)] {
+        let session = connect(&bell.target_url(), &nobody).await;
+        session
+            .batch_execute(&format!("begin; select pg_advisory_xact_lock({lock})"))
+            .await
+            .unwrap();
+        session.batch_execute(&format!("prepare transaction {}", literal(name))).await.unwrap();
+    }
+
+    let status = roles.run(&bell, &["status"]).await;
+    let named = format!("prepared transaction {forged:?} of role {nobody}");
+    assert!(status.code == 1 && status.stdout.contains(&named), "{status}");
+    let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+    let remedies = remedies(&doctor.stdout, "writer");
+    assert_eq!(remedies, [format!("rollback prepared {};", literal(&forged))]);
+    bell.target_sql(&remedies[0]).await;
+
+    let doctor = roles.run(&bell, &["doctor", "--json"]).await;
+    assert_ne!(result(&doctor.stdout, "writer"), "failed", "{doctor}");
+    bell.target_sql(&format!("rollback prepared {}", literal(&innocent))).await;
 }
 
 #[tokio::test]
