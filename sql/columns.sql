@@ -7,10 +7,12 @@ select
     pg_catalog.format_type(a.atttypid, null) as type_name,
     -- For statements: found on every search path, and without its length. A cast to varchar(80) would cut silently,
     -- where we cut with an ellipsis; `character` alone is one character.
+    -- Of a domain what it is made of: an operator for enums, ranges, rows or arrays takes no domain over one.
     case
-        when t.typcategory = 'A' and t.typelem <> 0 then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
-        else pg_catalog.format('%I.%I', tn.nspname, t.typname)
+        when bt.typcategory = 'A' and bt.typelem <> 0 then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
+        else pg_catalog.format('%I.%I', tn.nspname, bt.typname)
     end as type_sql,
+    t.typtype = 'd' as is_domain,
     -- Where the operators are by which an index finds its values. Those of enums, arrays, rows and ranges are built in,
     -- and only a superuser can make a default for a type of his own.
     case
@@ -89,9 +91,6 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid
 join pg_catalog.pg_type t on t.oid = a.atttypid
-join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
-left join pg_catalog.pg_type et on et.oid = t.typelem
-left join pg_catalog.pg_namespace en on en.oid = et.typnamespace
 -- What a domain is made of, however many are between. Numbers from 16384 on are given to what users make.
 cross join lateral (
     select
@@ -120,6 +119,10 @@ cross join lateral (
     ) as made_of
     offset 0
 ) as base
+join pg_catalog.pg_type bt on bt.oid = base.type
+join pg_catalog.pg_namespace tn on tn.oid = bt.typnamespace
+left join pg_catalog.pg_type et on et.oid = bt.typelem
+left join pg_catalog.pg_namespace en on en.oid = et.typnamespace
 where n.nspname = $1
     and c.relname = $2
     and c.relkind in ('r', 'p')

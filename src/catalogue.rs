@@ -84,7 +84,11 @@ impl Table {
                 name: row.get("name"),
                 type_oid: row.get("type_oid"),
                 type_name: row.get("type_name"),
-                sql_type: SqlType::new(row.get("type_sql"), row.get("operators")),
+                sql_type: SqlType::new(
+                    row.get("type_sql"),
+                    row.get("operators"),
+                    row.get("is_domain"),
+                ),
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
                 is_steady: row.get("steady"),

@@ -321,6 +321,14 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
             findings.push(lacks(object, setting, table, column).at(line));
         }
     }
+    let composite = table.column(&object.key).filter(|column| column.category == 'C');
+    if let Some(column) = composite {
+        let problem = format!(
+            "{} is a row of type {}, which is no key; take one of its columns, or another column",
+            object.key, column.type_name
+        );
+        findings.push(Finding::of(object, "key", problem));
+    }
     // With a winner several rows may have one key; without, the last one read would win by chance.
     if object.winner.is_none() && table.column(&object.key).is_some_and(|column| !column.unique) {
         findings.push(Finding::of(
@@ -377,6 +385,13 @@ fn check_target(
             Some(found) if found.type_oid >= FIRST_USER_OID => {
                 let problem =
                     format!("{column} has type {}, which is not a built-in one", found.type_name);
+                findings.push(Finding::of(object, setting, problem).at(line));
+            }
+            Some(found) if found.category == 'A' => {
+                let problem = format!(
+                    "{column} has type {}: Salesforce has no lists, so Heroku Connect makes no such column",
+                    found.type_name
+                );
                 findings.push(Finding::of(object, setting, problem).at(line));
             }
             Some(_) => {}

@@ -16,12 +16,22 @@ pub struct SqlType {
     name: String,
     /// The schema, quoted, of the operators that an index on the type uses.
     operators: String,
+    /// The column's own type is a domain over it, so a column's value is cast to it to be compared.
+    is_domain: bool,
 }
 
 impl SqlType {
     /// A type as the catalogue has it; both names are quoted already.
-    pub fn new(name: String, operators: String) -> Self {
-        Self { name, operators }
+    pub fn new(name: String, operators: String, is_domain: bool) -> Self {
+        Self { name, operators, is_domain }
+    }
+
+    /// A value as it is compared.
+    fn compared(&self, value: &str) -> String {
+        match self.is_domain {
+            true => format!("({value})::{self}"),
+            false => value.to_string(),
+        }
     }
 
     /// An operator that compares values of the type.
@@ -31,12 +41,13 @@ impl SqlType {
 
     /// Whether two values of the type are equal.
     pub fn equal(&self, left: &str, right: &str) -> String {
+        let (left, right) = (self.compared(left), self.compared(right));
         format!("{left} {} {right}", self.operator("="))
     }
 
     /// Whether a value is among those of a query or, behind `any`, of an array.
     pub fn equal_any(&self, left: &str, values: &str) -> String {
-        format!("{left} {} any ({values})", self.operator("="))
+        format!("{} {} any ({values})", self.compared(left), self.operator("="))
     }
 }
 
@@ -65,6 +76,10 @@ pub fn null_if_empty(text: &str) -> String {
 
 /// A condition: the row of values comes after another in the order of these types.
 pub fn after(types: &[&SqlType], left: &[String], right: &[String]) -> String {
+    let compared = |values: &[String]| -> Vec<String> {
+        types.iter().zip(values).map(|(sql_type, value)| sql_type.compared(value)).collect()
+    };
+    let (left, right) = (compared(left), compared(right));
     let (left_row, right_row) = (left.join(", "), right.join(", "));
     match types {
         [first, rest @ ..] if rest.iter().all(|other| other.operators == first.operators) => {
@@ -89,7 +104,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, schema: &str) -> SqlType {
-        SqlType::new(format!("{schema}.{name}"), schema.into())
+        SqlType::new(format!("{schema}.{name}"), schema.into(), false)
     }
 
     #[test]

@@ -84,6 +84,22 @@ impl Statements {
     }
 }
 
+/// Types whose values have a hash of their own, as `format_type` names them. The others are hashed as text.
+const HASHED: &[&str] = &[
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "real",
+    "double precision",
+    "date",
+    "time without time zone",
+    "interval",
+    "uuid",
+    "bytea",
+];
+
 /// The parameter must be there in either statement.
 const FROM_THE_START: &str = "$1::pg_catalog.text is null";
 
@@ -215,7 +231,9 @@ fn target_print(route: &Route) -> String {
     // Of text the white space is enough: where nothing is left it counts as nothing.
     let value = |column: &RouteColumn| match column.form {
         Form::Text(_) => as_compared(route, column, &project::trimmed(&raw(column))),
-        Form::Time | Form::Plain => project::comparable(column, &raw(column)),
+        Form::Time | Form::Plain => {
+            as_compared(route, column, &project::comparable(column, &raw(column)))
+        }
     };
     let encrypted = encrypted(route).filter_map(|(_, column)| {
         let clear = project::is_clear(column, &raw(column))?;
@@ -334,6 +352,9 @@ fn as_compared(route: &Route, column: &RouteColumn, value: &str) -> String {
         Form::Text(_) if route.both_unicode => format!("coalesce(({value})::pg_catalog.text, '')"),
         Form::Text(_) => {
             format!("pg_catalog.convert_to(coalesce(({value})::pg_catalog.text, ''), 'UTF8')")
+        }
+        Form::Plain if !HASHED.contains(&column.type_name.as_str()) => {
+            format!("({value})::pg_catalog.text")
         }
         Form::Time | Form::Plain => value.to_string(),
     }

@@ -24,6 +24,7 @@ mod help;
 mod heroku_connect;
 mod hostile;
 mod http;
+mod keys;
 mod live;
 mod mapping;
 mod mapping_check;
