@@ -9,7 +9,7 @@ with acknowledged as (
 ), locked as (
     -- All that is freed or parked again, before any of it is written, and in the order in which others lock it
     -- (parked_wake.sql): so the two cannot deadlock.
-    select p.object, p.key, k.done
+    select p.id, k.done
     from schoolbell.parked as p
     join (
         select done.object, done.key, true
@@ -17,15 +17,14 @@ with acknowledged as (
         union all
         select again.object, again.key, false
         from unnest($5::text[], $6::text[]) as again (object, key)
-    ) as k (object, key, done) on p.object = k.object and p.key = k.key
+    ) as k (object, key, done) on p.object = k.object and left(p.key, 200) = left(k.key, 200) and p.key = k.key
     order by p.object, p.key
     for update of p
 ), freed as (
     delete from schoolbell.parked as p
     using locked
     where locked.done
-        and p.object = locked.object
-        and p.key = locked.key
+        and p.id = locked.id
 )
 insert into schoolbell.parked as p (
     object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, attempts, due_at
@@ -39,7 +38,7 @@ from unnest(
 ) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held)
 -- Asked for only so that it comes first.
 where (select count(*) from locked) >= 0
-on conflict (object, key) do update
+on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do update
 set state = excluded.state,
     awaits = excluded.awaits,
     awaits_key = excluded.awaits_key,

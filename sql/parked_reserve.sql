@@ -9,4 +9,4 @@ select
     'Salesforce refused the row; it is deleted and written again',
     'it is tried again by itself'
 from pg_catalog.unnest($2::text[]) as reserved (key)
-on conflict (object, key) do nothing
+on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do nothing

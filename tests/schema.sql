@@ -58,16 +58,18 @@ table parked
     parked_at timestamp with time zone not null default clock_timestamp()
     tried_at timestamp with time zone not null default clock_timestamp()
     held boolean not null default false
+    id bigint not null generated always as identity
     CHECK (((NOT held) OR (state = 'dead'::text)))
     CHECK (((awaits IS NULL) = (awaits_key IS NULL)))
     CHECK (((state <> 'retrying'::text) OR (due_at IS NOT NULL)))
     CHECK (((state = 'waiting'::text) = (awaits IS NOT NULL)))
     CHECK ((state = ANY (ARRAY['waiting'::text, 'retrying'::text, 'dead'::text])))
-    PRIMARY KEY (object, key)
-    CREATE INDEX parked_awaits ON schoolbell.parked USING btree (awaits, awaits_key) WHERE (state = 'waiting'::text)
+    PRIMARY KEY (id)
+    CREATE INDEX parked_awaits ON schoolbell.parked USING btree (awaits, "left"(awaits_key, 200), hashtextextended(awaits_key, (0)::bigint), hashtextextended(awaits_key, (1)::bigint)) WHERE (state = 'waiting'::text)
     CREATE INDEX parked_due ON schoolbell.parked USING btree (due_at) WHERE (due_at IS NOT NULL)
     CREATE INDEX parked_held ON schoolbell.parked USING btree (object) WHERE held
-    CREATE UNIQUE INDEX parked_pkey ON schoolbell.parked USING btree (object, key)
+    CREATE UNIQUE INDEX parked_key ON schoolbell.parked USING btree (object, "left"(key, 200), hashtextextended(key, (0)::bigint), hashtextextended(key, (1)::bigint))
+    CREATE UNIQUE INDEX parked_pkey ON schoolbell.parked USING btree (id)
 
 table refinery_schema_history
     version integer not null

@@ -24,6 +24,70 @@ async fn known_school(bell: &TestBell) -> String {
     school
 }
 
+/// Keys are as long as an application likes: no index may refuse one, and nothing behind it may wait.
+#[tokio::test]
+async fn a_key_of_any_length_waits_is_refused_and_goes_on_and_holds_up_nothing() {
+    let mut bell = TestBell::bare().await;
+    let heroku = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
+                  _hc_lastop varchar(32), _hc_err text, id serial primary key";
+    // Not to be found by an index on the text; long enough to be refused by one, and no shorter when compressed.
+    bell.source_sql(
+        "create table pages (id text, name text, chapter text, n serial primary key); \
+         create unique index on pages (md5(id)); create index on pages using hash (id); \
+         alter table pages add constraint one unique (n)",
+    )
+    .await;
+    bell.target_sql(&format!(
+        "create table salesforce.page__c (id__c text, name__c varchar(80), {heroku}); \
+         create table salesforce.note__c (id__c text, page__r__id__c text, {heroku})"
+    ))
+    .await;
+    bell.source_sql("create table notes (id text, page text, n serial primary key)").await;
+    bell.use_mapping(
+        "version = 1\n[object.page]\nsource = \"pages\"\nkey = \"id\"\ntarget = \"page__c\"\nexternal_id = \"id__c\"\n\
+         [object.page.winner]\norder = \"n\"\n[object.page.fields]\nname__c = { sql = \"case when name = 'bad' then (1 / (length(name) - 3))::text \
+         else name end\" }\n[object.note]\nsource = \"notes\"\nkey = \"id\"\ntarget = \"note__c\"\nexternal_id = \"id__c\"\n\
+         [object.note.winner]\norder = \"n\"\n[object.note.fields]\npage__r__id__c = \"page\"\n\
+         [[object.note.parents]]\nobject = \"page\"\nkey = \"page\"\n",
+    )
+    .await;
+    // Two that are alike for a long way.
+    let long = |end: &str| {
+        format!("(select string_agg(md5(g::text), '') || '{end}' from generate_series(1, 200) g)")
+    };
+    bell.source_sql(&format!(
+        "insert into pages (id, name) values ({}, 'bad'), ({}, 'bad'), ('short', 'good'); \
+         insert into notes (id, page) values ({0}, {0}), ({1}, {1})",
+        long("a"),
+        long("b")
+    ))
+    .await;
+
+    bell.drain().await;
+    let states = "select object || ' ' || state || ' ' || length(key) || right(key, 1) from schoolbell.parked order by 1";
+    let parked = ["note waiting 6401a", "note waiting 6401b", "page dead 6401a", "page dead 6401b"];
+    assert_eq!(bell.source_texts(states).await, parked);
+    assert_eq!(bell.target_texts("select name__c from salesforce.page__c").await, ["good"]);
+    // Parked again, each stays one.
+    bell.source_sql(
+        "update pages set chapter = 'x', name = name || ''; update notes set page = page || ''",
+    )
+    .await;
+    bell.source_sql("update schoolbell.parked set due_at = now()").await;
+    bell.drain().await;
+    assert_eq!(bell.source_texts(states).await, parked);
+
+    bell.source_sql("update pages set name = 'fine' where name = 'bad'").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.page__c set sfid = 'S' || id").await;
+    bell.drain().await;
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+    assert_eq!(
+        bell.target_count("select count(distinct page__r__id__c) from salesforce.note__c").await,
+        2
+    );
+}
+
 #[tokio::test]
 async fn a_role_waits_until_salesforce_knows_its_school() {
     let bell = TestBell::start().await;
