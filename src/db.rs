@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use futures_util::future::poll_fn;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Error, Notification};
+use tokio_postgres::{AsyncMessage, Client, Error, Notification, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseUrl, Unusable};
@@ -39,6 +40,11 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Unless another one is asked for: the longest statement of a command counts or sorts a table of millions.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// A time that somebody else has written; none where no calendar has it, as with `infinity`.
+pub fn moment(row: &Row, column: &str) -> Option<Timestamp> {
+    row.try_get::<_, Option<Timestamp>>(column).ok().flatten()
+}
 
 /// One of the two databases.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
 use crate::change::{self, Pending};
-use crate::db::{Evaluator, Session};
+use crate::db::{self, Evaluator, Session};
 use crate::failure::{self, Failure};
 use crate::heroku_connect;
 use crate::mapping::OnDelete;
@@ -329,8 +329,8 @@ impl Look<'_> {
         let object = &self.route.object;
         let Some(since) = &object.since else { return Ok(None) };
         let sql = format!(
-            "select max(source.{}::timestamptz) from {} as source where {}",
-            ident(since),
+            "select max({}) from {} as source where {}",
+            project::changed_at(since),
             object.source,
             self.has_key()
         );
@@ -471,7 +471,7 @@ impl Look<'_> {
             id: row.get("id"),
             state: row.get("state"),
             action: row.get::<_, Option<String>>("action").unwrap_or_default(),
-            created_at: row.get("created_at"),
+            created_at: db::moment(row, "created_at"),
             message: row.get("sf_message"),
         });
         Ok(entries.collect())

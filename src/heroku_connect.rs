@@ -12,10 +12,11 @@ use serde::Serialize;
 use tokio_postgres::error::SqlState;
 
 use crate::catalogue::Table;
-use crate::db::Session;
+use crate::db::{self, Session};
 use crate::failure;
 use crate::mapping::{Mapping, Object};
 use crate::name::{TableName, ident};
+use crate::project;
 
 pub mod cure;
 
@@ -209,7 +210,7 @@ impl Look<'_> {
         let row = self.target.row(&sql, &[&self.object.target.table]).await?;
         Ok(Unsent {
             entries: row.get("entries"),
-            oldest_at: row.get("oldest"),
+            oldest_at: db::moment(&row, "oldest"),
             oldest_seconds: row.get::<_, Option<f64>>("seconds").unwrap_or(0.0).max(0.0),
         })
     }
@@ -227,10 +228,9 @@ impl Look<'_> {
             log(self.object)
         );
         let rows = self.target.rows(&sql, &[&self.object.target.table]).await?;
-        let written = rows.iter().map(|row| Written {
-            key: row.get("key"),
-            at: row.get("written"),
-            answered: row.get("answered"),
+        let written = rows.iter().filter_map(|row| {
+            let (at, answered) = (db::moment(row, "written")?, db::moment(row, "answered")?);
+            Some(Written { key: row.get("key"), at, answered })
         });
         Ok(written.collect())
     }
@@ -249,9 +249,9 @@ impl Look<'_> {
         let name = format!("source.{}", ident(&key.name));
         let changed = |condition: &str| {
             format!(
-                "select {name}::text as key, max(source.{}::timestamptz) as changed\nfrom {} as source\n\
+                "select {name}::text as key, max({}) as changed\nfrom {} as source\n\
                  where {condition}\ngroup by 1",
-                ident(since),
+                project::changed_at(since),
                 self.object.source
             )
         };

@@ -20,13 +20,14 @@ use axum::{Router, middleware};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::{Config, Pace, Unusable};
 use crate::look::{Seen, View, Watcher, Window};
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Standing};
+use crate::reporting::kept_up;
 use crate::visible;
 
 mod chart;
@@ -179,7 +180,14 @@ impl Site {
         let address = listener.local_addr().map_err(unusable)?;
         let (watcher, window) = Watcher::new(config, mapping.clone(), pace, metrics.clone())?;
         let mut watching = JoinSet::new();
-        watching.spawn(watcher.watch());
+        let watcher = Arc::new(Mutex::new(watcher));
+        watching.spawn(async move {
+            let watch = || {
+                let watcher = watcher.clone();
+                async move { watcher.lock().await.watch().await }
+            };
+            kept_up("the page's look at the databases", watch).await;
+        });
         let source = Source { window, metrics, mapping, stopping };
         let (stop, mut stopped) = watch::channel(false);
         let mut router = router(source);

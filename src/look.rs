@@ -252,8 +252,9 @@ impl Watcher {
         Ok((watcher, Window { seen, asked }))
     }
 
-    /// Looks until it is dropped.
-    pub async fn watch(mut self) {
+    /// Looks until it is dropped. Begun anew after a mistake of ours, it relies on nothing of before.
+    pub async fn watch(&mut self) {
+        self.forget();
         loop {
             let silence = STATEMENT_TIMEOUT + ANSWER_GRACE;
             let looked = unless_silent(silence, self.look()).await;

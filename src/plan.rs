@@ -329,6 +329,16 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::of(object, "key", problem));
     }
+    let since = object.since.as_ref().and_then(|column| table.column(column));
+    if let Some(column) = since.filter(|column| {
+        !["timestamp", "date"].iter().any(|kind| column.type_name.starts_with(kind))
+    }) {
+        let problem = format!(
+            "{} is {}; it must tell when a row was changed, as timestamp, timestamp with time zone or date",
+            column.name, column.type_name
+        );
+        findings.push(Finding::of(object, "since", problem).at(object.line_of("since")));
+    }
     // With a winner several rows may have one key; without, the last one read would win by chance.
     if object.winner.is_none() && table.column(&object.key).is_some_and(|column| !column.unique) {
         findings.push(Finding::of(

@@ -324,6 +324,15 @@ pub(crate) fn inner(route: &Route) -> String {
     list.join(",\n")
 }
 
+/// When a row was changed last, by a column of the application's: a time or a day. Null where no calendar has it.
+pub fn changed_at(column: &str) -> String {
+    let value = format!("source.{}", ident(column));
+    format!(
+        "case when {value} operator(pg_catalog.>=) '0001-01-01' and {value} operator(pg_catalog.<) '9999-12-31' \
+         then {value}::pg_catalog.timestamptz end"
+    )
+}
+
 /// The result, typed like the target's columns, so that values pass through in their binary form.
 pub(crate) fn outer(route: &Route, key: &str) -> String {
     let mut list = vec![

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Role};
 use crate::parked::{self, Awaited, Choice};
+use crate::reporting::kept_up;
 use crate::stranger::Stranger;
 use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
@@ -375,8 +376,14 @@ impl Service<'_> {
             let (pace, heard) = (self.pace.clone(), heard_sender.clone());
             if let Some(every) = pace.verify_every {
                 let (source, target) = (ground.source.clone(), ground.target.clone());
-                let verifying = verify::keep_verifying(source, target, lanes.clone(), every);
-                tasks.spawn(verifying.map(|()| None));
+                let lanes = lanes.clone();
+                tasks.spawn(async move {
+                    let verifying = || {
+                        verify::keep_verifying(source.clone(), target.clone(), lanes.clone(), every)
+                    };
+                    kept_up("the comparison in the background", verifying).await;
+                    None
+                });
             }
             if rings {
                 let listening = bell::listen(

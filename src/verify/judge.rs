@@ -411,8 +411,8 @@ impl<'a> Judge<'a> {
         let key_type = &self.route.key_type;
         let key = format!("source.{}", ident(&self.route.object.key));
         let sql = format!(
-            "select min(source.{} at time zone 'UTC') from {} as source where {}",
-            ident(since),
+            "select min({}) from {} as source where {}",
+            project::changed_at(since),
             self.route.object.source,
             key_type.equal_any(&key, &format!("$1::text[]::{key_type}[]"))
         );

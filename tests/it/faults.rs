@@ -489,3 +489,27 @@ async fn a_notification_queue_that_fills_up_is_told_once_and_so_is_its_end() {
     bell.caught_up().await;
     assert_eq!((log.lines(filling).len(), log.lines(emptying).len()), (1, 1));
 }
+
+/// A full disk under the log, or a reader that has gone.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    for format in ["text", "json"] {
+        let bell = TestBell::installed().await;
+        bell.insert_school("Acme").await;
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = tokio::process::Command::new(crate::support::program::path())
+            .args(["run", "--drain", "--log-format", format])
+            .env("DATABASE_URL", bell.source_url())
+            .env("SALESFORCE_CONNECT_URL", bell.target_url())
+            .env("SALESFORCE_ENABLED", "true")
+            .env("SCHOOLBELL_HTTP", "off")
+            .env("RUST_LOG", "schoolbell=trace")
+            .stdout(std::process::Stdio::null())
+            .stderr(full)
+            .status()
+            .await
+            .unwrap();
+        assert_eq!(ended.code(), Some(0), "{format}");
+        assert_eq!(bell.target_texts("select name from salesforce.editor__c").await, ["Acme"]);
+    }
+}

@@ -164,3 +164,99 @@ async fn any_text_arrives_unchanged() {
     assert_eq!(bell.target_texts(sql).await, [text]);
     bell.every_row_is_right().await;
 }
+
+/// No calendar has these times; every command tells of such a row what it can.
+#[tokio::test]
+async fn times_that_no_calendar_has_stop_no_report() {
+    let bell = TestBell::installed().await;
+    let visitor = bell.visitor().await;
+    let mut schools = Vec::new();
+    for time in ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"] {
+        let school = bell.insert_school(time).await;
+        bell.source_sql(&format!(
+            "update schools set updated_at = '{time}', created_at = '{time}', verified_at = '{time}' where id = '{school}'"
+        ))
+        .await;
+        schools.push(school);
+    }
+    bell.drain().await;
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 4);
+    bell.source_sql("update schools set name = 'Other'").await;
+    bell.source_sql("truncate schoolbell.change").await;
+
+    for command in
+        [&["status"][..], &["doctor"], &["verify"], &["resync", "--dry-run"], &["parked", "list"]]
+    {
+        let ended = bell.run(command).await;
+        assert!(ended.code < 2 && !ended.stderr.contains("panicked"), "{ended}");
+    }
+    for school in &schools {
+        let explained = bell.run(&["explain", "school", school]).await;
+        assert!(explained.code < 2 && explained.stdout.contains("Other"), "{explained}");
+    }
+    let since = bell.run(&["resync", "school", "--since", "2026-01-01T00:00:00Z"]).await;
+    assert_eq!(since.code, 0, "{since}");
+    bell.target_becomes(
+        "select count(*)::text from salesforce.editor__c where name = 'Other'",
+        &["2"],
+    )
+    .await;
+    visitor.becomes("/api/status", 200).await;
+}
+
+#[tokio::test]
+async fn the_column_that_tells_when_a_row_was_changed_is_a_time_or_a_day() {
+    for (sql_type, fits) in [
+        ("timestamp", true),
+        ("timestamp(0)", true),
+        ("timestamptz", true),
+        ("date", true),
+        ("text", false),
+        ("integer", false),
+        ("time", false),
+    ] {
+        let bell = TestBell::bare().await;
+        bell.source_sql(&format!(
+            "create table clubs (id integer primary key, name text, seen {sql_type})"
+        ))
+        .await;
+        bell.target_sql(
+            "create table salesforce.club__c (sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, \
+             createddate timestamp, _hc_lastop varchar(32), _hc_err text, id serial primary key, \
+             id__c double precision unique, name__c varchar(80))",
+        )
+        .await;
+        let text = "version = 1\n[object.club]\nsource = \"clubs\"\nkey = \"id\"\nsince = \"seen\"\n\
+                    target = \"club__c\"\nexternal_id = \"id__c\"\n[object.club.fields]\nname__c = \"name\"\n";
+        let mapping = bell.mapping_file(text).display().to_string();
+        let checked = bell.run(&["mapping", "--check", &mapping]).await;
+        assert_eq!(checked.code != 2, fits, "{sql_type}: {checked}");
+        if !fits {
+            assert!(
+                checked.to_string().contains("it must tell when a row was changed"),
+                "{checked}"
+            );
+            continue;
+        }
+        bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+        let rows = match sql_type {
+            "date" => {
+                "(1, 'One', '2026-03-04'), (2, 'Two', '2020-01-01'), (3, 'Far', '5874897-12-31')"
+            }
+            _ => {
+                "(1, 'One', '2026-03-04 05:06:07'), (2, 'Two', '2020-01-01'), (3, 'Far', 'infinity')"
+            }
+        };
+        bell.source_sql(&format!("insert into clubs values {rows}; truncate schoolbell.change"))
+            .await;
+        bell.run_ok(&["resync", "--mapping", &mapping, "--since", "2026-01-01T00:00:00Z"]).await;
+        let found = bell.target_texts("select name__c from salesforce.club__c order by 1").await;
+        assert_eq!(found, ["Far", "One"], "{sql_type}");
+        for key in ["1", "2", "3"] {
+            let explained = bell.run(&["explain", "club", key, "--mapping", &mapping]).await;
+            assert!(explained.code < 2, "{sql_type}: {explained}");
+        }
+        let verified = bell.run(&["verify", "--mapping", &mapping]).await;
+        assert_eq!(verified.code, 1, "one is missing: {verified}");
+    }
+}

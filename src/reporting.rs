@@ -1,0 +1,42 @@
+//! Tasks that only report: what the page shows, and comparisons in the background.
+//!
+//! Promise: none of them ends the work, whatever goes wrong in it; it is begun anew.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
+
+/// What has failed once may fail again at once.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs a task until it ends by itself. A mistake of ours in it is told, and it is begun anew.
+pub async fn kept_up<F: Future<Output = ()>>(what: &str, mut task: impl FnMut() -> F) {
+    // What the task leaves behind when it breaks off is dropped with it, and the next one begins from nothing.
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        tracing::error!(
+            "{what} failed by a mistake of this program, which is told above; please report it. The work goes on, and \
+             {what} begins anew in {} s",
+            PAUSE.as_secs()
+        );
+        sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_is_begun_anew_until_it_ends_by_itself() {
+        let mut begun = 0;
+        kept_up("a test", || {
+            begun += 1;
+            let panics = begun < 3;
+            async move { assert!(!panics, "a mistake") }
+        })
+        .await;
+        assert_eq!(begun, 3);
+    }
+}
