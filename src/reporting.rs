@@ -12,15 +12,23 @@ use tokio::time::sleep;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs a task until it ends by itself. A mistake of ours in it is told, and it is begun anew.
-pub async fn kept_up<F: Future<Output = ()>>(what: &str, mut task: impl FnMut() -> F) {
+pub async fn kept_up<F: Future<Output = ()>>(what: &str, task: impl FnMut() -> F) {
+    begun_anew(what, PAUSE, task).await;
+}
+
+async fn begun_anew<F: Future<Output = ()>>(
+    what: &str,
+    pause: Duration,
+    mut task: impl FnMut() -> F,
+) {
     // What the task leaves behind when it breaks off is dropped with it, and the next one begins from nothing.
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
         tracing::error!(
             "{what} failed by a mistake of this program, which is told above; please report it. The work goes on, and \
              {what} begins anew in {} s",
-            PAUSE.as_secs()
+            pause.as_secs()
         );
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 
@@ -28,10 +36,10 @@ pub async fn kept_up<F: Future<Output = ()>>(what: &str, mut task: impl FnMut() 
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_panics_is_begun_anew_until_it_ends_by_itself() {
         let mut begun = 0;
-        kept_up("a test", || {
+        begun_anew("a test", Duration::ZERO, || {
             begun += 1;
             let panics = begun < 3;
             async move { assert!(!panics, "a mistake") }
