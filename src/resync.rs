@@ -209,12 +209,20 @@ async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Res
     if let Some(keys) = &request.keys {
         return Ok(keys.len() as i64);
     }
-    let sql = format!(
-        "select pg_catalog.count(*) from {} as source where {}",
-        object.source,
-        wanted(object, 1)
-    );
-    Ok(evaluator.row(&sql, &[&request.since]).await?.get(0))
+    let count = async |filter: &str| {
+        let sql = format!(
+            "select pg_catalog.count(*) from {} as source where {}{filter}",
+            object.source,
+            wanted(object, 1)
+        );
+        let row = evaluator.row(&sql, &[&request.since]).await.map_err(Failure::from)?;
+        Ok::<i64, Failure>(row.get(0))
+    };
+    match count(&filter(object)).await {
+        // A filter that some row is refused by does not keep the others from being replayed.
+        Err(Failure::Dead(_)) => count("").await,
+        counted => counted,
+    }
 }
 
 /// The job whose turn it is, of those for a mapping with these objects' fingerprints. A job of another is passed over,
@@ -284,15 +292,17 @@ fn named_page(keys: &[String], job: &Job, rows: i64) -> Found {
 }
 
 /// Source rows in the order of the primary key: it has an index, the object's key may not. Where the source refuses
-/// a row's values, only the keys, so that this row can be looked for.
+/// a row's values, or the filter, only the keys, read without anything that the mapping says, so that this row can be
+/// looked for.
 async fn source_page(
     evaluator: &Evaluator,
     route: &Route,
     job: &Job,
     rows: i64,
 ) -> Result<Found, Failure> {
-    let (walk, parameters) = (walk(route, job), (&job.position, &job.request.since, &rows));
-    if let Some(sql) = project::stretch(route, &walk) {
+    let parameters = (&job.position, &job.request.since, &rows);
+    let (published, all) = (walk(route, job, &filter(&route.object)), walk(route, job, ""));
+    if let Some(sql) = project::stretch(route, &published) {
         match evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
             Ok(found) => {
                 let position = found.last().map(|row| row.get(project::POSITION));
@@ -306,14 +316,28 @@ async fn source_page(
             },
         }
     }
-    let sql = project::stretch_keys(route, &walk);
-    let found = evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await?;
+    let keys = async |walk: &Walk| {
+        let sql = project::stretch_keys(route, walk);
+        evaluator
+            .rows(&sql, &[parameters.0, parameters.1, parameters.2])
+            .await
+            .map_err(Failure::from)
+    };
+    Ok(match keys(&published).await {
+        Ok(found) => keys_of(&found),
+        // Some row's fault; what is everybody's would be met by each of them.
+        Err(Failure::Dead(_)) => keys_of(&keys(&all).await?),
+        Err(failure) => return Err(failure),
+    })
+}
+
+fn keys_of(found: &[Row]) -> Found {
     let position = found.last().map(|row| row.get(project::POSITION));
-    Ok((Content::Keys(found.iter().map(|row| row.get("key")).collect()), position))
+    (Content::Keys(found.iter().map(|row| row.get("key")).collect()), position)
 }
 
 /// Which rows a page has. `$1`: the position, `$2`: since when, `$3`: how many.
-fn walk(route: &Route, job: &Job) -> Walk {
+fn walk(route: &Route, job: &Job, filter: &str) -> Walk {
     let columns: Vec<String> =
         route.primary_key.iter().map(|(name, _)| format!("source.{}", ident(name))).collect();
     let casts = (1..).zip(&route.primary_key);
@@ -329,7 +353,7 @@ fn walk(route: &Route, job: &Job) -> Walk {
         None => "$1::pg_catalog.text[] is null".to_string(),
     };
     Walk {
-        condition: format!("{after} and {}", wanted(&route.object, 2)),
+        condition: format!("{after} and {}{filter}", wanted(&route.object, 2)),
         order: columns.join(", "),
         position: format!("array[{}]", texts.join(", ")),
         limit: "$3",
@@ -372,8 +396,11 @@ fn wanted(object: &Object, since: usize) -> String {
         // Without such a column a request with a time is refused; the parameter must be there all the same.
         None => format!("${since}::pg_catalog.timestamptz is null"),
     };
-    let filter = object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"));
-    format!("{changed}{filter} and source.{} is not null", ident(&object.key))
+    format!("{changed} and source.{} is not null", ident(&object.key))
+}
+
+fn filter(object: &Object) -> String {
+    object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"))
 }
 
 /// Stores what came of a page, together with the acknowledgement of its keys.

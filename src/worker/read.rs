@@ -264,7 +264,7 @@ impl Reader {
                     }
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
                     // It stands for changes that nobody would find again: it waits, as a parked key does.
-                    Err(failure) if own && !matches!(failure, Failure::Dead(_)) => {
+                    Err(failure) if own => {
                         self.hindered(id, &failure);
                         return Ok(None);
                     }

@@ -547,7 +547,8 @@ async fn a_change_whose_touched_rows_cannot_be_found_holds_up_no_other_and_reach
     bell.source_sql("alter table bookings rename column room to room_code").await;
     bell.source_sql("update rooms set title = 'Red'").await;
     bell.target_becomes("select title__c from salesforce.room__c", &["Red"]).await;
-    let replays = "select distinct object from schoolbell.resync where finished_at is null";
+    // It parks what it meets, and may be done before anybody looks.
+    let replays = "select distinct object from schoolbell.resync";
     eventually("a replay stands for it, and it is told", || async {
         let (replays, told) =
             (bell.source_texts(replays).await, log.lines("public.bookings has no column room"));

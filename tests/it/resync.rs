@@ -247,3 +247,36 @@ async fn bad_requests_are_refused_with_a_sentence() {
         assert!(ended.stderr.contains(reason), "{ended}");
     }
 }
+
+/// A filter that some row is refused by: this row is parked, and every other one is replayed, whoever asked for it.
+#[tokio::test]
+async fn a_row_that_the_filter_is_refused_for_ends_no_replay() {
+    let mut bell = TestBell::bare().await;
+    let text = schoolbell::mapping::BUILT_IN.replace(
+        "source = \"schools\"\nkey = \"id\"\n",
+        "source = \"schools\"\nkey = \"id\"\nfilter = \"1 / (length(name) - 3) is not null\"\n",
+    );
+    bell.use_mapping(&text).await;
+    let mapping = bell.mapping_file(&text).display().to_string();
+    bell.pace.page_rows = 2;
+    for name in ["Acme", "bad", "Beta", "Gamma", "Delta"] {
+        bell.insert_school(name).await;
+    }
+    bell.source_sql("truncate schoolbell.change").await;
+    bell.source_sql("insert into schoolbell.resync (object) values ('school')").await;
+
+    bell.drain().await;
+
+    let states = "select state || ' ' || coalesce(reason, '') from schoolbell.resync";
+    assert_eq!(bell.source_texts(states).await, ["done "], "one that stands for changes");
+    let names = "select name from salesforce.editor__c order by 1";
+    assert_eq!(bell.target_texts(names).await, ["Acme", "Beta", "Delta", "Gamma"]);
+    let dead = "select count(*) from schoolbell.parked where object = 'school' and state = 'dead' and sqlstate = '22012'";
+    assert_eq!(bell.source_count(dead).await, 1);
+
+    bell.target_sql("delete from salesforce.editor__c").await;
+    let asked = bell.run(&["resync", "school", "--mapping", &mapping]).await;
+    assert_eq!(asked.code, 1, "one is refused: {asked}");
+    assert_eq!(bell.target_texts(names).await, ["Acme", "Beta", "Delta", "Gamma"]);
+    assert_eq!(bell.source_texts(states).await, ["done ", "done "]);
+}
