@@ -1,19 +1,29 @@
 -- What these keys waited for has arrived: they are due. $1: what, $2: whose.
 -- Locked in the order of their keys, as an acknowledgement of the same keys may lock them at this moment.
-with arrived as (
+with waiting as materialized (
+    -- Each through the index, however many rows the planner believes that there are.
+    select w.id
+    from unnest($2::text[]) as k (key)
+    cross join lateral (
+        select p.id
+        from schoolbell.parked as p
+        where p.state = 'waiting'
+            and p.awaits = $1
+            and left(p.awaits_key, 200) = left(k.key, 200)
+            and p.awaits_key = k.key
+            and p.due_at is null
+        offset 0
+    ) as w
+), arrived as materialized (
     select p.id
     from schoolbell.parked as p
-    join (
-        select distinct k.key
-        from unnest($2::text[]) as k (key)
-    ) as k on left(p.awaits_key, 200) = left(k.key, 200) and p.awaits_key = k.key
-    where p.state = 'waiting'
-        and p.due_at is null
-        and p.awaits = $1
+    where p.id = any (array(select w.id from waiting as w))
     order by p.object, p.key
-    for update of p
+    for update
 )
 update schoolbell.parked as p
 set due_at = pg_catalog.clock_timestamp()
-from arrived
-where p.id = arrived.id
+where p.id = any (array(select a.id from arrived as a))
+    -- Somebody else may have had it in between.
+    and p.state = 'waiting'
+    and p.awaits = $1
