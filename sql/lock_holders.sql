@@ -5,7 +5,11 @@ select
     x.gid,
     a.application_name,
     pg_catalog.host(a.client_addr) as client,
-    a.backend_start
+    a.backend_start,
+    -- For those who judge whether he may.
+    a.usesysid,
+    l.mode,
+    l.virtualtransaction
 from pg_catalog.pg_locks l
 left join pg_catalog.pg_stat_activity a on a.pid = l.pid
 left join pg_catalog.pg_roles r on r.oid = a.usesysid

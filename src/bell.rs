@@ -25,7 +25,12 @@ use crate::metrics::Metrics;
 use crate::notice::{self, Malformed, Notice};
 use crate::stranger::Stranger;
 
-const STRANGERS: &str = include_str!("../sql/bell_strangers.sql");
+const STRANGERS: &str = concat!(
+    "with holder as (\n",
+    include_str!("../sql/lock_holders.sql"),
+    ")\n",
+    include_str!("../sql/bell_strangers.sql")
+);
 /// "SCHBBELL": the doorbell, in the source database.
 pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
 /// The channel of the notices.

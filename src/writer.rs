@@ -21,7 +21,12 @@ use crate::stranger::Stranger;
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 /// How the name of the writer's session begins.
 const WRITER: &str = "schoolbell writer ";
-const HOLDER: &str = include_str!("../sql/writer_holder.sql");
+const HOLDER: &str = concat!(
+    "with holder as (\n",
+    include_str!("../sql/lock_holders.sql"),
+    ")\n",
+    include_str!("../sql/writer_holder.sql")
+);
 /// The server ends the writer's session, and with it the lock, after so long without a word from it: the process
 /// is stopped or frozen, and another one has to go on.
 const LONGEST_SILENCE: &str = "15s";
