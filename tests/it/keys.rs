@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::support::TestBell;
+use crate::support::{HEROKU_CONNECT, TestBell};
 
 /// A type with three values that an application may have as keys, the third of which the second is changed to.
 struct Kind {
@@ -99,9 +99,6 @@ const TYPES: &str = "create type mood as enum ('calm', 'it is', 'so so'); create
 const ODD: &str = "set datestyle = 'SQL, DMY'; set intervalstyle = 'sql_standard'; set timezone = 'Asia/Kolkata'; \
                    set extra_float_digits = -10; set bytea_output = 'escape'; set quote_all_identifiers = on";
 
-const HEROKU: &str = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
-                      _hc_lastop varchar(32), _hc_err text, id serial primary key";
-
 /// Parents and children for each type. Children have a number, and show their parent's name.
 fn mapping(same_type: impl Fn(&Kind) -> bool) -> String {
     let mut text = "version = 1\n".to_string();
@@ -136,8 +133,8 @@ async fn keys_work(same_type: bool) {
         ))
         .await;
         bell.target_sql(&format!(
-            "create table salesforce.p{n}__c (k__c {id} unique, name__c varchar(255), {HEROKU}); \
-             create table salesforce.c{n}__c (k__c {id} unique, p__r__k__c {id}, name__c varchar(255), {HEROKU})"
+            "create table salesforce.p{n}__c (k__c {id} unique, name__c varchar(255), {HEROKU_CONNECT}); \
+             create table salesforce.c{n}__c (k__c {id} unique, p__r__k__c {id}, name__c varchar(255), {HEROKU_CONNECT})"
         ))
         .await;
     }
@@ -250,7 +247,7 @@ async fn what_is_no_key_is_refused_by_the_check_in_a_sentence() {
     let bell = TestBell::bare().await;
     bell.source_sql("create type pair as (a integer, b integer); create table p0 (k pair primary key, name text)").await;
     bell.target_sql(&format!(
-        "create table salesforce.p0__c (k__c text[] unique, name__c varchar(255), {HEROKU})"
+        "create table salesforce.p0__c (k__c text[] unique, name__c varchar(255), {HEROKU_CONNECT})"
     ))
     .await;
     let mapping = "version = 1\n[object.p0]\nsource = \"p0\"\nkey = \"k\"\ntarget = \"p0__c\"\n\

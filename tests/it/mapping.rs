@@ -1,7 +1,7 @@
 //! Mappings: other objects by file alone, and what does not fit is refused by name.
 
 use crate::support::log::Log;
-use crate::support::{TestBell, eventually};
+use crate::support::{HEROKU_CONNECT, TestBell, eventually};
 
 /// Members of groups, invented for this test: a composite key, a join, a parent, an aggregate over a third table.
 const MEMBERS: &str = r#"
@@ -56,13 +56,11 @@ async fn clubs_in(bell: &mut TestBell) {
          create table members (id integer primary key, club text)",
     )
     .await;
-    let columns = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
-                   _hc_lastop varchar(32), _hc_err text, id serial primary key";
     bell.target_sql(&format!(
         "create table salesforce.club__c (code__c varchar(40) unique, title__c varchar(20), members__c double precision, \
-         touched__c text, {columns}); \
+         touched__c text, {HEROKU_CONNECT}); \
          create table salesforce.member__c (id__c double precision unique, club__r__code__c varchar(40), \
-         club_title__c varchar(20), {columns})"
+         club_title__c varchar(20), {HEROKU_CONNECT})"
     ))
     .await;
 }
@@ -517,13 +515,11 @@ async fn rooms() -> TestBell {
          create table clock (now text); insert into clock values ('first')",
     )
     .await;
-    let columns = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
-                   _hc_lastop varchar(32), _hc_err text, id serial primary key";
     bell.target_sql(&format!(
-        "create table salesforce.room__c (code__c varchar(40) unique, title__c varchar(20), {columns}); \
+        "create table salesforce.room__c (code__c varchar(40) unique, title__c varchar(20), {HEROKU_CONNECT}); \
          create table salesforce.booking__c (number__c double precision unique, room__r__code__c varchar(40), \
          guest__c varchar(20), room_title__c varchar(20), extras__c double precision, card__c varchar(30), \
-         synced__c varchar(20), {columns})"
+         synced__c varchar(20), {HEROKU_CONNECT})"
     ))
     .await;
     bell.use_mapping(BOOKINGS).await;

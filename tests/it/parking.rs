@@ -1,6 +1,6 @@
 //! Parked keys: what waits, for what, and how it goes on.
 
-use crate::support::{TestBell, eventually};
+use crate::support::{HEROKU_CONNECT, TestBell, eventually};
 
 const ROLES: (&str, &str) = ("contact_editor_affiliation__c", "affiliation_id__c");
 
@@ -28,8 +28,6 @@ async fn known_school(bell: &TestBell) -> String {
 #[tokio::test]
 async fn a_key_of_any_length_waits_is_refused_and_goes_on_and_holds_up_nothing() {
     let mut bell = TestBell::bare().await;
-    let heroku = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
-                  _hc_lastop varchar(32), _hc_err text, id serial primary key";
     // Not to be found by an index on the text; long enough to be refused by one, and no shorter when compressed.
     bell.source_sql(
         "create table pages (id text, name text, chapter text, n serial primary key); \
@@ -38,8 +36,8 @@ async fn a_key_of_any_length_waits_is_refused_and_goes_on_and_holds_up_nothing()
     )
     .await;
     bell.target_sql(&format!(
-        "create table salesforce.page__c (id__c text, name__c varchar(80), {heroku}); \
-         create table salesforce.note__c (id__c text, page__r__id__c text, {heroku})"
+        "create table salesforce.page__c (id__c text, name__c varchar(80), {HEROKU_CONNECT}); \
+         create table salesforce.note__c (id__c text, page__r__id__c text, {HEROKU_CONNECT})"
     ))
     .await;
     bell.source_sql("create table notes (id text, page text, n serial primary key)").await;

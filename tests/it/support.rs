@@ -109,6 +109,10 @@ async fn drop_databases(urls: &[String], names: &std::sync::mpsc::Receiver<Strin
     }
 }
 
+/// The columns that Heroku Connect gives each table that it maps.
+pub const HEROKU_CONNECT: &str = "sfid varchar(18), systemmodstamp timestamp, isdeleted boolean, createddate timestamp, \
+                                  _hc_lastop varchar(32), _hc_err text, id serial primary key";
+
 /// A pair of databases with the triggers installed, and the service as long as a test wants it.
 pub struct TestBell {
     /// The application's database.
