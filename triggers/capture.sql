@@ -16,7 +16,8 @@ declare
     for_all boolean := false;
 {declared}begin
     -- A table of another name is a partition, or this one renamed. On somebody else's it does nothing, or he could record
-    -- what he likes. Two steps, as a condition with a query in it costs each row twice as much as all the rest.
+    -- what he likes. Two steps: a condition with a query in it is no simple expression, and every
+    -- row would pay for that.
     if tg_table_name operator(pg_catalog.<>) {name} or tg_table_schema operator(pg_catalog.<>) {schema} then
         if not exists (
             select
