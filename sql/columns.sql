@@ -62,6 +62,11 @@ select
     )
         or t.typcategory = 'E'
         as steady,
+    base.type in (
+        'pg_catalog.date'::regtype,
+        'pg_catalog.timestamp'::regtype,
+        'pg_catalog.timestamptz'::regtype
+    ) as is_moment,
     exists (
         select
         from pg_catalog.pg_index i

@@ -75,7 +75,7 @@ select
     r.rolname::text as grantee
 from rights t
 left join pg_catalog.pg_roles r on r.oid = t.grantee
--- The service empties the outbox. Where the role that asks may, it is the service; otherwise whoever may alone.
+-- The role that may delete from the outbox is the service: this role if it may, otherwise any other that may.
 cross join (
     select
         coalesce(array_agg(e.grantee) filter (where e.is_this_role), array_agg(e.grantee)) as roles
@@ -103,7 +103,7 @@ where (r.rolsuper is null or not r.rolsuper)
                     or cardinality(service.roles) > 1
                     or t.grantee <> all (service.roles)
                 )
-            -- Whoever does not empty the outbox is not the service.
+            -- Only the service writes these.
             or t.thing in ('schoolbell.parked', 'schoolbell.resync', 'schoolbell.verified', 'schoolbell.deletion')
                 and t.privilege_type in ('INSERT', 'UPDATE', 'DELETE')
                 and t.grantee <> all (service.roles)

@@ -1,7 +1,7 @@
 //! Something that is refused as a whole is tried in parts, until what is at fault stands alone.
 //!
-//! Promise: a few bad ones among thousands hold up no other and cost a few attempts each; what is refused to everybody
-//! costs a few attempts in all.
+//! Promise: a few bad ones among thousands hold up no other and cost a few attempts each; a refusal that affects all
+//! costs a few attempts altogether.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub trait Parts: Sized {
     fn halves(self) -> [Self; 2];
 }
 
-/// So many stand alone and are refused alike, while none has got through, before it is taken for everybody's.
+/// When this many have been refused alike on their own and none has got through, the refusal is taken to affect all.
 const ALIKE: usize = 3;
 
 /// What is still to be tried of a whole, and what was refused.
@@ -24,10 +24,10 @@ pub struct Apart<P> {
     parts: VecDeque<P>,
     last_was_alone: bool,
     got_through: bool,
-    /// What did not get through: one each, but for what was not tried any more after [`Apart::everybody_s`].
+    /// What did not get through: one each, but for what was not tried any more after [`Apart::affects_all`].
     pub refused: Vec<(P, Failure)>,
-    /// The same is refused to everybody: no row is at fault.
-    pub everybody_s: bool,
+    /// The refusal affects all: no row is at fault.
+    pub affects_all: bool,
 }
 
 impl<P: Parts> Apart<P> {
@@ -38,7 +38,7 @@ impl<P: Parts> Apart<P> {
             last_was_alone: false,
             got_through: false,
             refused: Vec::new(),
-            everybody_s: false,
+            affects_all: false,
         }
     }
 
@@ -66,8 +66,8 @@ impl<P: Parts> Apart<P> {
             return Ok(());
         }
         self.last_was_alone = true;
-        self.everybody_s = !self.got_through && self.is_everybody_s(&failure);
-        if self.everybody_s {
+        self.affects_all = !self.got_through && self.affects_all(&failure);
+        if self.affects_all {
             let rest = self.parts.drain(..).map(|part| (part, failure.clone()));
             self.refused.extend(rest);
         }
@@ -75,8 +75,8 @@ impl<P: Parts> Apart<P> {
         Ok(())
     }
 
-    /// A value may be refused for every row, one by one; anything else that several meet alike is no row's fault.
-    fn is_everybody_s(&self, failure: &Failure) -> bool {
+    /// Each row may have a bad value of its own; anything else that several rows meet alike is no row's fault.
+    fn affects_all(&self, failure: &Failure) -> bool {
         let alike = self.refused.iter().filter(|(_, other)| other.sqlstate() == failure.sqlstate());
         !matches!(failure, Failure::Dead(_)) && alike.count() + 1 >= ALIKE
     }
@@ -123,7 +123,7 @@ mod tests {
         all.sort_unstable();
         refused.sort_unstable();
         assert_eq!(all, (0..1_000).collect::<Vec<_>>(), "each once");
-        (attempts, refused, apart.everybody_s)
+        (attempts, refused, apart.affects_all)
     }
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
                 vec![500, 501, 502],
                 vec![7, 300, 444, 998],
             ] {
-                let (attempts, refused, everybody_s) = tried(&failure, |n| bad.contains(&n));
-                assert_eq!((&refused, everybody_s), (&bad, false));
+                let (attempts, refused, affects_all) = tried(&failure, |n| bad.contains(&n));
+                assert_eq!((&refused, affects_all), (&bad, false));
                 assert!(attempts <= 2 * 11 * bad.len(), "{attempts} for {bad:?}");
             }
         }
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn what_is_refused_to_everybody_is_not_tried_with_each() {
         for failure in [Failure::Blocked(refusal()), Failure::Retry(refusal())] {
-            let (attempts, refused, everybody_s) = tried(&failure, |_| true);
-            assert!(attempts < 40 && refused.len() == 1_000 && everybody_s, "{attempts}");
+            let (attempts, refused, affects_all) = tried(&failure, |_| true);
+            assert!(attempts < 40 && refused.len() == 1_000 && affects_all, "{attempts}");
         }
-        let (attempts, refused, everybody_s) = tried(&Failure::Dead(refusal()), |_| true);
-        assert!(attempts > 1_000 && refused.len() == 1_000 && !everybody_s, "{attempts}");
+        let (attempts, refused, affects_all) = tried(&Failure::Dead(refusal()), |_| true);
+        assert!(attempts > 1_000 && refused.len() == 1_000 && !affects_all, "{attempts}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::bell::{self, BELL_LOCK, CHANNEL};
-use crate::db::{Direct, Session};
+use crate::db::{self, Direct, Session};
 use crate::name::{TableName, fingerprint, ident, literal};
 use crate::notice;
 use crate::plan::Capture;
@@ -37,16 +37,15 @@ const MAX_NAME_BYTES: usize = 63;
 
 /// Settings of a function whose keys would otherwise be written as the writer's session writes them: dates, floating
 /// point, intervals, money, names of relations. Needed for few types, and each costs writers some per cent.
-const STEADY: &str = "
-    set search_path = pg_catalog, pg_temp
-    set datestyle = 'ISO, YMD'
-    set intervalstyle = 'postgres'
-    set timezone = 'UTC'
-    set extra_float_digits = 1
-    set bytea_output = 'hex'
-    set lc_monetary = 'C'
-    set quote_all_identifiers = off
-   ";
+const STEADY: [&str; 7] = [
+    "datestyle",
+    "intervalstyle",
+    "timezone",
+    "extra_float_digits",
+    "bytea_output",
+    "lc_monetary",
+    "quote_all_identifiers",
+];
 
 /// What is captured, and whether for each row or each statement.
 const EVENTS: [(&str, &str); 4] =
@@ -260,7 +259,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{concerns}", &capture.concerns.as_deref().map_or("null".into(), literal)),
             ("{declared}", &declared.collect::<String>()),
             ("{moved}", &differ(capture.keys.iter(), 4)),
-            ("{settings}", if capture.keys_are_steady { "" } else { STEADY }),
+            ("{settings}", &settings(capture)),
             ("{shared}", &shared),
             ("{narrowed}", &narrowed(capture, &flags)),
             ("{for_one}", &for_one.collect::<String>()),
@@ -291,6 +290,15 @@ pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     }
     filled.push_str(rest);
     filled
+}
+
+/// The settings that the function needs. Its values are those of our own sessions, which read what it writes.
+fn settings(capture: &Capture) -> String {
+    if capture.keys_are_steady {
+        return String::new();
+    }
+    let values = STEADY.map(|name| format!("\n    set {name} = '{}'", db::settled_value(name)));
+    format!("\n    set {}, pg_temp{}\n   ", schema::OWN_PATH, values.concat())
 }
 
 /// The keys of a change, as SQL. JSON would look for a cast of a type that is not built in.

@@ -37,6 +37,8 @@ pub struct Column {
     pub max_chars: Option<i32>,
     /// Its values are written alike in every session, whatever its settings.
     pub is_steady: bool,
+    /// It tells a time or a day.
+    pub is_moment: bool,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
     /// No two rows have the same value.
@@ -92,6 +94,7 @@ impl Table {
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
                 is_steady: row.get("steady"),
+                is_moment: row.get("is_moment"),
                 indexed: row.get("indexed"),
                 unique: row.get("unique_index"),
                 primary_key_position: row.get("primary_key_position"),

@@ -23,8 +23,8 @@ mod parameter;
 mod session;
 mod settings;
 
-pub use settings::settled;
 use settings::{Settings, Use};
+pub use settings::{settled, settled_value};
 
 pub use parameter::{Element, Parameter, Typed};
 use session::Way;

@@ -330,9 +330,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         findings.push(Finding::of(object, "key", problem));
     }
     let since = object.since.as_ref().and_then(|column| table.column(column));
-    if let Some(column) = since.filter(|column| {
-        !["timestamp", "date"].iter().any(|kind| column.type_name.starts_with(kind))
-    }) {
+    if let Some(column) = since.filter(|column| !column.is_moment) {
         let problem = format!(
             "{} is {}; it must tell when a row was changed, as timestamp, timestamp with time zone or date",
             column.name, column.type_name

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use crate::apart::Parts;
 use crate::db::{Evaluator, Parameter};
 use crate::failure::Failure;
+use crate::mapping::Object;
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
 use crate::qualified::null_if_empty;
@@ -203,7 +204,7 @@ pub fn statement(route: &Route) -> String {
                 inner(route),
                 route.object.source,
                 route.key_type.equal_any(&key, rest_keys),
-                filter(route)
+                filter(&route.object)
             );
             let either = match has_preferred {
                 true => "select preferred.* from preferred union all select rest.* from rest",
@@ -293,12 +294,12 @@ fn row(route: &Route, condition: &str) -> String {
         inner(route),
         route.object.source,
         route.key_type.equal(&key, WANTED),
-        filter(route)
+        filter(&route.object)
     )
 }
 
-pub(crate) fn filter(route: &Route) -> String {
-    match &route.object.filter {
+pub(crate) fn filter(object: &Object) -> String {
+    match &object.filter {
         Some(filter) => format!("\nand ({filter}) "),
         None => String::new(),
     }

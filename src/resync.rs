@@ -218,7 +218,7 @@ async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Res
         let row = evaluator.row(&sql, &[&request.since]).await.map_err(Failure::from)?;
         Ok::<i64, Failure>(row.get(0))
     };
-    match count(&filter(object)).await {
+    match count(&project::filter(object)).await {
         // A filter that some row is refused by does not keep the others from being replayed.
         Err(Failure::Dead(_)) => count("").await,
         counted => counted,
@@ -301,7 +301,8 @@ async fn source_page(
     rows: i64,
 ) -> Result<Found, Failure> {
     let parameters = (&job.position, &job.request.since, &rows);
-    let (published, all) = (walk(route, job, &filter(&route.object)), walk(route, job, ""));
+    let (published, all) =
+        (walk(route, job, &project::filter(&route.object)), walk(route, job, ""));
     if let Some(sql) = project::stretch(route, &published) {
         match evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
             Ok(found) => {
@@ -397,10 +398,6 @@ fn wanted(object: &Object, since: usize) -> String {
         None => format!("${since}::pg_catalog.timestamptz is null"),
     };
     format!("{changed} and source.{} is not null", ident(&object.key))
-}
-
-fn filter(object: &Object) -> String {
-    object.filter.as_ref().map_or(String::new(), |filter| format!(" and ({filter})"))
 }
 
 /// Stores what came of a page, together with the acknowledgement of its keys.

@@ -234,12 +234,11 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
     }
     // The pool's wrapper hides the client that refinery wants.
     let client: &mut tokio_postgres::Client = source.client_mut();
-    let migrated = runner().run_async(client).await;
-    source.client().batch_execute("set client_encoding = 'UTF8'").await?;
-    match migrated {
-        Ok(_) => Ok(()),
-        Err(error) => Err(NotMigrated(reason(&error))),
+    runner().run_async(client).await.map_err(|error| NotMigrated(reason(&error)))?;
+    if encoding != "UTF8" {
+        source.client().batch_execute("set client_encoding = 'UTF8'").await?;
     }
+    Ok(())
 }
 
 /// What the server said, if it did; refinery only says that it said something.

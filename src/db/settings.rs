@@ -166,6 +166,12 @@ pub fn settled() -> impl Iterator<Item = &'static str> {
     always.chain(defaults).chain(WHERE_NEEDED.into_iter().map(|(name, ..)| name))
 }
 
+/// The value of one of them.
+pub fn settled_value(name: &str) -> &'static str {
+    let found = ALWAYS.into_iter().find(|(known, _)| *known == name);
+    found.expect("it is one of those that every session has").1
+}
+
 /// A statement that sets; a path is a list of names and not one of that name.
 fn set(how: &str, (name, value): (&str, &str)) -> String {
     match name {

@@ -254,7 +254,7 @@ impl<'e> Said<'e> {
         }
     }
 
-    /// Within a function only a name is told that we know beforehand.
+    /// Within a function only names that we know beforehand are shown.
     fn within(&self) -> String {
         let words = self.condition().words;
         match HEROKU_CONNECTS.iter().find(|name| self.message.contains(*name)) {

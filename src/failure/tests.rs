@@ -223,7 +223,7 @@ fn a_pooler_that_ends_a_connection_is_quoted_and_one_that_refuses_a_statement_is
     }
 }
 
-/// Whoever may connect to any database of the server can fill the queue.
+/// Anybody who may connect to any database of the server can fill the queue.
 #[test]
 fn a_full_queue_of_notices_is_no_row_s_fault() {
     let full = Said { sqlstate: "54000", routine: Some("PreCommit_Notify"), ..Said::default() };

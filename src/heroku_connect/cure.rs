@@ -201,7 +201,7 @@ async fn published(
             Err(failure) => apart.refuse(part, failure)?,
         }
     }
-    if let (true, Some((_, failure))) = (apart.everybody_s, apart.refused.into_iter().next()) {
+    if let (true, Some((_, failure))) = (apart.affects_all, apart.refused.into_iter().next()) {
         return Err(failure);
     }
     Ok(published)

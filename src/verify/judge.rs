@@ -450,7 +450,7 @@ pub async fn read_apart(
         }
     }
     for (part, failure) in apart.refused {
-        let Some(refusal) = failure.refusal().filter(|_| !apart.everybody_s) else {
+        let Some(refusal) = failure.refusal().filter(|_| !apart.affects_all) else {
             return Err(failure);
         };
         match project::resolve(source, &statements.resolve, &part).await {

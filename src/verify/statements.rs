@@ -142,7 +142,7 @@ fn rows(route: &Route, condition: &str) -> String {
         "select {one_each}{key} as key,\n{}\nfrom {} as source\nwhere {key} is not null and {condition}{}{order}",
         project::inner(route),
         route.object.source,
-        project::filter(route)
+        project::filter(&route.object)
     )
 }
 
@@ -210,7 +210,7 @@ fn published(route: &Route) -> String {
         project::wanted(route, None),
         route.object.source,
         route.key_type.equal(&source_key(route), "wanted.key"),
-        project::filter(route)
+        project::filter(&route.object)
     )
 }
 
@@ -297,7 +297,7 @@ fn estimate(route: &Route) -> String {
     format!(
         "explain select {one_each} {key} from {} as source where {key} is not null{}",
         route.object.source,
-        project::filter(route)
+        project::filter(&route.object)
     )
 }
 

@@ -142,7 +142,7 @@ impl Writer {
                 Err(failure) => apart.refuse(part, failure)?,
             }
         }
-        if apart.everybody_s {
+        if apart.affects_all {
             self.primary().await?;
         }
         let mut is_current = None;

@@ -1011,7 +1011,9 @@ async fn limits_that_are_passed_are_told() {
     let report = examine(&healthy, &limits).await;
 
     assert_eq!(verdict(&report, "clocks"), Verdict::Advice, "{report:?}");
-    assert_eq!(verdict(&report, "notification_queue"), Verdict::Failed, "{report:?}");
+    for queue in ["notification_queue", "target_queue"] {
+        assert_eq!(verdict(&report, queue), Verdict::Failed, "{report:?}");
+    }
     assert_eq!(verdict(&report, "autovacuum"), Verdict::Advice, "{report:?}");
     assert_eq!(to_paste(&report, "autovacuum", Place::Source), ["vacuum schoolbell.change;"]);
     healthy.bell.source_sql("vacuum schoolbell.change;").await;

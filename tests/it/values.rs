@@ -214,10 +214,12 @@ async fn the_column_that_tells_when_a_row_was_changed_is_a_time_or_a_day() {
         ("text", false),
         ("integer", false),
         ("time", false),
+        ("daterange", false),
+        ("day_of", true),
     ] {
         let bell = TestBell::bare().await;
         bell.source_sql(&format!(
-            "create table clubs (id integer primary key, name text, seen {sql_type})"
+            "create domain day_of as date; create table clubs (id integer primary key, name text, seen {sql_type})"
         ))
         .await;
         bell.target_sql(&format!(
@@ -238,7 +240,7 @@ async fn the_column_that_tells_when_a_row_was_changed_is_a_time_or_a_day() {
         }
         bell.run_ok(&["migrate", "--mapping", &mapping]).await;
         let rows = match sql_type {
-            "date" => {
+            "date" | "day_of" => {
                 "(1, 'One', '2026-03-04'), (2, 'Two', '2020-01-01'), (3, 'Far', '5874897-12-31')"
             }
             _ => {
