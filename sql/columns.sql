@@ -80,6 +80,14 @@ select
         from pg_catalog.pg_index i
         where i.indrelid = c.oid
             and i.indisvalid
+            and i.indkey[0] = a.attnum
+            and i.indpred is not null
+    ) as partly_indexed,
+    exists (
+        select
+        from pg_catalog.pg_index i
+        where i.indrelid = c.oid
+            and i.indisvalid
             and i.indisunique
             and i.indnkeyatts = 1
             and i.indkey[0] = a.attnum

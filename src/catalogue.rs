@@ -41,6 +41,8 @@ pub struct Column {
     pub is_moment: bool,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
+    /// An index that begins with this column has some of the rows.
+    pub partly_indexed: bool,
     /// No two rows have the same value.
     pub unique: bool,
     /// Its place in the primary key.
@@ -96,6 +98,7 @@ impl Table {
                 is_steady: row.get("steady"),
                 is_moment: row.get("is_moment"),
                 indexed: row.get("indexed"),
+                partly_indexed: row.get("partly_indexed"),
                 unique: row.get("unique_index"),
                 primary_key_position: row.get("primary_key_position"),
             })

@@ -59,6 +59,8 @@ pub struct Route {
     pub object: Object,
     /// The type of the source's key column.
     pub key_type: SqlType,
+    /// The key has an index of some rows, and none of all.
+    pub key_is_partly_indexed: bool,
     /// The source table's primary key, name and type: the order of a replay.
     pub primary_key: Vec<(String, SqlType)>,
     /// The external id's type.
@@ -520,9 +522,11 @@ fn route(
             keys: touched_keys(touch, changed, &parameter),
         })
     });
+    let key = source.column(&object.key)?;
     Some(Route {
         object: object.clone(),
-        key_type: source.column(&object.key)?.sql_type.clone(),
+        key_type: key.sql_type.clone(),
+        key_is_partly_indexed: key.partly_indexed && !key.indexed,
         primary_key: source
             .primary_key()
             .iter()

@@ -10,13 +10,13 @@ use tokio_postgres::Row;
 use crate::apart::Parts;
 use crate::db::{Evaluator, Parameter};
 use crate::failure::Failure;
-use crate::mapping::Object;
+use crate::mapping::{Object, Winner};
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
 use crate::qualified::null_if_empty;
 
 /// The key that is asked for.
-const WANTED: &str = "wanted.key";
+const WANTED: &str = "schoolbell__wanted.schoolbell__key";
 /// What Salesforce trims: white space of ASCII.
 const WHITE_SPACE: &str = "E' \\t\\n\\r\\f\\x0b'";
 
@@ -169,59 +169,58 @@ pub fn resolve_statement(route: &Route) -> String {
 /// The statement for a route. `$1`: keys as text; `$2`…: the recorded keys of each touching table. Of the keys that each
 /// of these touches it finds one more than [`MOST_TOUCHED`].
 pub fn statement(route: &Route) -> String {
-    let wanted = wanted(route, Some(MOST_TOUCHED + 1));
-    let mut sql = format!("with wanted (key) as materialized (\n{wanted}\n)");
-    match &route.object.winner {
-        None => {
-            // `offset 0` keeps the planner from reading the whole table instead of the wanted rows, which
-            // would also compute the values of rows that nobody asked for, and fail with the worst of them.
-            let row = row(route, "") + "\noffset 0";
-            sql.push_str(&format!(
-                "\nselect {}\nfrom wanted\nleft join lateral (\n{row}\n) as r on true\norder by wanted.key",
-                outer(route, WANTED)
-            ));
-        }
+    let mut sql = format!(
+        "with schoolbell__wanted (schoolbell__key) as materialized (\n{}\n)",
+        wanted(route, Some(MOST_TOUCHED + 1))
+    );
+    let found = match &route.object.winner {
+        // `offset 0` keeps the planner from reading the whole table instead of the wanted rows.
+        None => format!("left join lateral (\n{}\noffset 0\n) as r on true", row(route, "")),
         Some(winner) => {
-            // The preferred rows first, each found through an index if there is one; the rest together,
-            // because without an index they take one read of the table, not one for each key.
-            let order = &winner.order;
-            let preferred = match &winner.prefer {
-                None => "select null as key from wanted where false".to_string(),
-                Some(prefer) => format!(
-                    "select wanted.key, r.*\nfrom wanted\ncross join lateral (\n{}\norder by {order}\nlimit 1\n) as r",
-                    row(route, &format!("and ({prefer})"))
-                ),
-            };
-            let has_preferred = winner.prefer.is_some();
-            let rest_keys = match has_preferred {
-                true => "select wanted.key from wanted except select preferred.key from preferred",
-                false => "select wanted.key from wanted",
-            };
-            let key = format!("source.{}", ident(&route.object.key));
-            let rest = format!(
-                "select distinct on ({key}) {key} as key, {}\nfrom {} as source\nwhere {}{}\n\
-                 order by {key}, {order}",
-                inner(route),
-                route.object.source,
-                route.key_type.equal_any(&key, rest_keys),
-                filter(&route.object)
-            );
-            let either = match has_preferred {
-                true => "select preferred.* from preferred union all select rest.* from rest",
-                false => "select rest.* from rest",
-            };
-            if has_preferred {
-                sql.push_str(&format!(",\npreferred as materialized (\n{preferred}\n)"));
-            }
-            sql.push_str(&format!(
-                ",\nrest as materialized (\n{rest}\n)\nselect {}\nfrom wanted\nleft join ({either}) as r on {}\n\
-                 order by wanted.key",
-                outer(route, WANTED),
-                route.key_type.equal("r.key", WANTED)
-            ));
+            sql.push_str(&winners(route, winner));
+            format!(
+                "left join schoolbell__winner as r on {}",
+                route.key_type.equal("r.schoolbell__key", WANTED)
+            )
         }
-    }
-    sql
+    };
+    let outer = outer(route, WANTED);
+    sql + &format!("\nselect {outer}\nfrom schoolbell__wanted\n{found}\norder by {WANTED}")
+}
+
+/// Of each wanted key the row that speaks for it, in one read of the table where the key has no index. Where it has one
+/// of some rows only, which may be the preferred ones, these are looked up first, and read are those of the other keys.
+fn winners(route: &Route, winner: &Winner) -> String {
+    let Winner { prefer, order } = winner;
+    let key = key_of(route);
+    let values = inner(route);
+    let best = prefer.as_ref().map_or(String::new(), |prefer| format!("({prefer}) is true desc, "));
+    let (preferred, rest_keys, all) = match prefer {
+        Some(prefer) if route.key_is_partly_indexed => (
+            format!(
+                ",\nschoolbell__preferred as materialized (\nselect schoolbell__wanted.schoolbell__key, r.*\n\
+                 from schoolbell__wanted\ncross join lateral (\n{}\norder by {order}\nlimit 1\n) as r\n)",
+                row(route, &format!("\nand ({prefer})"))
+            ),
+            "select schoolbell__wanted.schoolbell__key from schoolbell__wanted\n\
+             except select schoolbell__preferred.schoolbell__key from schoolbell__preferred",
+            "select schoolbell__preferred.* from schoolbell__preferred\n\
+             union all select schoolbell__rest.* from schoolbell__rest",
+        ),
+        _ => (
+            String::new(),
+            "select schoolbell__wanted.schoolbell__key from schoolbell__wanted",
+            "select schoolbell__rest.* from schoolbell__rest",
+        ),
+    };
+    let is_wanted = route.key_type.equal(&key, "schoolbell__other.schoolbell__key");
+    let filter = filter_where(route, &is_wanted);
+    let source = &route.object.source;
+    format!(
+        "{preferred},\nschoolbell__rest as materialized (\nselect distinct on ({key}) {key} as schoolbell__key, {values}\n\
+         from (\n{rest_keys}\n) as schoolbell__other (schoolbell__key)\njoin {source} as source on {is_wanted}{filter}\n\
+         order by {key}, {best}{order}\n),\nschoolbell__winner as (\n{all}\n)"
+    )
 }
 
 /// A stretch of source rows in some order, as SQL over `source`.
@@ -288,19 +287,32 @@ pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
 
 /// The source row of one wanted key.
 fn row(route: &Route, condition: &str) -> String {
-    let key = format!("source.{}", ident(&route.object.key));
+    let is_wanted = route.key_type.equal(&key_of(route), WANTED);
     format!(
-        "select {}\nfrom {} as source\nwhere {}{}{condition}",
+        "select {}\nfrom {} as source\nwhere {is_wanted}{}{condition}",
         inner(route),
         route.object.source,
-        route.key_type.equal(&key, WANTED),
-        filter(&route.object)
+        filter_where(route, &is_wanted)
     )
 }
 
+fn key_of(route: &Route) -> String {
+    format!("source.{}", ident(&route.object.key))
+}
+
+/// The filter of rows that are read one and all.
 pub(crate) fn filter(object: &Object) -> String {
     match &object.filter {
-        Some(filter) => format!("\nand ({filter}) "),
+        Some(filter) => format!("\nand ({filter})"),
+        None => String::new(),
+    }
+}
+
+/// The filter, asked for the wanted rows alone. The planner is free to ask it first, of rows that nobody wants, and
+/// what is refused to one of these would be refused to all.
+pub(crate) fn filter_where(route: &Route, is_wanted: &str) -> String {
+    match &route.object.filter {
+        Some(filter) => format!("\nand case when {is_wanted} then ({filter}) end"),
         None => String::new(),
     }
 }
@@ -308,19 +320,22 @@ pub(crate) fn filter(object: &Object) -> String {
 /// The values as the mapping names them, trimmed and in whole seconds. [`outer`] brings them into Salesforce's form: what
 /// it looks at twice is computed here once.
 pub(crate) fn inner(route: &Route) -> String {
-    let mut list = vec!["true as present".to_string()];
+    let mut list = vec!["true as schoolbell__present".to_string()];
     for (index, column) in route.columns.iter().enumerate() {
         let value = column.field.value.sql();
         list.push(match column.form {
-            Form::Text(_) => format!("{} as f{index}", trimmed(&value)),
+            Form::Text(_) => format!("{} as schoolbell__f{index}", trimmed(&value)),
             Form::Time => {
-                format!("pg_catalog.date_trunc('second', {value}::{}) as f{index}", column.sql_type)
+                format!(
+                    "pg_catalog.date_trunc('second', {value}::{}) as schoolbell__f{index}",
+                    column.sql_type
+                )
             }
-            Form::Plain => format!("{value}::{} as f{index}", column.sql_type),
+            Form::Plain => format!("{value}::{} as schoolbell__f{index}", column.sql_type),
         });
     }
     for (index, parent) in route.parents.iter().enumerate() {
-        list.push(format!("{}::pg_catalog.text as p{index}", parent.key.sql()));
+        list.push(format!("{}::pg_catalog.text as schoolbell__p{index}", parent.key.sql()));
     }
     list.join(",\n")
 }
@@ -338,18 +353,18 @@ pub fn changed_at(column: &str) -> String {
 pub(crate) fn outer(route: &Route, key: &str) -> String {
     let mut list = vec![
         format!("{key}::pg_catalog.text as key"),
-        "r.present".to_string(),
+        "r.schoolbell__present as present".to_string(),
         format!("{key}::pg_catalog.text::{} as external_id", route.external_id_type),
     ];
     for (index, column) in route.columns.iter().enumerate() {
         list.push(format!(
             "({})::{} as f{index}",
-            cut(column, &format!("r.f{index}"), route.ellipsis()),
+            cut(column, &format!("r.schoolbell__f{index}"), route.ellipsis()),
             column.sql_type
         ));
     }
     for (index, parent) in route.parents.iter().enumerate() {
-        list.push(format!("r.p{index}::{} as p{index}", parent.sql_type));
+        list.push(format!("r.schoolbell__p{index}::{} as p{index}", parent.sql_type));
     }
     list.join(",\n")
 }

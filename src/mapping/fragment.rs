@@ -15,16 +15,29 @@ const AFTER_AN_ORDER: [&str; 9] =
 
 /// What is wrong with an expression, or with a query, that is put between parentheses.
 pub(super) fn flaw(sql: &str) -> Option<String> {
-    Scanner::new(sql).scan(|_| None)
+    Scanner::new(sql).scan(|_| None).or_else(|| reserved(sql))
 }
 
 /// The same of a list of expressions to sort by, which is followed by other parts of its query.
 pub(super) fn flaw_of_order(sql: &str) -> Option<String> {
-    Scanner::new(sql).scan(|word| {
+    let flaw = Scanner::new(sql).scan(|word| {
         let ends = AFTER_AN_ORDER.iter().any(|end| end.eq_ignore_ascii_case(word));
         ends.then(|| format!("has the word {word}, which ends the list of what to sort by"))
+    });
+    flaw.or_else(|| reserved(sql))
+}
+
+/// In a statement of ours it would mean something else.
+fn reserved(sql: &str) -> Option<String> {
+    let found = sql.to_ascii_lowercase().contains(RESERVED);
+    found.then(|| {
+        format!("has a name with {RESERVED}, which is reserved for statements of Schoolbell")
     })
 }
+
+/// How names of ours begin that a mapping's SQL could meet in our statements: those of common tables, and those of
+/// columns, which `order by` prefers to the columns of a table.
+const RESERVED: &str = "schoolbell__";
 
 struct Scanner<'s> {
     sql: &'s str,

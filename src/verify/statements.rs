@@ -139,7 +139,7 @@ fn rows(route: &Route, condition: &str) -> String {
         }
     };
     format!(
-        "select {one_each}{key} as key,\n{}\nfrom {} as source\nwhere {key} is not null and {condition}{}{order}",
+        "select {one_each}{key} as schoolbell__key,\n{}\nfrom {} as source\nwhere {key} is not null and {condition}{}{order}",
         project::inner(route),
         route.object.source,
         project::filter(&route.object)
@@ -156,7 +156,7 @@ fn prints(route: &Route) -> String {
 
 /// The prints of the rows of a query for keys and values.
 fn printed(route: &Route, rows: &str) -> String {
-    let outer = project::outer(route, "r.key");
+    let outer = project::outer(route, "r.schoolbell__key");
     printed_outer(route, &format!("select {outer}\nfrom (\n{rows}\n) as r"))
 }
 
@@ -204,13 +204,13 @@ fn target_ids(route: &Route, condition: &str) -> String {
 }
 
 fn published(route: &Route) -> String {
+    let is_wanted = route.key_type.equal(&source_key(route), "wanted.key");
     format!(
         "select wanted.key::pg_catalog.text as key\nfrom (\n{}\n) as wanted (key)\nwhere exists (\n\
-         select from {} as source\nwhere {}{}\n)",
+         select from {} as source\nwhere {is_wanted}{}\n)",
         project::wanted(route, None),
         route.object.source,
-        route.key_type.equal(&source_key(route), "wanted.key"),
-        project::filter(&route.object)
+        project::filter_where(route, &is_wanted)
     )
 }
 

@@ -54,4 +54,5 @@ mod torture;
 mod values;
 mod verify;
 mod watch;
+mod winners;
 mod writing;
