@@ -219,8 +219,9 @@ async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Res
         Ok::<i64, Failure>(row.get(0))
     };
     match count(&project::filter(object)).await {
+        Err(failure @ Failure::Reconnect(_)) => Err(failure),
         // A filter that some row is refused by does not keep the others from being replayed.
-        Err(Failure::Dead(_)) => count("").await,
+        Err(_) => count("").await,
         counted => counted,
     }
 }
@@ -326,9 +327,9 @@ async fn source_page(
     };
     Ok(match keys(&published).await {
         Ok(found) => keys_of(&found),
-        // Some row's fault; what is everybody's would be met by each of them.
-        Err(Failure::Dead(_)) => keys_of(&keys(&all).await?),
-        Err(failure) => return Err(failure),
+        Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+        // Some row's fault; what is the table's is met again.
+        Err(_) => keys_of(&keys(&all).await?),
     })
 }
 

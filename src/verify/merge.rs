@@ -70,9 +70,10 @@ pub async fn merge(
     let statements = judge.statements;
     let mut others = Stream::open(target, &statements.target_prints).await?;
     let mut rows = match Stream::open(source, &statements.prints).await {
-        // It fails for every row.
-        Err(Failure::Dead(_)) => return Ok(Some(Frontier::default())),
-        rows => rows?,
+        Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+        // Some row is refused; those before it cannot be told from it.
+        Err(_) => return Ok(Some(Frontier::default())),
+        Ok(rows) => rows,
     };
     // Whether the target has had the source's present row: with one that is right, or with another.
     let mut found: Option<bool> = None;
@@ -80,10 +81,11 @@ pub async fn merge(
         let (filled, others_filled) = tokio::join!(rows.fill(), others.fill());
         others_filled?;
         match filled {
-            Err(Failure::Dead(_)) => {
+            Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+            Err(_) => {
                 return Ok(Some(Frontier { source: rows.reached(), target: others.reached() }));
             }
-            filled => filled?,
+            Ok(()) => {}
         }
         match (rows.first(), others.first()) {
             (None, None) => return Ok(None),

@@ -91,13 +91,13 @@ async fn stretch(
             let last = last_of(&found);
             Ok((Found { found, ..Found::default() }, last))
         }
-        Err(Failure::Dead(_)) => {
+        Err(failure @ Failure::Reconnect(_)) => Err(failure),
+        Err(_) => {
             let keys = judge.source.rows(keys_sql, &[&after]).await?;
             let last = last_of(&keys);
             let keys = keys.iter().map(|row| row.get("key")).collect();
             Ok((prints_of(route, judge, keys).await?, last))
         }
-        Err(failure) => Err(failure),
     }
 }
 

@@ -280,3 +280,57 @@ async fn a_row_that_the_filter_is_refused_for_ends_no_replay() {
     assert_eq!(bell.target_texts(names).await, ["Acme", "Beta", "Delta", "Gamma"]);
     assert_eq!(bell.source_texts(states).await, ["done ", "done "]);
 }
+
+/// Of each kind: a value, a right, a limit of the server, a server that is away, a time limit, a name, a lost table.
+const CODES: [&str; 9] =
+    ["22023", "23514", "42501", "53200", "58030", "57014", "42704", "08001", "40001"];
+
+#[tokio::test]
+async fn whatever_a_filter_is_refused_with_ends_no_replay_and_no_comparison() {
+    for winner in ["", "winner = { order = \"id\" }\n"] {
+        let mut bell = TestBell::bare().await;
+        bell.source_sql(
+            "create function public.passes(text) returns bool language plpgsql as $$begin \
+             if $1 like 'bad %' then raise exception using errcode = substr($1, 5); end if; return true; end$$",
+        )
+        .await;
+        let text = schoolbell::mapping::BUILT_IN.replace(
+            "source = \"schools\"\nkey = \"id\"\n",
+            &format!(
+                "source = \"schools\"\nkey = \"id\"\nfilter = \"public.passes(name)\"\n{winner}"
+            ),
+        );
+        bell.use_mapping(&text).await;
+        bell.pace.page_rows = 4;
+        for code in CODES {
+            bell.insert_school(&format!("bad {code}")).await;
+            bell.insert_school(&format!("good {code}")).await;
+        }
+        bell.source_sql("truncate schoolbell.change").await;
+        // One that stands for changes.
+        bell.source_sql("insert into schoolbell.resync (object) values ('school')").await;
+        bell.drain().await;
+
+        let states = "select state || ' ' || coalesce(reason, '') from schoolbell.resync";
+        assert_eq!(bell.source_texts(states).await, ["done "], "{winner}");
+        let good = "select count(*) from salesforce.editor__c where name like 'good%'";
+        assert_eq!(bell.target_count(good).await, CODES.len() as i64, "{winner}");
+        let bad = "select count(distinct sqlstate) from schoolbell.parked where object = 'school'";
+        assert_eq!(bell.source_count(bad).await, CODES.len() as i64, "{winner}");
+
+        // Nothing of them is known any more: the comparison itself says which rows cannot be read.
+        bell.source_sql("truncate schoolbell.parked").await;
+        bell.target_sql("update salesforce.editor__c set name = 'other' where name = 'good 57014'")
+            .await;
+        let mapping = bell.mapping_file(&text).display().to_string();
+        let verified = bell.run(&["verify", "school", "--mapping", &mapping]).await;
+        assert_eq!(verified.code, 1, "{verified}");
+        for code in CODES {
+            assert!(verified.stdout.contains(&format!("({code})")), "{code}: {verified}");
+        }
+        assert!(verified.stdout.contains("good 57014"), "{verified}");
+        let asked = bell.run(&["resync", "school", "--mapping", &mapping]).await;
+        assert_eq!(asked.code, 1, "some are refused: {asked}");
+        assert_eq!(bell.target_count(good).await, CODES.len() as i64, "{winner}");
+    }
+}
