@@ -2,7 +2,8 @@
 //!
 //! Promise: the same rows applied twice leave the same target and cause no second write. A row that is
 //! right is not touched, a row whose parent Salesforce does not know is not written, and a row that
-//! exists is never upserted (each attempt would burn a value of the target's int4 id sequence).
+//! exists is never upserted (each attempt would burn a value of the target's int4 id sequence). A row that
+//! somebody else has locked is not waited for: who waits while he holds others is half of a deadlock.
 //!
 //! Few rows go as the parameters of one statement, which takes one round trip. Many go by COPY into a temporary
 //! table first, because unpacking twenty arrays costs the server twice as much for each row.
@@ -18,8 +19,8 @@ use tokio_postgres::{Client, Row, Statement};
 
 use crate::apart::Parts;
 use crate::db::Direct;
-use crate::failure::Failure;
-use crate::mapping::OnDelete;
+use crate::failure::{Failure, Refusal};
+use crate::mapping::{Object, OnDelete};
 use crate::name::{TableName, ident};
 use crate::outcome::Outcome;
 use crate::plan::{Form, Route};
@@ -190,14 +191,15 @@ impl<'a> Call<'a> {
             }
             (Part::Absent(_), Way::Copy(_)) => unreachable!("keys are never copied"),
         };
-        let left = match self.route.object.on_delete {
-            OnDelete::Keep => Outcome::Kept,
-            OnDelete::Delete => Outcome::Deleted,
+        let left = |row: &Row| match row.get("outcome") {
+            "kept" => Outcome::Kept,
+            "deleted" => Outcome::Deleted,
+            _ => Outcome::Retries(Refusal::locked()),
         };
         Ok(told
             .iter()
             .map(|row| match self.part {
-                Part::Absent(_) => (row.get(0), left.clone()),
+                Part::Absent(_) => (row.get("key"), left(row)),
                 Part::Rows(_) => outcome(self.route, row),
             })
             .collect())
@@ -279,6 +281,7 @@ fn outcome(route: &Route, row: &Row) -> (String, Outcome) {
     let outcome = match (row.get::<_, &str>("outcome"), awaits) {
         ("updated", _) => Outcome::Updated,
         ("inserted", _) => Outcome::Inserted,
+        ("locked", _) => Outcome::Retries(Refusal::locked()),
         ("waits", Some(parent)) => Outcome::Waits {
             awaits: Route::awaits_sfid(&parent.object),
             key: row.get("parent_key"),
@@ -456,11 +459,31 @@ fn update(route: &Route) -> Option<String> {
         return None;
     }
     Some(format!(
-        "update {} as t\nset {}\nfrom needed\nwhere not needed.missing and {}\nreturning needed.key",
+        "update {} as t\nset {}\nfrom needed\njoin free on {}\nwhere not needed.missing and {}\nreturning needed.key",
         route.object.target,
         set.join(",\n"),
+        equal("free.key", "needed.key"),
         has_id(route, "needed.external_id"),
     ))
+}
+
+/// The rows to update that nobody else has locked; they are ours from now on.
+fn free(route: &Route) -> String {
+    format!(
+        "free as materialized (\nselect needed.key\nfrom needed\njoin {} as t on {}\nwhere not needed.missing\n\
+         for update of t skip locked\n)",
+        route.object.target,
+        has_id(route, "needed.external_id")
+    )
+}
+
+/// Those that somebody has.
+fn locked() -> String {
+    format!(
+        "select needed.key, 'locked', null, null\nfrom needed\nwhere not needed.missing\n\
+         and not exists (select from free where {})",
+        equal("free.key", "needed.key")
+    )
 }
 
 fn insert(route: &Route) -> String {
@@ -485,8 +508,8 @@ fn write(route: &Route, from: &From) -> String {
     let mut steps = vec![gated(route, from), needed(route)];
     let mut results = vec![waiting(route)];
     if let Some(update) = update(route) {
-        steps.push(format!("updated as (\n{update}\n)"));
-        results.push(done("updated"));
+        steps.extend([free(route), format!("updated as (\n{update}\n)")]);
+        results.extend([done("updated"), locked()]);
     }
     match route.object.update_only {
         true => results.push(MISSING.to_string()),
@@ -537,18 +560,30 @@ fn leave(route: &Route) -> Option<String> {
     match (route.object.update_only, route.object.on_delete) {
         (true, _) => None,
         (false, OnDelete::Keep) => Some(there(route)),
-        (false, OnDelete::Delete) => Some(format!(
-            "delete from {} as t\nwhere {}\nreturning t.{}::pg_catalog.text",
-            route.object.target,
-            has_key(route),
-            ident(&route.object.external_id)
-        )),
+        (false, OnDelete::Delete) => Some(delete(route)),
     }
+}
+
+/// Those that nobody else has locked.
+fn delete(route: &Route) -> String {
+    let Object { target, external_id, .. } = &route.object;
+    let (id, id_type) = (format!("t.{}", ident(external_id)), &route.external_id_type);
+    let there = format!("select {id} as id\nfrom {target} as t\nwhere {}", has_key(route));
+    // To lock a row takes the right to update it, which a role that only inserts and deletes does without.
+    let lock = if update(route).is_some() { "\nfor update skip locked" } else { "" };
+    let is_free = id_type.equal_any(&id, "select free.id from free");
+    format!(
+        "with free as materialized (\n{there}{lock}\n), deleted as (\n\
+         delete from {target} as t\nwhere {is_free}\nreturning {id} as id\n)\n\
+         select deleted.id::pg_catalog.text as key, 'deleted' as outcome\nfrom deleted\nunion all\n\
+         select {id}::pg_catalog.text, 'locked'\nfrom {target} as t\nwhere {} and not {is_free}",
+        has_key(route)
+    )
 }
 
 fn there(route: &Route) -> String {
     format!(
-        "select t.{}::pg_catalog.text\nfrom {} as t\nwhere {}",
+        "select t.{}::pg_catalog.text as key, 'kept' as outcome\nfrom {} as t\nwhere {}",
         ident(&route.object.external_id),
         route.object.target,
         has_key(route)

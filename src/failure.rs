@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::fmt;
 
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 mod condition;
 mod said;
@@ -55,6 +55,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A row that another transaction has locked, and that was not waited for.
+    pub fn locked() -> Self {
+        Self {
+            sqlstate: SqlState::LOCK_NOT_AVAILABLE.code().to_string(),
+            reason: "another transaction has the target row locked".into(),
+            remedy: BY_ITSELF,
+        }
+    }
+
     /// The first two letters of the code.
     pub fn class(&self) -> &str {
         condition::class(&self.sqlstate)

@@ -26,6 +26,7 @@ mod hostile;
 mod http;
 mod keys;
 mod live;
+mod locked;
 mod mapping;
 mod mapping_check;
 mod mapping_init;
