@@ -56,13 +56,18 @@ impl<P: Parts> Apart<P> {
         self.got_through = true;
     }
 
+    /// The part is too large, and nothing is wrong with it.
+    pub fn divide(&mut self, part: P) {
+        self.parts.extend(part.halves());
+    }
+
     /// The part was refused. A lost connection ends it all.
     pub fn refuse(&mut self, part: P, failure: Failure) -> Result<(), Failure> {
         if matches!(failure, Failure::Reconnect(_)) {
             return Err(failure);
         }
         if part.count() > 1 {
-            self.parts.extend(part.halves());
+            self.divide(part);
             return Ok(());
         }
         self.last_was_alone = true;

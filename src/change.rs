@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::db::{Session, Transaction};
+use crate::db::{Parameter, Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::Object;
 use crate::name::{TableName, literal};
@@ -122,18 +122,22 @@ impl Snapshot {
     }
 }
 
-/// Claims at most twice `limit` changes (late ones and fresh ones) and moves the position past them.
+/// Claims at most twice `limit` changes (late ones and fresh ones) and moves the position past them. None, and the
+/// position stays, where several of them have more than so many bytes.
 pub async fn claim(
     source: &Session,
+    bytes: usize,
     position: &mut Position,
     limit: i64,
-) -> Result<Vec<Change>, Failure> {
+) -> Result<Option<Vec<Change>>, Failure> {
     let running: Vec<String> = position.running.keys().map(u64::to_string).collect();
     let after_ids: Vec<i64> = position.running.values().copied().collect();
     let after = position.after();
-    let rows = source
-        .rows(CLAIM, &[&running, &after_ids, &after.xact.to_string(), &after.id, &limit])
-        .await?;
+    let xact = after.xact.to_string();
+    let parameters: [&dyn Parameter; 5] = [&running, &after_ids, &xact, &after.id, &limit];
+    let Some(rows) = source.rows_within(bytes, CLAIM, &parameters).await? else {
+        return Ok(None);
+    };
     let snapshot = rows.first().map(|row| row.get::<_, &str>("snapshot")).and_then(Snapshot::parse);
     let Some(snapshot) = snapshot else {
         return Err(Failure::Reconnect("the source did not tell its snapshot".into()));
@@ -160,7 +164,7 @@ pub async fn claim(
     late.sort_unstable();
     fresh.sort_unstable();
     position.advance(&snapshot, &late, &fresh, usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(changes)
+    Ok(Some(changes))
 }
 
 /// Deletes exactly these changes, frees the keys that are done and parks those that are not, at once.

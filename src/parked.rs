@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::db::{Session, Transaction};
+use crate::db::{Parameter, Session, Transaction};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 
@@ -101,22 +101,24 @@ pub struct Due {
     pub released: bool,
 }
 
-/// The parked keys of these objects that are due. `first` names objects whose rows are deleted, each with one whose
-/// rows must leave before.
+/// The parked keys of these objects that are due; none where several of them have more than so many bytes. `first`
+/// names objects whose rows are deleted, each with one whose rows must leave before.
 pub async fn due(
     source: &Session,
+    bytes: usize,
     objects: &[&str],
     first: &[(&str, &str)],
     limit: i64,
-) -> Result<Vec<Due>, Failure> {
+) -> Result<Option<Vec<Due>>, Failure> {
     let (parents, children): (Vec<&str>, Vec<&str>) = first.iter().copied().unzip();
-    let rows = source.rows(DUE, &[&objects, &limit, &parents, &children]).await?;
+    let parameters: [&dyn Parameter; 4] = [&objects, &limit, &parents, &children];
+    let rows = source.rows_within(bytes, DUE, &parameters).await?;
     let due = |row: &tokio_postgres::Row| Due {
         object: row.get("object"),
         key: row.get("key"),
         released: row.get("released"),
     };
-    Ok(rows.iter().map(due).collect())
+    Ok(rows.map(|rows| rows.iter().map(due).collect()))
 }
 
 /// A place in the order of things that are waited for.

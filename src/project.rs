@@ -111,6 +111,11 @@ impl Projected {
         self.rows.len() + self.absent.len()
     }
 
+    /// How many bytes its rows have.
+    pub fn bytes(&self) -> usize {
+        self.rows.iter().map(Row::raw_size_bytes).sum()
+    }
+
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -124,7 +129,12 @@ impl Projected {
     }
 }
 
-/// At most so many rows that changes of other tables touch are looked at together: some ten megabytes. Where there are
+/// Several rows that are read together have no more bytes than this: three batches are in hand at a time, and memory is
+/// bounded whatever the rows hold.
+pub const BATCH_BYTES: usize = 12 * 1024 * 1024;
+
+/// At most so many rows that changes of other tables touch are looked at together, if they have no more bytes than a
+/// batch may have. Where there are
 /// more, all rows of the object are replayed instead, page by page.
 pub const MOST_TOUCHED: usize = 20_000;
 
@@ -136,18 +146,19 @@ pub fn key(row: &Row) -> &str {
     row.get("key")
 }
 
-/// Reads the wanted keys' rows.
+/// Reads the wanted keys' rows; none where several rows have more than so many bytes.
 pub async fn project(
     source: &Evaluator,
+    bytes: usize,
     statement: &str,
     wanted: &Wanted,
-) -> Result<Projected, Failure> {
-    let (rows, absent): (_, Vec<Row>) = source
-        .rows(statement, &wanted.parameters())
-        .await?
-        .into_iter()
-        .partition(|row: &Row| row.get::<_, Option<bool>>("present").is_some());
-    Ok(Projected { rows, absent: absent.iter().map(|row| key(row).to_string()).collect() })
+) -> Result<Option<Projected>, Failure> {
+    let found = source.rows_within(bytes, statement, &wanted.parameters()).await?;
+    Ok(found.map(|rows| {
+        let (rows, absent): (_, Vec<Row>) =
+            rows.into_iter().partition(|row: &Row| row.get::<_, Option<bool>>("present").is_some());
+        Projected { rows, absent: absent.iter().map(|row| key(row).to_string()).collect() }
+    }))
 }
 
 /// Finds out which keys are wanted, without reading their rows.

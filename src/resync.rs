@@ -262,23 +262,35 @@ fn job(row: &Row) -> Job {
     }
 }
 
-/// The next page of a job: at most `rows` rows after its position, and never more than it may still write.
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// At most so many rows.
+    pub rows: i64,
+    /// Several rows have no more bytes than this.
+    pub bytes: usize,
+}
+
+/// The next page of a job: at most so many rows after its position, and never more than it may still write. None where
+/// they have too many bytes: fewer are to be asked for.
 pub async fn page(
     evaluator: &Evaluator,
     target: &Direct,
     route: &Route,
     job: Job,
-    rows: i64,
-) -> Result<(Page, Content), Failure> {
+    Size { rows, bytes }: Size,
+) -> Result<Option<(Page, Content)>, Failure> {
     let left = job.request.limit.map_or(i64::MAX, |limit| limit - job.written);
     let rows = rows.min(left).min(job.request.rate.unwrap_or(i64::MAX)).max(0);
-    let (content, position) = match (&job.request.keys, job.walks_target) {
-        (Some(keys), _) => named_page(keys, &job, rows),
-        (None, true) => target_page(target, route, &job, rows).await?,
-        (None, false) => source_page(evaluator, route, &job, rows).await?,
+    let found = match (&job.request.keys, job.walks_target) {
+        (Some(keys), _) => Some(named_page(keys, &job, rows)),
+        (None, true) => Some(target_page(target, route, &job, rows).await?),
+        (None, false) => source_page(evaluator, route, &job, Size { rows, bytes }).await?,
     };
-    let found = content.len() as i64;
-    Ok((Page { job, rows: found, position, last: rows == 0 || found < rows }, content))
+    Ok(found.map(|(content, position)| {
+        let found = content.len() as i64;
+        (Page { job, rows: found, position, last: rows == 0 || found < rows }, content)
+    }))
 }
 
 /// A page's content, and the position of its last row; none when it is empty.
@@ -299,16 +311,18 @@ async fn source_page(
     evaluator: &Evaluator,
     route: &Route,
     job: &Job,
-    rows: i64,
-) -> Result<Found, Failure> {
-    let parameters = (&job.position, &job.request.since, &rows);
+    Size { rows, bytes }: Size,
+) -> Result<Option<Found>, Failure> {
+    let parameters: [&dyn Parameter; 3] = [&job.position, &job.request.since, &rows];
     let (published, all) =
         (walk(route, job, &project::filter(&route.object)), walk(route, job, ""));
     if let Some(sql) = project::stretch(route, &published) {
-        match evaluator.rows(&sql, &[parameters.0, parameters.1, parameters.2]).await {
+        match evaluator.rows_within(bytes, &sql, &parameters).await {
             Ok(found) => {
-                let position = found.last().map(|row| row.get(project::POSITION));
-                return Ok((Content::Rows(found), position));
+                return Ok(found.map(|found| {
+                    let position = found.last().map(|row| row.get(project::POSITION));
+                    (Content::Rows(found), position)
+                }));
             }
             Err(error) => match Failure::from(error) {
                 failure @ Failure::Reconnect(_) => return Err(failure),
@@ -320,17 +334,15 @@ async fn source_page(
     }
     let keys = async |walk: &Walk| {
         let sql = project::stretch_keys(route, walk);
-        evaluator
-            .rows(&sql, &[parameters.0, parameters.1, parameters.2])
-            .await
-            .map_err(Failure::from)
+        let found = evaluator.rows_within(bytes, &sql, &parameters).await?;
+        Ok::<_, Failure>(found.as_deref().map(keys_of))
     };
-    Ok(match keys(&published).await {
-        Ok(found) => keys_of(&found),
-        Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+    match keys(&published).await {
+        Ok(found) => Ok(found),
+        Err(failure @ Failure::Reconnect(_)) => Err(failure),
         // Some row's fault; what is the table's is met again.
-        Err(_) => keys_of(&keys(&all).await?),
-    })
+        Err(_) => keys(&all).await,
+    }
 }
 
 fn keys_of(found: &[Row]) -> Found {

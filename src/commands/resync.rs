@@ -12,11 +12,12 @@ use super::Outcome;
 use crate::apply;
 use crate::cli::{ResyncOptions, Settings};
 use crate::config::{Config, Pace};
-use crate::db::Session;
+use crate::db::{Evaluator, Session};
+use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::outcome::{self, Outcome as KeyOutcome};
-use crate::project::{self, Projected, Wanted};
-use crate::resync::{self, Content, Job, Report, Request};
+use crate::project::{self, BATCH_BYTES, Projected, Wanted};
+use crate::resync::{self, Content, Job, Report, Request, Size};
 use crate::service::{self, End, Ground};
 use crate::visible;
 use crate::worker::Lane;
@@ -302,7 +303,7 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
     let mut target = ground.target.session().await?.direct()?;
     let object = lane.route.object.name.clone();
     let mut forecast = Forecast { object: object.clone(), ..Forecast::default() };
-    let mut position = None;
+    let (mut position, mut rows) = (None, pace.page_rows);
     loop {
         let written = (forecast.insert + forecast.update) as i64;
         let job = Job {
@@ -310,19 +311,21 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             object: object.clone(),
             walks_target: false,
             request: request.clone(),
-            position: position.take(),
+            position: position.clone(),
             written,
             own: false,
         };
-        let (page, content) =
-            resync::page(&evaluator, &target, &lane.route, job, pace.page_rows).await?;
-        let mut projected = match content {
-            Content::Rows(rows) => Projected { rows, absent: Vec::new() },
-            Content::Keys(keys) => {
-                let mut wanted = Wanted::of(keys, lane.route.touches.len());
-                wanted.leave_each_once();
-                project::project(&evaluator, &lane.project, &wanted).await?
+        let size = Size { rows, bytes: BATCH_BYTES };
+        let page = resync::page(&evaluator, &target, &lane.route, job, size).await?;
+        let read = match page {
+            Some((page, content)) => {
+                read(&evaluator, lane, content).await?.map(|projected| (page, projected))
             }
+            None => None,
+        };
+        let Some((page, mut projected)) = read else {
+            rows = (rows / 2).max(1);
+            continue;
         };
         if request.missing {
             apply::retain_lacking(&target, &lane.statements, &mut projected).await?;
@@ -342,6 +345,22 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
         if page.last {
             forecast.equal = forecast.rows - forecast.insert - forecast.update - forecast.waiting;
             return Ok(forecast);
+        }
+    }
+}
+
+/// The rows of a page; none where they have too many bytes.
+async fn read(
+    evaluator: &Evaluator,
+    lane: &Lane,
+    content: Content,
+) -> Result<Option<Projected>, Failure> {
+    match content {
+        Content::Rows(rows) => Ok(Some(Projected { rows, absent: Vec::new() })),
+        Content::Keys(keys) => {
+            let mut wanted = Wanted::of(keys, lane.route.touches.len());
+            wanted.leave_each_once();
+            project::project(evaluator, BATCH_BYTES, &lane.project, &wanted).await
         }
     }
 }

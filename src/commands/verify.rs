@@ -21,8 +21,6 @@ use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, What};
 use crate::visible;
 use crate::worker::Lane;
 
-/// So much of a value is shown: enough to see what it is about.
-const SHOWN_CHARS: usize = 40;
 /// Keys of one stored replay.
 const REPAIR_KEYS: usize = 10_000;
 /// Findings on their way from the reading to the list and the replays.
@@ -119,24 +117,12 @@ impl Found<'_> {
             self.not_listed += 1;
             return;
         }
-        if let What::Differing { columns } = &mut finding.what {
+        if let (true, What::Differing { columns }) = (self.options.no_values, &mut finding.what) {
             for column in columns {
-                for value in [&mut column.source, &mut column.target] {
-                    *value = value
-                        .take()
-                        .filter(|_| !self.options.no_values)
-                        .map(|text| shortened(&text));
-                }
+                (column.source, column.target) = (None, None);
             }
         }
         self.listed.push(finding);
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
     }
 }
 

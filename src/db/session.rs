@@ -5,12 +5,14 @@
 //! our settings to itself.
 
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::TryStreamExt;
 use futures_util::future::join3;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, RowStream};
 
 use super::parameter::Parameter;
 use super::settings::Settings;
@@ -93,6 +95,30 @@ impl Session {
         }
     }
 
+    /// The same, unless they have more than so many bytes: then none is returned, and what follows is not kept.
+    /// A single row is returned whatever it has.
+    pub async fn rows_within(
+        &self,
+        bytes: usize,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Option<Vec<Row>>, Error> {
+        match self.way {
+            Way::Direct => {
+                let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
+                let stream = self.client().query_raw(&statement, values(parameters)).await?;
+                within(bytes, stream).await
+            }
+            Way::Pooled => {
+                let rows = async {
+                    let stream = self.client().query_typed_raw(sql, typed(parameters)).await?;
+                    within(bytes, stream).await
+                };
+                self.alone(rows).await
+            }
+        }
+    }
+
     /// The row of a statement that always returns one.
     pub async fn row(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Error> {
         self.rows(sql, parameters).await.map(only)
@@ -162,6 +188,16 @@ impl Evaluator {
     /// The rows of a statement.
     pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
         self.0.rows(sql, parameters).await
+    }
+
+    /// See [`Session::rows_within`].
+    pub async fn rows_within(
+        &self,
+        bytes: usize,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Option<Vec<Row>>, Error> {
+        self.0.rows_within(bytes, sql, parameters).await
     }
 
     /// The row of a statement that always returns one.
@@ -254,6 +290,19 @@ impl Transaction<'_> {
     pub async fn commit(self) -> Result<(), Error> {
         self.inner.commit().await
     }
+}
+
+/// The driver reads from the server only as fast as rows are taken from it.
+async fn within(bytes: usize, rows: RowStream) -> Result<Option<Vec<Row>>, Error> {
+    let (mut rows, mut kept, mut size) = (pin!(rows), Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        size += row.raw_size_bytes();
+        if size > bytes && !kept.is_empty() {
+            return Ok(None);
+        }
+        kept.push(row);
+    }
+    Ok(Some(kept))
 }
 
 fn only(rows: Vec<Row>) -> Row {

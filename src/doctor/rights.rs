@@ -13,7 +13,7 @@ use crate::db::{Evaluator, Session};
 use crate::mapping::{Field, Object, OnDelete};
 use crate::name::{TableName, ident};
 use crate::plan::Route;
-use crate::project::{self, Wanted};
+use crate::project::{self, BATCH_BYTES, Wanted};
 
 const RIGHTS: &str = include_str!("../../sql/doctor_rights.sql");
 const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
@@ -161,7 +161,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
 /// Projects no key at all, which the database permits only to those who may project any.
 async fn denied(source: &Evaluator, route: &Route) -> Result<Option<String>, Hindrance> {
     let nothing = Wanted::none(route.touches.len());
-    match project::project(source, &project::statement(route), &nothing).await {
+    match project::project(source, BATCH_BYTES, &project::statement(route), &nothing).await {
         Err(failure) if failure.sqlstate() == Some("42501") => {
             Ok(Some(Hindrance::from(failure).reason))
         }

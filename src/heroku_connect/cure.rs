@@ -20,7 +20,7 @@ use crate::mapping::Object;
 use crate::name::{TableName, ident, literal};
 use crate::parked;
 use crate::plan::Route;
-use crate::project::{self, Wanted};
+use crate::project::{self, BATCH_BYTES, Wanted};
 use crate::qualified;
 use crate::resync::{self, Request};
 use crate::worker::Lane;
@@ -193,8 +193,9 @@ async fn published(
     // What is refused on its own is no key of the source at all, or a row that cannot be read.
     let (mut apart, mut published) = (Apart::new(whole), HashSet::new());
     while let Some(part) = apart.next_part() {
-        match project::project(evaluator, &lane.project, &part).await {
-            Ok(projected) => {
+        match project::project(evaluator, BATCH_BYTES, &lane.project, &part).await {
+            Ok(None) => apart.divide(part),
+            Ok(Some(projected)) => {
                 apart.through();
                 published.extend(projected.rows.iter().map(|row| project::key(row).to_string()));
             }

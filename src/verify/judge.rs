@@ -21,11 +21,13 @@ use crate::mapping::OnDelete;
 use crate::name::ident;
 use crate::parked;
 use crate::plan::Route;
-use crate::project::{self, Wanted};
+use crate::project::{self, BATCH_BYTES, Wanted};
 
 /// So many keys are looked at together: a look reads the whole outbox once, which may hold millions.
 const TOGETHER: usize = 20_000;
-/// So many wrong rows' values are read together.
+/// So much of a value is told: enough to see what it is about.
+const SHOWN_CHARS: usize = 40;
+/// So many wrong rows' values are read together, at most.
 const VALUES: usize = 500;
 /// A row may be changed, and its change applied, between the looks at the two sides. Such a key is right at the next
 /// look, or in flight.
@@ -261,8 +263,15 @@ impl<'a> Judge<'a> {
                 Look::Wrong(_) | Look::Moving => again.push(suspect),
             }
         }
-        for wrong in wrong.chunks(VALUES) {
-            again.extend(self.convict(wrong).await?);
+        let mut parts: Vec<&[(Suspect, Sight)]> = wrong.chunks(VALUES).rev().collect();
+        while let Some(part) = parts.pop() {
+            match self.values(part).await? {
+                Some(values) => again.extend(self.convict(part, values).await?),
+                None => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
         }
         if !again.is_empty() {
             // Those that were convicted and then changed may be looked at once more than others.
@@ -327,24 +336,31 @@ impl<'a> Judge<'a> {
         Ok(suspects.iter().map(sight).collect())
     }
 
-    /// Tells keys that are wrong, with what differs; returns those that have changed since they were looked at.
-    async fn convict(&mut self, wrong: &[(Suspect, Sight)]) -> Result<Vec<Suspect>, Failure> {
+    /// The values of rows that differ, of either side; none where several rows have too many bytes.
+    async fn values(&self, wrong: &[(Suspect, Sight)]) -> Result<Option<[Values; 2]>, Failure> {
         let differs =
             |sight: &Sight| matches!(sight.row, Seen::Print(_)) && !sight.others.is_empty();
         let differing = || wrong.iter().filter(|(_, sight)| differs(sight));
         let keys: Vec<String> = differing().map(|(suspect, _)| suspect.key.clone()).collect();
         let ids: Vec<String> = differing().map(|(suspect, _)| suspect.id.clone()).collect();
-        let (rows, others) = match keys.is_empty() {
-            true => (HashMap::new(), HashMap::new()),
-            false => {
-                let Statements { values, target_values, .. } = self.statements;
-                let (rows, others) = tokio::try_join!(
-                    read_apart(self.source, self.route, self.statements, values, keys),
-                    async { Ok(self.target.rows(target_values, &[&ids]).await?) },
-                )?;
-                (by_id(&rows.found), by_id(&others))
-            }
-        };
+        if keys.is_empty() {
+            return Ok(Some([HashMap::new(), HashMap::new()]));
+        }
+        let bytes = if wrong.len() == 1 { usize::MAX } else { BATCH_BYTES };
+        let Statements { values, target_values, .. } = self.statements;
+        let (rows, others) = tokio::try_join!(
+            read_within(bytes, self.source, self.route, self.statements, values, keys),
+            async { Ok(self.target.rows_within(bytes, target_values, &[&ids]).await?) },
+        )?;
+        Ok(rows.zip(others).map(|(rows, others)| [by_id(&rows.found), by_id(&others)]))
+    }
+
+    /// Tells keys that are wrong, with what differs; returns those that have changed since they were looked at.
+    async fn convict(
+        &mut self,
+        wrong: &[(Suspect, Sight)],
+        [rows, others]: [Values; 2],
+    ) -> Result<Vec<Suspect>, Failure> {
         let (mut again, mut stale) = (Vec::new(), Vec::new());
         for (suspect, sight) in wrong {
             let what = match &sight.row {
@@ -438,11 +454,26 @@ pub async fn read_apart(
     sql: &str,
     keys: Vec<String>,
 ) -> Result<Found, Failure> {
+    let found = read_within(usize::MAX, source, route, statements, sql, keys);
+    Ok(found.await?.unwrap_or_default())
+}
+
+/// The same; none where several rows have more than so many bytes.
+async fn read_within(
+    bytes: usize,
+    source: &Evaluator,
+    route: &Route,
+    statements: &Statements,
+    sql: &str,
+    keys: Vec<String>,
+) -> Result<Option<Found>, Failure> {
     let whole = Wanted::of(keys, route.touches.len());
     let (mut apart, mut all) = (Apart::new(whole), Found::default());
     while let Some(part) = apart.next_part() {
-        match source.rows(sql, &part.parameters()).await {
-            Ok(rows) => {
+        let read: usize = all.found.iter().map(Row::raw_size_bytes).sum();
+        match source.rows_within(bytes.saturating_sub(read), sql, &part.parameters()).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(rows)) => {
                 apart.through();
                 all.found.extend(rows);
             }
@@ -462,7 +493,7 @@ pub async fn read_apart(
             Err(failure) => return Err(failure),
         }
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The prints of target rows by their external ids.
@@ -481,15 +512,18 @@ pub async fn target_prints(
 }
 
 /// A row's compared values, and their print.
-struct Values {
+struct RowValues {
     values: Vec<Option<String>>,
     print: Marks,
 }
 
-fn by_id(rows: &[Row]) -> HashMap<String, Vec<Values>> {
-    let mut found: HashMap<String, Vec<Values>> = HashMap::new();
+/// The values of rows by their external ids.
+type Values = HashMap<String, Vec<RowValues>>;
+
+fn by_id(rows: &[Row]) -> Values {
+    let mut found = Values::new();
     for row in rows {
-        let values = Values { values: row.get("values"), print: Marks::of(row) };
+        let values = RowValues { values: row.get("values"), print: Marks::of(row) };
         found.entry(row.get("id")).or_default().push(values);
     }
     found
@@ -499,9 +533,9 @@ fn by_id(rows: &[Row]) -> HashMap<String, Vec<Values>> {
 fn differences(
     route: &Route,
     print: &Marks,
-    row: Option<&Vec<Values>>,
+    row: Option<&Vec<RowValues>>,
     prints: &[Marks],
-    others: Option<&Vec<Values>>,
+    others: Option<&Vec<RowValues>>,
 ) -> Option<Vec<Difference>> {
     let row = row?.first().filter(|row| row.print == *print)?;
     let others = others?;
@@ -510,16 +544,23 @@ fn differences(
         return None;
     }
     let columns = statements::compared(route).enumerate().filter_map(|(place, (_, column))| {
-        let differs = |other: &&Values| {
+        let differs = |other: &&RowValues| {
             other.values[place] != row.values[place]
                 && !project::is_masked(column, other.values[place].as_deref())
         };
         let other = others.iter().find(differs)?;
         Some(Difference {
             column: column.field.column.clone(),
-            source: row.values[place].clone(),
-            target: other.values[place].clone(),
+            source: row.values[place].as_deref().map(shortened),
+            target: other.values[place].as_deref().map(shortened),
         })
     });
     Some(columns.collect())
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
 }

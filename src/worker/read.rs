@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
-use tokio_postgres::Row;
 
 use super::{Batch, Due, InHand, Lane, leave};
 use crate::apart::Apart;
@@ -22,7 +21,7 @@ use crate::failure::Failure;
 use crate::metrics::{Metrics, Step};
 use crate::outcome::Outcome;
 use crate::parked;
-use crate::project::{self, MOST_TOUCHED, Projected, Wanted};
+use crate::project::{self, BATCH_BYTES, MOST_TOUCHED, Projected, Wanted};
 use crate::resync::{self, Content, Job, Page};
 
 /// So many changes in a second, and more come together soon. Fewer are not kept waiting.
@@ -35,9 +34,10 @@ const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
 const WRONG_KEYS: &str = "mend `keys` of this object's touched_by in the mapping, or the row of the other table whose key this is";
 
-/// About so many bytes of rows in a batch or page, of which three are in hand: memory is bounded however long the
-/// texts are.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// About so many bytes a batch or page should have, by the average of the one before: few of them turn out too large.
+const USUAL_BYTES: usize = BATCH_BYTES / 2;
+/// A batch or page that turned out too large is read anew with so much less.
+const LESS: i64 = 8;
 
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
@@ -104,13 +104,29 @@ impl Reader {
     /// Claims what is due and projects it; none when nothing is.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
         tokio::time::sleep_until(self.look_at).await;
+        loop {
+            let before = self.position.clone();
+            match self.read_within(&in_hand).await? {
+                Read::Nothing => return Ok(None),
+                Read::Batch(batch) => return Ok(Some(*batch)),
+                // Nothing of it was kept.
+                Read::TooLarge(things) => {
+                    self.position = before;
+                    self.row_size.no_more_than(things / LESS);
+                }
+            }
+        }
+    }
+
+    async fn read_within(&mut self, in_hand: &InHand) -> Result<Read, Failure> {
         let limit = self.row_size.at_most(self.pace.batch_changes);
         let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
         let began = Instant::now();
         let (changes, due) = tokio::try_join!(
-            change::claim(&self.source, &mut self.position, limit),
+            change::claim(&self.source, BATCH_BYTES, &mut self.position, limit),
             due_keys(&self.source, &objects, &self.first, in_hand.due, limit),
         )?;
+        let (Some(changes), Some(due)) = (changes, due) else { return Ok(Read::TooLarge(limit)) };
         let claimed = Instant::now();
         failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
@@ -118,8 +134,9 @@ impl Reader {
         if self.is_busy(changes.len()) && !self.more {
             self.look_at = Instant::now() + self.pace.gather;
         }
+        let mut things = (changes.len() + due.len()) as i64;
         let mut batch = Batch::default();
-        let mut read = None;
+        let mut rows = None;
         let mut wanted: Vec<Wanted> =
             self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect();
         for change in changes {
@@ -132,35 +149,31 @@ impl Reader {
             }
         }
         // Replays stand behind: a page is read only when nothing else is due.
-        if batch.changes.is_empty()
-            && batch.due.is_empty()
-            && let Some((index, page, content)) = self.next_page(in_hand.page).await?
-        {
-            failpoint::reach(Failpoint::ResyncPage).await;
-            batch.page = Some(page);
-            match content {
-                Content::Keys(keys) => wanted[index].keys = keys,
-                Content::Rows(rows) => read = Some((index, rows)),
+        if batch.changes.is_empty() && batch.due.is_empty() {
+            match self.next_page(in_hand.page.clone()).await? {
+                NextPage::None => {}
+                NextPage::TooLarge(asked) => return Ok(Read::TooLarge(asked)),
+                NextPage::Read(index, page, content) => {
+                    failpoint::reach(Failpoint::ResyncPage).await;
+                    things = page.rows;
+                    batch.page = Some(*page);
+                    match content {
+                        Content::Keys(keys) => wanted[index].keys = keys,
+                        Content::Rows(found) => rows = Some((index, found)),
+                    }
+                }
             }
         }
         if batch.page.is_none() {
             self.page_size.pause();
         }
         if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
-            return Ok(None);
+            return Ok(Read::Nothing);
         }
-        // All at once on one connection: together they take one round trip.
-        let lanes = self.lanes.iter().zip(wanted);
-        let reads = lanes.map(|(lane, wanted)| project_lane(&self.evaluator, lane, wanted));
-        for (index, looked) in try_join_all(reads).await?.into_iter().enumerate() {
-            batch.projected.push(looked.projected);
-            let refused = looked.refused.into_iter();
-            batch.refused.extend(refused.map(|(key, outcome)| (index, key, outcome)));
-            if looked.too_many {
-                batch.touched.insert(index);
-            }
+        if !self.project(&mut batch, wanted, things <= 1).await? {
+            return Ok(Read::TooLarge(things));
         }
-        if let Some((index, rows)) = read {
+        if let Some((index, rows)) = rows {
             batch.projected[index].rows = rows;
         }
         self.row_size.learn(&batch.projected);
@@ -174,7 +187,32 @@ impl Reader {
         self.metrics.step(Step::Claim, claimed - began);
         self.metrics.step(Step::Project, claimed.elapsed());
         failpoint::reach(Failpoint::AfterProject).await;
-        Ok(Some(batch))
+        Ok(Read::Batch(Box::new(batch)))
+    }
+
+    /// Reads the rows of all lanes into the batch; false where these have too many bytes. `single`: there is nothing that
+    /// could be left for the next batch.
+    async fn project(
+        &self,
+        batch: &mut Batch,
+        wanted: Vec<Wanted>,
+        single: bool,
+    ) -> Result<bool, Failure> {
+        let asked = wanted.iter().filter(|wanted| !wanted.is_empty()).count();
+        let room = Room { bytes: BATCH_BYTES / asked.max(1), single };
+        // All at once on one connection: together they take one round trip.
+        let lanes = self.lanes.iter().zip(wanted);
+        let reads = lanes.map(|(lane, wanted)| project_lane(&self.evaluator, lane, wanted, room));
+        for (index, looked) in try_join_all(reads).await?.into_iter().enumerate() {
+            let Some(looked) = looked else { return Ok(false) };
+            batch.projected.push(looked.projected);
+            let refused = looked.refused.into_iter();
+            batch.refused.extend(refused.map(|(key, outcome)| (index, key, outcome)));
+            if looked.too_many {
+                batch.touched.insert(index);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether two looks in a row have found many changes for the time since the one before.
@@ -233,20 +271,17 @@ impl Reader {
 
     /// The next page of the replay whose turn it is, and whose lane it is. A replay that cannot go on is ended with
     /// the reason: live changes must not wait for it.
-    async fn next_page(
-        &mut self,
-        in_hand: Option<Page>,
-    ) -> Result<Option<(usize, Page, Content)>, Failure> {
+    async fn next_page(&mut self, in_hand: Option<Page>) -> Result<NextPage, Failure> {
         let Some(mut job) = resync::next(&self.source, &self.fingerprints).await? else {
-            return Ok(None);
+            return Ok(NextPage::None);
         };
         if self.rests(&job) {
-            return Ok(None);
+            return Ok(NextPage::None);
         }
         if let Some(page) = in_hand.filter(|page| page.job.id == job.id) {
             // What is still allowed is known only when the page in hand is done.
             if page.last || job.request.limit.is_some() || job.request.rate.is_some() {
-                return Ok(None);
+                return Ok(NextPage::None);
             }
             job.position = page.position.or(job.position);
         }
@@ -257,16 +292,18 @@ impl Reader {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
                 let rows = self.row_size.at_most(self.page_size.next(self.pace.page_time));
-                match resync::page(&self.evaluator, &target, route, job, rows).await {
-                    Ok((page, content)) => {
+                let size = resync::Size { rows, bytes: BATCH_BYTES };
+                match resync::page(&self.evaluator, &target, route, job, size).await {
+                    Ok(Some((page, content))) => {
                         self.hindered = None;
-                        return Ok(Some((index, page, content)));
+                        return Ok(NextPage::Read(index, Box::new(page), content));
                     }
+                    Ok(None) => return Ok(NextPage::TooLarge(rows)),
                     Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
                     // It stands for changes that nobody would find again: it waits, as a parked key does.
                     Err(failure) if own => {
                         self.hindered(id, &failure);
-                        return Ok(None);
+                        return Ok(NextPage::None);
                     }
                     Err(failure) => failure.to_string(),
                 }
@@ -275,7 +312,7 @@ impl Reader {
         tracing::warn!(resync = id, reason, "a replay cannot go on");
         resync::fail(&self.source, id, &reason).await?;
         self.metrics.failed_resyncs.inc();
-        Ok(None)
+        Ok(NextPage::None)
     }
 
     fn hindered(&mut self, id: i64, failure: &Failure) {
@@ -333,23 +370,27 @@ impl PageSize {
     }
 }
 
-/// How many bytes a row has, on the average of the last batch.
+/// How many bytes come with each change, key or row of a page, on the average of the last batch.
 #[derive(Default)]
 struct RowSize(usize);
 
 impl RowSize {
     fn learn(&mut self, projected: &[Projected]) {
-        let rows = || projected.iter().flat_map(|part| &part.rows);
-        if let Some(average) =
-            rows().map(Row::raw_size_bytes).sum::<usize>().checked_div(rows().count())
+        let bytes: usize = projected.iter().map(Projected::bytes).sum();
+        if let Some(average) = bytes.checked_div(projected.iter().map(|part| part.rows.len()).sum())
         {
             self.0 = average;
         }
     }
 
+    /// So many turned out too large.
+    fn no_more_than(&mut self, rows: i64) {
+        self.0 = USUAL_BYTES / usize::try_from(rows.max(1)).unwrap_or(1);
+    }
+
     /// So many rows, or as many as may be in a batch.
     fn at_most(&self, rows: i64) -> i64 {
-        let fit = BATCH_BYTES.checked_div(self.0).and_then(|fit| i64::try_from(fit).ok());
+        let fit = USUAL_BYTES.checked_div(self.0).and_then(|fit| i64::try_from(fit).ok());
         fit.map_or(rows, |fit| rows.min(fit.max(1)))
     }
 }
@@ -360,13 +401,13 @@ async fn due_keys(
     first: &[(usize, usize)],
     in_hand: bool,
     limit: i64,
-) -> Result<Vec<parked::Due>, Failure> {
+) -> Result<Option<Vec<parked::Due>>, Failure> {
     if in_hand {
         // They are still due until they are acknowledged; one at a time is enough.
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let first = first.iter().map(|&(lane, child)| (objects[lane], objects[child]));
-    parked::due(source, objects, &first.collect::<Vec<_>>(), limit).await
+    parked::due(source, BATCH_BYTES, objects, &first.collect::<Vec<_>>(), limit).await
 }
 
 fn text(value: &serde_json::Value) -> Option<String> {
@@ -375,6 +416,23 @@ fn text(value: &serde_json::Value) -> Option<String> {
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }
+}
+
+/// What came of a read.
+enum Read {
+    Nothing,
+    Batch(Box<Batch>),
+    /// So many changes, keys or rows have too many bytes; none was kept.
+    TooLarge(i64),
+}
+
+/// What came of a look for the next page of a replay.
+enum NextPage {
+    None,
+    /// With the place of its lane.
+    Read(usize, Box<Page>, Content),
+    /// So many rows have too many bytes.
+    TooLarge(i64),
 }
 
 /// What became of one object's keys.
@@ -387,46 +445,78 @@ struct Looked {
     too_many: bool,
 }
 
-/// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it.
+/// How much there may be.
+#[derive(Clone, Copy)]
+struct Room {
+    /// Several rows have no more bytes than this.
+    bytes: usize,
+    /// It is about a single change or key: where its rows are too large no smaller batch has less.
+    single: bool,
+}
+
+/// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it. None
+/// where there is no room for the rows.
 async fn project_lane(
     source: &Evaluator,
     lane: &Lane,
     mut wanted: Wanted,
-) -> Result<Looked, Failure> {
+    room: Room,
+) -> Result<Option<Looked>, Failure> {
     wanted.leave_each_once();
     if wanted.is_empty() {
-        return Ok(Looked::default());
+        return Ok(Some(Looked::default()));
     }
-    match project::project(source, &lane.project, &wanted).await {
-        Ok(projected) if wanted.has_touches() && projected.len() > MOST_TOUCHED => {
-            drop(projected);
-            let own = Wanted::of(wanted.keys, lane.route.touches.len());
-            let looked = Box::pin(project_lane(source, lane, own)).await?;
-            Ok(Looked { too_many: true, ..looked })
+    let projected = match project::project(source, room.bytes, &lane.project, &wanted).await {
+        Ok(projected) => projected,
+        Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+        Err(_) => return project_apart(source, lane, wanted, room).await,
+    };
+    match projected {
+        Some(projected) if !wanted.has_touches() || projected.len() <= MOST_TOUCHED => {
+            Ok(Some(Looked { projected, ..Looked::default() }))
         }
-        Ok(projected) => Ok(Looked { projected, ..Looked::default() }),
-        Err(failure @ Failure::Reconnect(_)) => Err(failure),
-        Err(_) => project_apart(source, lane, wanted).await,
+        None if !room.single => Ok(None),
+        _ => untouched(source, lane, wanted.keys, room).await,
     }
 }
 
+/// Only the keys that are named: a replay looks at those that are touched.
+async fn untouched(
+    source: &Evaluator,
+    lane: &Lane,
+    keys: Vec<String>,
+    room: Room,
+) -> Result<Option<Looked>, Failure> {
+    let own = Wanted::of(keys, lane.route.touches.len());
+    let looked = Box::pin(project_lane(source, lane, own, room)).await?;
+    Ok(looked.map(|looked| Looked { too_many: true, ..looked }))
+}
+
 /// The same in parts, after it failed as a whole.
-async fn project_apart(source: &Evaluator, lane: &Lane, wanted: Wanted) -> Result<Looked, Failure> {
+async fn project_apart(
+    source: &Evaluator,
+    lane: &Lane,
+    wanted: Wanted,
+    room: Room,
+) -> Result<Option<Looked>, Failure> {
     let Touched { mut keys, mut refused, unknown } = touched_keys(source, lane, &wanted).await?;
     let too_many = unknown || keys.len() > MOST_TOUCHED;
     if too_many {
         keys.clear();
     }
-    keys.extend(wanted.keys);
+    keys.extend(wanted.keys.iter().cloned());
     let mut whole = Wanted::of(keys, lane.route.touches.len());
     whole.leave_each_once();
     let (mut apart, mut all) = (Apart::new(whole), Projected::default());
     while let Some(part) = apart.next_part() {
-        match project::project(source, &lane.project, &part).await {
-            Ok(projected) => {
+        let left = room.bytes.saturating_sub(all.bytes());
+        match project::project(source, left, &lane.project, &part).await {
+            Ok(Some(projected)) => {
                 apart.through();
                 all.add(projected);
             }
+            Ok(None) if room.single => return untouched(source, lane, wanted.keys, room).await,
+            Ok(None) => return Ok(None),
             Err(failure) => apart.refuse(part, failure)?,
         }
     }
@@ -434,7 +524,7 @@ async fn project_apart(source: &Evaluator, lane: &Lane, wanted: Wanted) -> Resul
         let outcome = Outcome::of(failure)?;
         refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
     }
-    Ok(Looked { projected: all, refused, too_many })
+    Ok(Some(Looked { projected: all, refused, too_many }))
 }
 
 /// The keys that changes of other tables touch.

@@ -363,12 +363,15 @@ impl TestBell {
 
     /// Runs the program with this pair of databases.
     pub async fn run(&self, arguments: &[&str]) -> program::Ended {
+        self.program(arguments).run().await
+    }
+
+    /// The program with this pair of databases.
+    pub fn program(&self, arguments: &[&str]) -> program::Program {
         program::Program::new(arguments)
             .env("DATABASE_URL", &self.source_url())
             .env("SALESFORCE_CONNECT_URL", &self.target_url())
             .env("SALESFORCE_ENABLED", "true")
-            .run()
-            .await
     }
 
     /// Runs SQL on the source.

@@ -15,6 +15,7 @@ pub fn path() -> &'static str {
 pub struct Program {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    address_space: Option<u32>,
 }
 
 /// How it ended.
@@ -37,7 +38,13 @@ impl Program {
         let arguments = arguments.iter().map(|argument| (*argument).to_string()).collect();
         // Many run at a time, and one address is not enough for all.
         let environment = BTreeMap::from([("SCHOOLBELL_HTTP".into(), "off".into())]);
-        Self { arguments, environment }
+        Self { arguments, environment, address_space: None }
+    }
+
+    /// It may have so many MiB of memory, mapped or used.
+    pub fn within(mut self, mebibytes: u32) -> Self {
+        self.address_space = Some(mebibytes);
+        self
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -46,8 +53,19 @@ impl Program {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(path());
-        command.args(&self.arguments).env_clear().envs(&self.environment);
+        let mut arenas = None;
+        let mut command = match self.address_space {
+            None => Command::new(path()),
+            Some(mebibytes) => {
+                let mut command = Command::new("/bin/sh");
+                let limit = format!("ulimit -v {} && exec \"$0\" \"$@\"", mebibytes * 1024);
+                command.args(["-c", &limit, path()]);
+                // What the allocator keeps in reserve for each thread is not what is measured.
+                arenas = Some(("MALLOC_ARENA_MAX", "1"));
+                command
+            }
+        };
+        command.args(&self.arguments).env_clear().envs(&self.environment).envs(arenas);
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
