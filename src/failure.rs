@@ -87,6 +87,11 @@ impl Failure {
         matches!(self, Self::Blocked(_) | Self::Dead(_))
     }
 
+    /// The server has not the memory or disk for so much at once; for less it may.
+    pub fn is_lack_of_room(&self) -> bool {
+        matches!(self.sqlstate(), Some("53200" | "53400"))
+    }
+
     /// What a database refused.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

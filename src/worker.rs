@@ -232,6 +232,9 @@ impl Worker {
                     self.reader.rests_until(replay, Instant::now() + pause);
                 }
             }
+            if let Some(rows) = self.writer.too_many.take() {
+                self.reader.read_less_than(rows);
+            }
             let changes = next.as_ref().is_some_and(|batch| !batch.changes.is_empty());
             (read, applied) = (next, now_applied);
             self.metrics.claimed_changes.set(InHand::changes(read.as_ref(), applied.as_ref()));

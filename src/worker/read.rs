@@ -36,6 +36,8 @@ const WRONG_KEYS: &str = "mend `keys` of this object's touched_by in the mapping
 
 /// About so many bytes a batch or page should have, by the average of the one before: few of them turn out too large.
 const USUAL_BYTES: usize = BATCH_BYTES / 2;
+/// Several keys have no more bytes than this: each is held in several forms.
+const KEY_BYTES: usize = BATCH_BYTES / 3;
 /// A batch or page that turned out too large is read anew with so much less.
 const LESS: i64 = 8;
 
@@ -56,7 +58,7 @@ pub(super) struct Reader {
     position: Position,
     strange_tables: HashSet<String>,
     page_size: PageSize,
-    row_size: RowSize,
+    batch_size: BatchSize,
     looked_at: Instant,
     was_busy: bool,
     /// Not before this moment is the next look: changes gather.
@@ -88,7 +90,7 @@ impl Reader {
             position: Position::default(),
             strange_tables: HashSet::new(),
             page_size: PageSize::new(pace.page_rows),
-            row_size: RowSize::default(),
+            batch_size: BatchSize::new(),
             looked_at: Instant::now(),
             was_busy: false,
             look_at: Instant::now(),
@@ -112,19 +114,21 @@ impl Reader {
                 // Nothing of it was kept.
                 Read::TooLarge(things) => {
                     self.position = before;
-                    self.row_size.no_more_than(things / LESS);
+                    self.batch_size.too_large(things);
                 }
             }
         }
     }
 
     async fn read_within(&mut self, in_hand: &InHand) -> Result<Read, Failure> {
-        let limit = self.row_size.at_most(self.pace.batch_changes);
+        let limit = self.batch_size.at_most(self.pace.batch_changes);
+        let single = limit <= 1;
+        let bytes = if single { usize::MAX } else { KEY_BYTES };
         let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
         let began = Instant::now();
         let (changes, due) = tokio::try_join!(
-            change::claim(&self.source, BATCH_BYTES, &mut self.position, limit),
-            due_keys(&self.source, &objects, &self.first, in_hand.due, limit),
+            change::claim(&self.source, bytes, &mut self.position, limit),
+            due_keys(&self.source, bytes, &objects, &self.first, in_hand.due, limit),
         )?;
         let (Some(changes), Some(due)) = (changes, due) else { return Ok(Read::TooLarge(limit)) };
         let claimed = Instant::now();
@@ -170,13 +174,13 @@ impl Reader {
         if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
             return Ok(Read::Nothing);
         }
-        if !self.project(&mut batch, wanted, things <= 1).await? {
+        if !self.project(&mut batch, wanted, (things, single)).await? {
             return Ok(Read::TooLarge(things));
         }
         if let Some((index, rows)) = rows {
             batch.projected[index].rows = rows;
         }
-        self.row_size.learn(&batch.projected);
+        self.batch_size.learn(&batch.projected);
         if batch.page.as_ref().is_some_and(|page| page.job.request.missing) {
             let target = self.target.direct().await?;
             for (lane, projected) in self.lanes.iter().zip(&mut batch.projected) {
@@ -190,13 +194,13 @@ impl Reader {
         Ok(Read::Batch(Box::new(batch)))
     }
 
-    /// Reads the rows of all lanes into the batch; false where these have too many bytes. `single`: there is nothing that
-    /// could be left for the next batch.
+    /// Reads the rows of all lanes into the batch; false where these have too many bytes. `single`: as few changes and keys
+    /// are looked at as can be.
     async fn project(
-        &self,
+        &mut self,
         batch: &mut Batch,
         wanted: Vec<Wanted>,
-        single: bool,
+        (things, single): (i64, bool),
     ) -> Result<bool, Failure> {
         let asked = wanted.iter().filter(|wanted| !wanted.is_empty()).count();
         let room = Room { bytes: BATCH_BYTES / asked.max(1), single };
@@ -211,8 +215,16 @@ impl Reader {
             if looked.too_many {
                 batch.touched.insert(index);
             }
+            if looked.lacked_room {
+                self.batch_size.less_than(things);
+            }
         }
         Ok(true)
+    }
+
+    /// So many rows turned out to be more than the target has room for.
+    pub(super) fn read_less_than(&mut self, rows: usize) {
+        self.batch_size.less_than(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
     /// Whether two looks in a row have found many changes for the time since the one before.
@@ -291,7 +303,7 @@ impl Reader {
             Some(index) => {
                 let target = self.target.direct().await?;
                 let route = &self.lanes[index].route;
-                let rows = self.row_size.at_most(self.page_size.next(self.pace.page_time));
+                let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
                 let size = resync::Size { rows, bytes: BATCH_BYTES };
                 match resync::page(&self.evaluator, &target, route, job, size).await {
                     Ok(Some((page, content))) => {
@@ -370,33 +382,47 @@ impl PageSize {
     }
 }
 
-/// How many bytes come with each change, key or row of a page, on the average of the last batch.
-#[derive(Default)]
-struct RowSize(usize);
+/// How much is read at once.
+struct BatchSize {
+    /// How many bytes come with each change, key or row of a page, on the average of the last batch.
+    average: usize,
+    /// At most so many, while a server has no room for more at once.
+    most: i64,
+}
 
-impl RowSize {
-    fn learn(&mut self, projected: &[Projected]) {
-        let bytes: usize = projected.iter().map(Projected::bytes).sum();
-        if let Some(average) = bytes.checked_div(projected.iter().map(|part| part.rows.len()).sum())
-        {
-            self.0 = average;
-        }
+impl BatchSize {
+    fn new() -> Self {
+        Self { average: 0, most: i64::MAX }
     }
 
-    /// So many turned out too large.
-    fn no_more_than(&mut self, rows: i64) {
-        self.0 = USUAL_BYTES / usize::try_from(rows.max(1)).unwrap_or(1);
+    fn learn(&mut self, projected: &[Projected]) {
+        let bytes: usize = projected.iter().map(Projected::bytes).sum();
+        let rows = projected.iter().map(|part| part.rows.len()).sum();
+        self.average = bytes.checked_div(rows).unwrap_or(self.average);
+        // In small steps: each that is too far costs a batch that is tried in halves.
+        self.most = self.most.saturating_add(self.most / 8 + 1);
+    }
+
+    /// So many have too many bytes.
+    fn too_large(&mut self, rows: i64) {
+        self.average = USUAL_BYTES / usize::try_from((rows / LESS).max(1)).unwrap_or(1);
+    }
+
+    /// A server has no room for so many.
+    fn less_than(&mut self, rows: i64) {
+        self.most = (rows / 2).max(1);
     }
 
     /// So many rows, or as many as may be in a batch.
     fn at_most(&self, rows: i64) -> i64 {
-        let fit = USUAL_BYTES.checked_div(self.0).and_then(|fit| i64::try_from(fit).ok());
-        fit.map_or(rows, |fit| rows.min(fit.max(1)))
+        let fit = USUAL_BYTES.checked_div(self.average).and_then(|fit| i64::try_from(fit).ok());
+        rows.min(self.most).min(fit.unwrap_or(rows).max(1))
     }
 }
 
 async fn due_keys(
     source: &Session,
+    bytes: usize,
     objects: &[&str],
     first: &[(usize, usize)],
     in_hand: bool,
@@ -407,7 +433,7 @@ async fn due_keys(
         return Ok(Some(Vec::new()));
     }
     let first = first.iter().map(|&(lane, child)| (objects[lane], objects[child]));
-    parked::due(source, BATCH_BYTES, objects, &first.collect::<Vec<_>>(), limit).await
+    parked::due(source, bytes, objects, &first.collect::<Vec<_>>(), limit).await
 }
 
 fn text(value: &serde_json::Value) -> Option<String> {
@@ -443,6 +469,8 @@ struct Looked {
     refused: Vec<(String, Outcome)>,
     /// Changes of other tables touch so many rows, or such as cannot be found, that none of these was looked at.
     too_many: bool,
+    /// The source had no room for all together.
+    lacked_room: bool,
 }
 
 /// How much there may be.
@@ -450,7 +478,7 @@ struct Looked {
 struct Room {
     /// Several rows have no more bytes than this.
     bytes: usize,
-    /// It is about a single change or key: where its rows are too large no smaller batch has less.
+    /// As few changes and keys are looked at as can be: where their rows are too large no smaller batch has less.
     single: bool,
 }
 
@@ -469,7 +497,11 @@ async fn project_lane(
     let projected = match project::project(source, room.bytes, &lane.project, &wanted).await {
         Ok(projected) => projected,
         Err(failure @ Failure::Reconnect(_)) => return Err(failure),
-        Err(_) => return project_apart(source, lane, wanted, room).await,
+        Err(failure) => {
+            let lacked_room = failure.is_lack_of_room();
+            let looked = project_apart(source, lane, wanted, room).await?;
+            return Ok(looked.map(|looked| Looked { lacked_room, ..looked }));
+        }
     };
     match projected {
         Some(projected) if !wanted.has_touches() || projected.len() <= MOST_TOUCHED => {
@@ -488,6 +520,7 @@ async fn untouched(
     room: Room,
 ) -> Result<Option<Looked>, Failure> {
     let own = Wanted::of(keys, lane.route.touches.len());
+    let room = Room { bytes: usize::MAX, ..room };
     let looked = Box::pin(project_lane(source, lane, own, room)).await?;
     Ok(looked.map(|looked| Looked { too_many: true, ..looked }))
 }
@@ -524,7 +557,7 @@ async fn project_apart(
         let outcome = Outcome::of(failure)?;
         refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
     }
-    Ok(Some(Looked { projected: all, refused, too_many }))
+    Ok(Some(Looked { projected: all, refused, too_many, ..Looked::default() }))
 }
 
 /// The keys that changes of other tables touch.

@@ -16,6 +16,7 @@ use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::Failure;
 use crate::outcome::{self, Outcome, Outcomes};
+use crate::project::Projected;
 
 /// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
 const HURRY: &str = "set local lock_timeout = '100ms'";
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     target: Pool,
     /// The role may have temporary tables.
     may_copy: bool,
+    /// The target had no room for a batch of so many rows.
+    pub(super) too_many: Option<usize>,
 }
 
 impl Writer {
@@ -44,7 +47,7 @@ impl Writer {
         target: Pool,
         may_copy: bool,
     ) -> Self {
-        Self { lanes, gate, session, target, may_copy }
+        Self { lanes, gate, session, target, may_copy, too_many: None }
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
@@ -56,6 +59,9 @@ impl Writer {
             Err(refused) => {
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
+                if refused.is_lack_of_room() {
+                    self.too_many = Some(batch.projected.iter().map(Projected::len).sum());
+                }
                 self.apart_by_lanes(&batch, &leaving).await?
             }
         };

@@ -406,3 +406,32 @@ async fn a_row_that_takes_too_long_is_found_and_tried_again_and_the_others_are_w
     // Many statements, each too slow, take longer than any silence may last: only silence counts.
     assert!(began.elapsed() > silence, "{:?}", began.elapsed());
 }
+
+/// As a server does whose memory or disk for temporary files is not enough.
+#[tokio::test]
+async fn what_there_is_no_room_for_is_written_in_smaller_batches_from_then_on() {
+    let mut bell = TestBell::installed().await;
+    bell.pace.batch_changes = 1_000;
+    bell.target_sql(
+        "create sequence salesforce.refused; \
+         create function salesforce.crowded() returns trigger language plpgsql as $$ begin \
+         if (select count(*) from new_rows) > 100 then perform nextval('salesforce.refused'); \
+         raise exception 'no room' using errcode = '53400'; end if; return null; end $$; \
+         create trigger crowded after insert on salesforce.editor__c referencing new table as new_rows \
+         for each statement execute function salesforce.crowded()",
+    )
+    .await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select 'S' || g, 'Road', 'Town', 'GB', 'x', now(), now() from generate_series(1, 20000) g",
+    )
+    .await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 20_000);
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+    // Twenty batches of 1,000 in halves would be refused 15 times each.
+    let refused = bell.target_count("select last_value from salesforce.refused").await;
+    assert!(refused < 220, "{refused}");
+}
