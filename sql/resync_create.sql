@@ -1,7 +1,7 @@
 -- Stores a replay, or finds the unfinished one that asks for the same and goes on with it.
 -- $1: object, $2: walk, $3: keys or null, $4: since or null, $5: only missing, $6: write limit or null,
 -- $7: write rate or null, $8: how many rows it will look at, $9: what stands for the object in its mapping, or null,
--- $10: one that is in the middle will do.
+-- $10: somebody asks for it; then one that is in the middle will do.
 with unfinished as (
     select r.id
     from schoolbell.resync as r
@@ -17,11 +17,12 @@ with unfinished as (
         and r.mapping is not distinct from $9
         -- Rows that have changed, or are gone, behind the position would be missed by one that only goes on.
         and ($10 or r.position is null)
+        and r.asked = $10
     order by r.id
     limit 1
 ), stored as (
-    insert into schoolbell.resync (object, walk, only_keys, since, only_missing, write_limit, write_rate, total, mapping)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9
+    insert into schoolbell.resync (object, walk, only_keys, since, only_missing, write_limit, write_rate, total, mapping, asked)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
     where not exists (select from unfinished)
     returning id
 )

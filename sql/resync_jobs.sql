@@ -9,6 +9,7 @@ select
     written,
     equal,
     waiting,
+    retrying,
     dead,
     deleted,
     kept,

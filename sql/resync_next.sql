@@ -1,5 +1,6 @@
 -- The replay whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
--- for with another mapping is foreign, and is told so once. $1: what stands for the objects of this mapping.
+-- for with another mapping is foreign, and is told so once. $1: what stands for the objects of this mapping, $2: jobs that
+-- cannot go on at this moment.
 select
     id,
     object,
@@ -12,10 +13,11 @@ select
     position,
     written,
     coalesce(mapping <> all ($1::text[]), false) as foreign,
-    mapping is null as own
+    not asked as own
 from schoolbell.resync
 where state in ('queued', 'running')
     and (mapping is null or mapping = any ($1::text[]) or passed_over_at is null)
+    and id <> all ($2::int8[])
 -- Those that stand for changes first: what somebody has asked for may be told to take days.
-order by mapping is not null, id
+order by asked, id
 limit 1

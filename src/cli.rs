@@ -256,6 +256,9 @@ pub struct ResyncOptions {
     /// Store the replay for the running service and return at once
     #[arg(long)]
     pub detach: bool,
+    /// Only say that a replay which has failed, by its number, is of no interest any more
+    #[arg(long, value_name = "NUMBER", exclusive = true)]
+    pub dismiss: Option<i64>,
     /// The result as JSON
     #[arg(long)]
     pub json: bool,

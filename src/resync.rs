@@ -21,6 +21,9 @@ const PASS_OVER: &str = include_str!("../sql/resync_pass_over.sql");
 const CREATE: &str = include_str!("../sql/resync_create.sql");
 const PROGRESS: &str = include_str!("../sql/resync_progress.sql");
 const FAIL: &str = include_str!("../sql/resync_fail.sql");
+const FAILED: &str = include_str!("../sql/resync_failed.sql");
+const OWED: &str = include_str!("../sql/resync_owed.sql");
+const DISMISS: &str = include_str!("../sql/resync_dismiss.sql");
 const FOREIGN: &str = include_str!("../sql/resync_foreign.sql");
 const RELEASE: &str = include_str!("../sql/resync_release.sql");
 const JOBS: &str = include_str!("../sql/resync_jobs.sql");
@@ -99,8 +102,10 @@ pub struct Progress {
     pub written: i64,
     /// Rows that were right.
     pub equal: i64,
-    /// Keys parked as waiting or retrying.
+    /// Keys that wait for something.
     pub waiting: i64,
+    /// Keys that were refused for now, and are tried again.
+    pub retrying: i64,
     /// Keys parked as dead.
     pub dead: i64,
     /// Rows deleted.
@@ -143,6 +148,16 @@ impl Report {
         self.finished_at.is_none() && self.passed_over_at.is_some()
     }
 
+    /// That it has failed, why, and what helps.
+    pub fn failure(&self) -> String {
+        let Self { id, object, reason, .. } = self;
+        let reason = reason.as_deref().unwrap_or("for an unknown reason");
+        format!(
+            "Replay {id} of {object} has failed, {reason}: repeat it with `schoolbell resync {object}`, or dismiss it \
+             with `schoolbell resync --dismiss {id}`"
+        )
+    }
+
     /// Its state, for people.
     pub fn standing(&self) -> &str {
         match self.waits_for_mapping() {
@@ -161,19 +176,18 @@ pub async fn create(
 ) -> Result<i64, Failure> {
     let total = count(evaluator, object, request).await?;
     let mapping = object.fingerprint();
-    let goes_on = true;
-    insert(source, &object.name, "source", request, total, Some(&mapping), goes_on).await
+    insert(source, &object.name, "source", request, total, Some(&mapping)).await
 }
 
 /// Stores a replay of all rows, which stands for changes of just now: it is for whichever mapping the writer has, and
 /// another replay that has passed some rows will not do. The rows are not counted: an acknowledgement waits for it.
 pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i64, Failure> {
-    insert(source, &object.name, "source", &Request::default(), 0, None, false).await
+    insert(source, &object.name, "source", &Request::default(), 0, None).await
 }
 
 /// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
 pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
-    insert(source, &route.object.name, "target", &Request::default(), 0, None, false).await
+    insert(source, &route.object.name, "target", &Request::default(), 0, None).await
 }
 
 async fn insert(
@@ -182,12 +196,12 @@ async fn insert(
     walk: &str,
     request: &Request,
     total: i64,
-    mapping: Option<&str>,
-    goes_on: bool,
+    asked_with: Option<&str>,
 ) -> Result<i64, Failure> {
     let Request { keys, since, missing, limit, rate } = request;
+    let asked = asked_with.is_some();
     let parameters: [&dyn Parameter; 10] =
-        [&object, &walk, keys, since, missing, limit, rate, &total, &mapping, &goes_on];
+        [&object, &walk, keys, since, missing, limit, rate, &total, &asked_with, &asked];
     Ok(source.row(CREATE, &parameters).await?.get("id"))
 }
 
@@ -226,10 +240,14 @@ async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Res
     }
 }
 
-/// The job whose turn it is, of those for a mapping with these objects' fingerprints. A job of another is passed over,
-/// and holds up none behind it.
-pub async fn next(source: &Session, fingerprints: &[String]) -> Result<Option<Job>, Failure> {
-    while let Some(row) = source.rows(NEXT, &[&fingerprints]).await?.first() {
+/// The job whose turn it is, of those for a mapping with these objects' fingerprints, but for some. A job of another
+/// mapping is passed over, and holds up none behind it.
+pub async fn next(
+    source: &Session,
+    fingerprints: &[String],
+    but: &[i64],
+) -> Result<Option<Job>, Failure> {
+    while let Some(row) = source.rows(NEXT, &[&fingerprints, &but]).await?.first() {
         if !row.get::<_, bool>("foreign") {
             return Ok(Some(job(row)));
         }
@@ -430,6 +448,7 @@ pub async fn progress(
                 &p.written,
                 &p.equal,
                 &p.waiting,
+                &p.retrying,
                 &p.dead,
                 &p.deleted,
                 &p.kept,
@@ -451,29 +470,45 @@ pub async fn reports(
     source: &Session,
     ids: Option<&[i64]>,
 ) -> Result<Vec<Report>, tokio_postgres::Error> {
-    let rows = source.rows(JOBS, &[&ids]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Report {
-            id: row.get("id"),
-            object: row.get("object"),
-            state: row.get("state"),
-            walk: row.get("walk"),
-            total: row.get("total"),
-            progress: Progress {
-                done: row.get("done"),
-                written: row.get("written"),
-                equal: row.get("equal"),
-                waiting: row.get("waiting"),
-                dead: row.get("dead"),
-                deleted: row.get("deleted"),
-                kept: row.get("kept"),
-            },
-            created_at: row.get("created_at"),
-            started_at: row.get("started_at"),
-            finished_at: row.get("finished_at"),
-            passed_over_at: row.get("passed_over_at"),
-            reason: row.get("reason"),
-        })
-        .collect())
+    Ok(source.rows(JOBS, &[&ids]).await?.iter().map(report).collect())
+}
+
+/// Those that have failed, and were neither repeated nor dismissed.
+pub async fn failed(source: &Session) -> Result<Vec<Report>, tokio_postgres::Error> {
+    Ok(source.rows(FAILED, &[]).await?.iter().map(report).collect())
+}
+
+/// Whether a replay of the object that stands for changes is not finished: any of its rows may be written yet.
+pub async fn is_owed(source: &Session, object: &Object) -> Result<bool, tokio_postgres::Error> {
+    Ok(source.row(OWED, &[&object.name]).await?.get(0))
+}
+
+/// Says that the failure of a job is of no interest any more; false where no such job has failed.
+pub async fn dismiss(source: &Session, id: i64) -> Result<bool, tokio_postgres::Error> {
+    Ok(source.execute(DISMISS, &[&id]).await? > 0)
+}
+
+fn report(row: &Row) -> Report {
+    Report {
+        id: row.get("id"),
+        object: row.get("object"),
+        state: row.get("state"),
+        walk: row.get("walk"),
+        total: row.get("total"),
+        progress: Progress {
+            done: row.get("done"),
+            written: row.get("written"),
+            equal: row.get("equal"),
+            waiting: row.get("waiting"),
+            retrying: row.get("retrying"),
+            dead: row.get("dead"),
+            deleted: row.get("deleted"),
+            kept: row.get("kept"),
+        },
+        created_at: row.get("created_at"),
+        started_at: row.get("started_at"),
+        finished_at: row.get("finished_at"),
+        passed_over_at: row.get("passed_over_at"),
+        reason: row.get("reason"),
+    }
 }

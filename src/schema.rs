@@ -166,12 +166,13 @@ fn unapplied(version: Version) -> Vec<Migration> {
         Version::Missing => 0,
         Version::Older(version) | Version::Current(version) | Version::Newer(version) => version,
     };
-    runner()
-        .get_migrations()
-        .iter()
-        .filter(|migration| migration.version() > installed)
-        .cloned()
-        .collect()
+    let migrations = runner();
+    let migrations = migrations.get_migrations().iter();
+    let mut later: Vec<Migration> =
+        migrations.filter(|migration| migration.version() > installed).cloned().collect();
+    // As their files are called, the tenth comes before the second.
+    later.sort_by_key(Migration::version);
+    later
 }
 
 /// Where [`migrate`] notes its migrations, as SQL.

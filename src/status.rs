@@ -57,6 +57,8 @@ pub struct Status {
     pub mapping_problems: Vec<String>,
     /// Replays that are not finished.
     pub resyncs: Vec<resync::Report>,
+    /// Replays that have failed, and were neither repeated nor dismissed.
+    pub failed_resyncs: Vec<resync::Report>,
     /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
     pub salesforce: Vec<Mirror>,
     /// When each object of the mapping was last compared as a whole, and what was found.
@@ -243,6 +245,13 @@ impl Status {
             );
             find(Level::Attention, sentence);
         }
+        if let [first, others @ ..] = self.failed_resyncs.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(" ({more} more)"),
+            };
+            find(Level::Attention, format!("{}{more}.", first.failure()));
+        }
         let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
         if wrong > 0 {
             let sentence = format!(
@@ -311,6 +320,7 @@ pub async fn collect(
         capture_problems: deviations.iter().map(ToString::to_string).collect(),
         mapping_problems,
         resyncs: resync::reports(source, None).await?,
+        failed_resyncs: resync::failed(source).await?,
         salesforce: Vec::new(),
         verified: last_verified(source, mapping).await?,
     })

@@ -248,7 +248,7 @@ impl Worker {
                 return Ok(self.tally);
             } else {
                 self.rest
-                    .until_something_may_be_due(&self.pace, self.reader.next_page_at, stop)
+                    .until_something_may_be_due(&self.pace, self.reader.next_page_at(), stop)
                     .await;
             }
         }
@@ -259,7 +259,8 @@ impl Worker {
 #[derive(Clone, Default)]
 struct InHand {
     due: bool,
-    page: Option<Page>,
+    /// In the order in which they were read.
+    pages: Vec<Page>,
 }
 
 impl InHand {
@@ -273,8 +274,7 @@ impl InHand {
         let batches = [applied.map(|done| &done.batch), read];
         Self {
             due: batches.iter().flatten().any(|batch| !batch.due.is_empty()),
-            // The later one: its page begins after the other's.
-            page: batches.iter().flatten().filter_map(|batch| batch.page.clone()).next_back(),
+            pages: batches.iter().flatten().filter_map(|batch| batch.page.clone()).collect(),
         }
     }
 }

@@ -104,6 +104,9 @@ table resync
     reason text
     mapping text
     passed_over_at timestamp with time zone
+    asked boolean not null default false
+    retrying bigint not null default 0
+    dismissed_at timestamp with time zone
     CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['done'::text, 'failed'::text]))))
     CHECK (((reason IS NOT NULL) = (state = 'failed'::text)))
     CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])))

@@ -30,6 +30,9 @@ const TAKE_OVER: Duration = Duration::from_secs(1);
 pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
+    if let Some(id) = options.dismiss {
+        return dismiss(&config, id).await;
+    }
     if !config.enabled && !options.dry_run {
         bail!(
             "SALESFORCE_ENABLED is not true, so nothing may be written; set it, or use --dry-run"
@@ -81,9 +84,18 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         tell!("interrupted; it goes on with the running service, or with the same command");
         return Ok(Outcome::Attention);
     }
-    Ok(Outcome::attention_if(
-        reports.iter().any(|report| report.progress.dead > 0 || report.reason.is_some()),
-    ))
+    Ok(Outcome::attention_if(reports.iter().any(|report| {
+        report.progress.dead + report.progress.retrying > 0 || report.reason.is_some()
+    })))
+}
+
+async fn dismiss(config: &Config, id: i64) -> Result<Outcome> {
+    let source = super::source_session(&config.source).await?;
+    if !resync::dismiss(&source, id).await.map_err(super::reason)? {
+        bail!("no replay {id} has failed; `schoolbell status` shows those that have");
+    }
+    say!("dismissed: `schoolbell status` speaks of replay {id} no more")?;
+    Ok(Outcome::Clean)
 }
 
 /// The lanes that were asked for, in the order of the mapping: parents first.
@@ -222,7 +234,8 @@ impl Bars {
 
 pub(super) fn print(reports: &[Report]) -> Result<()> {
     let mut table = super::Table::new([
-        "object", "rows", "written", "equal", "waiting", "dead", "deleted", "kept", "seconds",
+        "object", "rows", "written", "equal", "waiting", "retrying", "dead", "deleted", "kept",
+        "seconds",
     ]);
     for report in reports {
         let seconds = match (report.started_at, report.finished_at) {
@@ -236,6 +249,7 @@ pub(super) fn print(reports: &[Report]) -> Result<()> {
             report.progress.written,
             report.progress.equal,
             report.progress.waiting,
+            report.progress.retrying,
             report.progress.dead,
             report.progress.deleted,
             report.progress.kept,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use crate::http::{Address, Site};
 use crate::mapping::{self, Mapping};
 use crate::metrics::{Metrics, Role};
 use crate::service::{self, End};
-use crate::{change, parked, status};
+use crate::{change, parked, resync, status};
 
 /// More often would mean all the time, on tables of a size that matters.
 const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);
@@ -108,6 +109,8 @@ async fn work(
     drain: bool,
     metrics: &Arc<Metrics>,
 ) -> Result<Outcome> {
+    // That the source is out of reach is told below.
+    let began = if drain { source_clock(config).await.ok() } else { None };
     let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
     let tally = match ended.map_err(super::stopped(config))? {
         End::Done(tally) => tally,
@@ -131,12 +134,36 @@ async fn work(
         kept = tally.kept,
         "stopped; nothing is in hand"
     );
-    if !drain {
-        return Ok(Outcome::Clean);
+    match drain {
+        true => drained(config, began).await,
+        false => Ok(Outcome::Clean),
     }
+}
+
+/// Whether everything that was there when the draining began is dealt with. What is not is told.
+async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Outcome> {
     let source = super::source_session(&config.source).await?;
+    let pending = change::pending(&source).await.map_err(super::reason)?;
+    let left = began.zip(pending.oldest).is_some_and(|(began, oldest)| oldest < began);
+    if left {
+        let changes = status::counted(pending.changes, "change");
+        tracing::warn!("{changes} left: no object of this mapping is read from their tables");
+    }
+    let replays = resync::reports(&source, None).await.map_err(super::reason)?;
+    for replay in &replays {
+        let (resync, object, state) = (replay.id, &replay.object, replay.standing());
+        tracing::warn!(resync, object, state, "a replay is left: it cannot go on now");
+    }
     let parked = parked::counts(&source).await.map_err(super::reason)?;
-    Ok(Outcome::attention_if(parked.iter().any(|count| count.state != "waiting")))
+    let refused = parked.iter().any(|count| count.state != "waiting");
+    Ok(Outcome::attention_if(left || !replays.is_empty() || refused))
+}
+
+/// What time it is where changes are made.
+async fn source_clock(config: &Config) -> Result<Timestamp> {
+    let source = super::source_session(&config.source).await?;
+    let row = source.row("select pg_catalog.clock_timestamp()", &[]).await;
+    Ok(row.map_err(super::reason)?.get(0))
 }
 
 /// Whether anything is left for the process that was not drained by this one.

@@ -235,6 +235,7 @@ fn report(status: &Status) -> Vec<String> {
         );
         lines.push(("resync", progress));
     }
+    lines.extend(status.failed_resyncs.iter().map(|failed| ("resync", failed.failure())));
     for mirror in &status.salesforce {
         lines.extend(salesforce(mirror));
     }

@@ -244,7 +244,9 @@ async fn carry_out(
 }
 
 fn is_done(report: &Report) -> bool {
-    report.finished_at.is_some() && report.progress.dead == 0 && report.reason.is_none()
+    report.finished_at.is_some()
+        && report.progress.dead + report.progress.retrying == 0
+        && report.reason.is_none()
 }
 
 /// What a comparison would have found after its repair.

@@ -22,6 +22,7 @@ use crate::name::ident;
 use crate::parked;
 use crate::plan::Route;
 use crate::project::{self, BATCH_BYTES, Wanted};
+use crate::resync;
 
 /// So many keys are looked at together: a look reads the whole outbox once, which may hold millions.
 const TOGETHER: usize = 20_000;
@@ -403,6 +404,9 @@ impl<'a> Judge<'a> {
     async fn in_flight(&self, keys: &[String]) -> Result<InFlight, Failure> {
         let own = change::in_flight(self.books, &self.route.object, keys).await?;
         let InFlight::Keys(mut moving) = own else { return Ok(InFlight::All) };
+        if resync::is_owed(self.books, &self.route.object).await? {
+            return Ok(InFlight::All);
+        }
         let mut wanted = Wanted::none(self.route.touches.len());
         for (touch, recorded) in self.route.touches.iter().zip(&mut wanted.touches) {
             let object = &self.route.object.name;

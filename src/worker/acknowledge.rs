@@ -109,8 +109,8 @@ impl Acknowledger {
                 done: page.rows,
                 written: tally.written as i64,
                 equal: tally.equal as i64,
-                // Both go on by themselves.
-                waiting: (tally.waiting + tally.retrying) as i64,
+                waiting: tally.waiting as i64,
+                retrying: tally.retrying as i64,
                 dead: tally.dead as i64,
                 deleted: tally.deleted as i64,
                 kept: tally.kept as i64,

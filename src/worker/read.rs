@@ -65,11 +65,10 @@ pub(super) struct Reader {
     look_at: Instant,
     /// The last look was cut short: there may be more, whatever it found.
     pub(super) more: bool,
-    /// Not before this moment does the next page of the replay that rests begin: it has a rate, or is hindered.
-    pub(super) next_page_at: Instant,
-    resting: Option<i64>,
-    /// The replay whose last page could not be read.
-    hindered: Option<i64>,
+    /// Replays whose next page does not begin before a moment: they have a rate, or are hindered.
+    resting: HashMap<i64, Instant>,
+    /// Those whose last page could not be read.
+    hindered: HashSet<i64>,
 }
 
 impl Reader {
@@ -95,9 +94,8 @@ impl Reader {
             was_busy: false,
             look_at: Instant::now(),
             more: false,
-            next_page_at: Instant::now(),
-            resting: None,
-            hindered: None,
+            resting: HashMap::new(),
+            hindered: HashSet::new(),
             pace,
             metrics,
         }
@@ -154,7 +152,7 @@ impl Reader {
         }
         // Replays stand behind: a page is read only when nothing else is due.
         if batch.changes.is_empty() && batch.due.is_empty() {
-            match self.next_page(in_hand.page.clone()).await? {
+            match self.next_page(&in_hand.pages).await? {
                 NextPage::None => {}
                 NextPage::TooLarge(asked) => return Ok(Read::TooLarge(asked)),
                 NextPage::Read(index, page, content) => {
@@ -281,73 +279,79 @@ impl Reader {
         }
     }
 
-    /// The next page of the replay whose turn it is, and whose lane it is. A replay that cannot go on is ended with
-    /// the reason: live changes must not wait for it.
-    async fn next_page(&mut self, in_hand: Option<Page>) -> Result<NextPage, Failure> {
-        let Some(mut job) = resync::next(&self.source, &self.fingerprints).await? else {
-            return Ok(NextPage::None);
+    /// The next page of the replay whose turn it is, of those that can go on. One that never can is ended with the reason:
+    /// live changes must not wait for it.
+    async fn next_page(&mut self, in_hand: &[Page]) -> Result<NextPage, Failure> {
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
+        let mut but: Vec<i64> = self.resting.keys().copied().collect();
+        // What is still allowed is known only when the page in hand is done.
+        let settles = |page: &&Page| {
+            page.last || page.job.request.limit.is_some() || page.job.request.rate.is_some()
         };
-        if self.rests(&job) {
-            return Ok(NextPage::None);
-        }
-        if let Some(page) = in_hand.filter(|page| page.job.id == job.id) {
-            // What is still allowed is known only when the page in hand is done.
-            if page.last || job.request.limit.is_some() || job.request.rate.is_some() {
-                return Ok(NextPage::None);
+        but.extend(in_hand.iter().filter(settles).map(|page| page.job.id));
+        while let Some(mut job) = resync::next(&self.source, &self.fingerprints, &but).await? {
+            if let Some(page) = in_hand.iter().rev().find(|page| page.job.id == job.id) {
+                job.position = page.position.clone().or(job.position);
             }
-            job.position = page.position.or(job.position);
-        }
-        let (id, own) = (job.id, job.own);
-        let reason = match self.lane(&job.object) {
-            None => format!("the mapping has no object {}", job.object),
-            Some(index) => {
-                let target = self.target.direct().await?;
-                let route = &self.lanes[index].route;
-                let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
-                let size = resync::Size { rows, bytes: BATCH_BYTES };
-                match resync::page(&self.evaluator, &target, route, job, size).await {
-                    Ok(Some((page, content))) => {
-                        self.hindered = None;
-                        return Ok(NextPage::Read(index, Box::new(page), content));
-                    }
-                    Ok(None) => return Ok(NextPage::TooLarge(rows)),
-                    Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
-                    // It stands for changes that nobody would find again: it waits, as a parked key does.
+            let (id, own) = (job.id, job.own);
+            let reason = match self.lane(&job.object) {
+                None => format!("the mapping has no object {}", job.object),
+                Some(lane) => match self.page(lane, job).await {
+                    Ok(page) => return Ok(page),
+                    Err(failure @ Failure::Reconnect(_)) => return Err(failure),
                     Err(failure) if own => {
-                        self.hindered(id, &failure);
-                        return Ok(NextPage::None);
+                        // It stands for changes that nobody would find again: it waits, as a parked key does.
+                        self.is_hindered(id, &failure);
+                        but.push(id);
+                        continue;
                     }
                     Err(failure) => failure.to_string(),
-                }
-            }
-        };
-        tracing::warn!(resync = id, reason, "a replay cannot go on");
-        resync::fail(&self.source, id, &reason).await?;
-        self.metrics.failed_resyncs.inc();
+                },
+            };
+            tracing::warn!(resync = id, reason, "a replay cannot go on");
+            resync::fail(&self.source, id, &reason).await?;
+            self.metrics.failed_resyncs.inc();
+        }
         Ok(NextPage::None)
     }
 
-    fn hindered(&mut self, id: i64, failure: &Failure) {
-        if self.hindered != Some(id) {
-            tracing::warn!(resync = id, reason = %failure, "a replay is hindered; it is tried again");
+    async fn page(&mut self, lane: usize, job: Job) -> Result<NextPage, Failure> {
+        let id = job.id;
+        let target = self.target.direct().await?;
+        let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
+        let size = resync::Size { rows, bytes: BATCH_BYTES };
+        let route = &self.lanes[lane].route;
+        Ok(match resync::page(&self.evaluator, &target, route, job, size).await? {
+            Some((page, content)) => {
+                self.hindered.remove(&id);
+                NextPage::Read(lane, Box::new(page), content)
+            }
+            None => NextPage::TooLarge(rows),
+        })
+    }
+
+    fn is_hindered(&mut self, id: i64, reason: &Failure) {
+        if self.hindered.insert(id) {
+            tracing::warn!(resync = id, %reason, "a replay is hindered; it is tried again");
         }
-        self.hindered = Some(id);
         self.rests_until(id, Instant::now() + HINDERED_PAUSE);
     }
 
-    /// The next page of this replay begins then, and of no other.
+    /// The next page of this replay begins then.
     pub(super) fn rests_until(&mut self, id: i64, moment: Instant) {
-        (self.resting, self.next_page_at) = (Some(id), moment);
+        self.resting.insert(id, moment);
     }
 
-    fn rests(&self, job: &Job) -> bool {
-        self.resting == Some(job.id) && Instant::now() < self.next_page_at
+    /// When the next page of a replay that rests begins.
+    pub(super) fn next_page_at(&self) -> Option<Instant> {
+        self.resting.values().min().copied()
     }
 
     /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
     pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
-        let next = resync::next(&self.source, &self.fingerprints).await?;
-        Ok(next.is_some_and(|job| self.hindered != Some(job.id)))
+        let hindered: Vec<i64> = self.hindered.iter().copied().collect();
+        Ok(resync::next(&self.source, &self.fingerprints, &hindered).await?.is_some())
     }
 }
 

@@ -52,14 +52,14 @@ impl Rest {
     pub(super) async fn until_something_may_be_due(
         &mut self,
         pace: &Pace,
-        next_page_at: Instant,
+        next_page_at: Option<Instant>,
         stop: &mut watch::Receiver<bool>,
     ) {
         let now = Instant::now();
         let longest = self.longest(pace);
         let asleep = longest == pace.sweep;
         let mut until = now + longest;
-        if next_page_at > now {
+        if let Some(next_page_at) = next_page_at {
             until = until.min(next_page_at);
         }
         tokio::select! {

@@ -617,7 +617,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         printed.stdout,
         "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
          pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 9\n\
+         capture    installed, notify mode doorbell, schema version 10\n\
          salesforce contact 0 synced, 0 pending, 0 failed\n\
          salesforce school 0 synced, 0 pending, 0 failed\n\
          salesforce role 0 synced, 0 pending, 0 failed\n"
@@ -639,6 +639,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         "notify",
         "capture_problems",
         "resyncs",
+        "failed_resyncs",
         "salesforce",
         "verified",
         "headline",

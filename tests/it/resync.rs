@@ -334,3 +334,126 @@ async fn whatever_a_filter_is_refused_with_ends_no_replay_and_no_comparison() {
         assert_eq!(bell.target_count(good).await, CODES.len() as i64, "{winner}");
     }
 }
+
+/// A replay that rests (it has a rate), or that cannot go on now, is no hindrance for those behind it.
+#[tokio::test]
+async fn a_replay_that_cannot_go_on_now_holds_up_none_behind_it() {
+    let bell = TestBell::installed().await;
+    for name in ["One", "Two"] {
+        let school = bell.insert_school(name).await;
+        bell.insert_role(&school, 1).await;
+    }
+    bell.drain().await;
+    bell.salesforce_accepts_everything().await;
+    bell.target_sql("delete from salesforce.editor__c").await;
+    // Stands for changes, and its table is locked for longer than a drain waits.
+    let holder = bell.target_session().await;
+    holder
+        .batch_execute("begin; lock table salesforce.contact_editor_affiliation__c")
+        .await
+        .unwrap();
+    let replays = "insert into schoolbell.resync (object, walk) values ('role', 'target'), ('school', 'source')";
+    bell.source_sql(replays).await;
+
+    bell.drain().await;
+    let states = "select object || ' ' || state from schoolbell.resync order by id";
+    assert_eq!(bell.source_texts(states).await, ["role queued", "school done"]);
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 2);
+
+    // Whoever drains is told what is left.
+    let drained = bell.run(&["run", "--drain"]).await;
+    assert_eq!(drained.code, 1, "{drained}");
+    assert!(drained.stderr.contains("a replay is left: it cannot go on now"), "{drained}");
+    holder.batch_execute("rollback").await.unwrap();
+    bell.drain().await;
+    assert_eq!(bell.source_texts(states).await, ["role done", "school done"]);
+    let drained = bell.run(&["run", "--drain"]).await;
+    assert_eq!(drained.code, 0, "{drained}");
+}
+
+#[tokio::test]
+async fn a_replay_with_a_rate_holds_up_none_behind_it_and_none_that_stands_for_changes() {
+    let mut bell = TestBell::bare().await;
+    bell.use_mapping(schoolbell::mapping::BUILT_IN).await;
+    for n in 0..30 {
+        let school = bell.insert_school(&format!("School {n}")).await;
+        bell.insert_role(&school, 1).await;
+    }
+    bell.source_sql("truncate schoolbell.change").await;
+    // As `migrate` leaves one that was asked for with another mapping: it stands for no change all the same.
+    bell.source_sql(
+        "insert into schoolbell.resync (object, write_rate, asked) values ('school', 1, true)",
+    )
+    .await;
+    bell.service_starts();
+    bell.target_becomes("select (count(*) > 0)::text from salesforce.editor__c", &["true"]).await;
+    bell.source_sql("insert into schoolbell.resync (object) values ('role')").await;
+    bell.run_ok(&["resync", "contact", "--detach"]).await;
+    eventually("the others are done", || async {
+        let open = "select object from schoolbell.resync where state <> 'done' order by id";
+        let open = bell.source_texts(open).await;
+        if open == ["school"] { Ok(()) } else { Err(open) }
+    })
+    .await;
+    let written = bell.target_count("select count(*) from salesforce.editor__c").await;
+    assert!(written < 30, "{written} of 30 rows at one in a second");
+}
+
+#[tokio::test]
+async fn a_failed_replay_is_told_until_it_is_repeated_or_dismissed() {
+    let bell = TestBell::installed().await;
+    let fail =
+        "insert into schoolbell.resync (object, asked) values ('gone', true), ('school', true)";
+    bell.source_sql(fail).await;
+    bell.source_sql("update schoolbell.resync set state = 'failed', reason = 'out of luck', finished_at = now()").await;
+
+    let status = bell.run(&["status"]).await;
+    assert_eq!(status.code, 1, "{status}");
+    let told = "Replay 1 of gone has failed, out of luck: repeat it with `schoolbell resync gone`, or dismiss it with \
+                `schoolbell resync --dismiss 1`";
+    assert!(status.stdout.contains(told), "{status}");
+    // One of a part of its rows is no repetition.
+    bell.run_ok(&["resync", "school", "--missing"]).await;
+    assert!(bell.run(&["status"]).await.stdout.contains("Replay 2 of school has failed"));
+    bell.run_ok(&["resync", "school"]).await;
+    bell.run_ok(&["resync", "--dismiss", "1"]).await;
+    let status = bell.run(&["status"]).await;
+    assert!(!status.stdout.contains("has failed"), "{status}");
+    let unknown = bell.run(&["resync", "--dismiss", "1000"]).await;
+    assert_eq!(unknown.code, 2, "{unknown}");
+    assert!(unknown.stderr.contains("no replay 1000 has failed"), "{unknown}");
+}
+
+#[tokio::test]
+async fn keys_that_are_refused_for_now_are_told_by_the_exit_code() {
+    let bell = TestBell::installed().await;
+    bell.insert_school("One").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.editor__c set editormunicipality__c = 'old'").await;
+    let holder = bell.target_session().await;
+    holder.batch_execute("begin; select from salesforce.editor__c for update").await.unwrap();
+
+    let ended = bell.run(&["resync", "school", "--json"]).await;
+
+    assert_eq!(ended.code, 1, "{ended}");
+    let reports: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(reports[0]["retrying"], 1, "{ended}");
+    assert_eq!(reports[0]["waiting"], 0, "{ended}");
+}
+
+#[tokio::test]
+async fn what_an_unfinished_replay_is_about_to_write_is_in_flight_and_not_wrong() {
+    let bell = TestBell::installed().await;
+    for name in ["One", "Two"] {
+        bell.insert_school(name).await;
+    }
+    bell.source_sql("truncate schoolbell.change").await;
+    assert_eq!(bell.run(&["verify", "school"]).await.code, 1);
+    bell.source_sql("insert into schoolbell.resync (object) values ('school')").await;
+
+    let verified = bell.run(&["verify", "school", "--json"]).await;
+
+    assert_eq!(verified.code, 0, "{verified}");
+    let verdict: Value = serde_json::from_str(&verified.stdout).unwrap();
+    assert_eq!(verdict["objects"][0]["in_flight"], 2, "{verified}");
+}
