@@ -1,7 +1,15 @@
 -- What was applied leaves the outbox, in one statement with what must be kept for later.
 -- $1, $2: transactions and ids of the changes. $3, $4: objects and keys that are done.
 -- $5 to $13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
-with acknowledged as (
+-- $14, $15: the target that all of that is about, its system and database. Told is whether the changes still go there;
+-- nobody adopts them for another one before this transaction has ended.
+with paired as materialized (
+    select
+    from schoolbell.pairing
+    where target_system = $14
+        and target_database = $15
+    for share
+), acknowledged as (
     delete from schoolbell.change as c
     using unnest($1::text[], $2::int8[]) as done (xact, id)
     where c.xact = done.xact::xid8
@@ -25,33 +33,39 @@ with acknowledged as (
     using locked
     where locked.done
         and p.id = locked.id
-)
-insert into schoolbell.parked as p (
-    object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, attempts, due_at
+), parked as (
+    insert into schoolbell.parked as p (
+        object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, attempts, due_at
+    )
+    select
+        k.object, k.key, k.state, k.awaits, k.awaits_key, k.reason, k.sqlstate, k.remedy, k.held, 1,
+        -- The first retry comes soon: most deadlocks are over by then.
+        case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
+    from unnest(
+        $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[]
+    ) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held)
+    -- Asked for only so that it comes first.
+    where (select count(*) from locked) >= 0
+    on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do update
+    set state = excluded.state,
+        awaits = excluded.awaits,
+        awaits_key = excluded.awaits_key,
+        reason = excluded.reason,
+        sqlstate = excluded.sqlstate,
+        remedy = excluded.remedy,
+        held = excluded.held,
+        -- Attempts count while the state stays, so that a row that waited long is not backed off for it.
+        attempts = case when p.state = excluded.state then p.attempts + 1 else 1 end,
+        -- Twice as long each time, from 1 s to 5 min, with jitter so that many rows do not come back at once.
+        due_at = case when excluded.state = 'retrying' then
+            pg_catalog.clock_timestamp()
+                + least(interval '1 second' * pg_catalog.power(2, least(p.attempts, 10)), interval '5 minutes')
+                * (0.75 + pg_catalog.random() / 2)
+        end,
+        tried_at = pg_catalog.clock_timestamp()
 )
 select
-    k.object, k.key, k.state, k.awaits, k.awaits_key, k.reason, k.sqlstate, k.remedy, k.held, 1,
-    -- The first retry comes soon: most deadlocks are over by then.
-    case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
-from unnest(
-    $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[]
-) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held)
--- Asked for only so that it comes first.
-where (select count(*) from locked) >= 0
-on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do update
-set state = excluded.state,
-    awaits = excluded.awaits,
-    awaits_key = excluded.awaits_key,
-    reason = excluded.reason,
-    sqlstate = excluded.sqlstate,
-    remedy = excluded.remedy,
-    held = excluded.held,
-    -- Attempts count while the state stays, so that a row that waited long is not backed off for it.
-    attempts = case when p.state = excluded.state then p.attempts + 1 else 1 end,
-    -- Twice as long each time, from 1 s to 5 min, with jitter so that many rows do not come back at once.
-    due_at = case when excluded.state = 'retrying' then
-        pg_catalog.clock_timestamp()
-            + least(interval '1 second' * pg_catalog.power(2, least(p.attempts, 10)), interval '5 minutes')
-            * (0.75 + pg_catalog.random() / 2)
-    end,
-    tried_at = pg_catalog.clock_timestamp()
+    exists (
+        select
+        from paired
+    ) as paired

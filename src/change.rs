@@ -11,6 +11,7 @@ use crate::db::{Parameter, Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::Object;
 use crate::name::{TableName, literal};
+use crate::pairing::Place;
 use crate::parked::Parking;
 
 const CLAIM: &str = include_str!("../sql/claim.sql");
@@ -167,19 +168,21 @@ pub async fn claim(
     Ok(Some(changes))
 }
 
-/// Deletes exactly these changes, frees the keys that are done and parks those that are not, at once.
+/// Deletes exactly these changes, frees the keys that are done and parks those that are not, at once. Fails, and the
+/// transaction must not be committed, where the changes go to another target now.
 pub async fn acknowledge(
     source: &Transaction<'_>,
     changes: &[ChangeId],
     done: &[(&str, &str)],
     parking: &Parking,
+    target: &Place,
 ) -> Result<(), Failure> {
     let xacts: Vec<String> = changes.iter().map(|change| change.xact.to_string()).collect();
     let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();
     let (objects, keys): (Vec<&str>, Vec<&str>) = done.iter().copied().unzip();
     let p = parking;
-    source
-        .execute(
+    let row = source
+        .row(
             ACKNOWLEDGE,
             &[
                 &xacts,
@@ -195,10 +198,17 @@ pub async fn acknowledge(
                 &p.sqlstates,
                 &p.remedies,
                 &p.held,
+                &target.system,
+                &target.database,
             ],
         )
         .await?;
-    Ok(())
+    match row.get("paired") {
+        true => Ok(()),
+        false => {
+            Err(Failure::Reconnect("the source's changes were adopted for another target".into()))
+        }
+    }
 }
 
 /// How many changes are not acknowledged, and since when the oldest.

@@ -90,6 +90,16 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Say that this database is the one that writes, after it was moved, copied or upgraded on purpose
+    ///
+    /// The first service notes which database it works on and to which target the changes go. Where either is another
+    /// one, nothing is written until this command has noted the new ones.
+    #[command(after_help = "Example: schoolbell adopt --yes")]
+    Adopt {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Run the service: apply changes as they are committed
     ///
     /// Writes to the target database when SALESFORCE_ENABLED is true. Any number of copies may run; one writes.

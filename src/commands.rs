@@ -17,6 +17,7 @@ use crate::config::{Config, DatabaseUrl, Unusable};
 use crate::db::{Database, Direct, Evaluator, Session};
 use crate::demo::cluster::ClusterError;
 use crate::mapping::{self as mappings, Mapping};
+use crate::pairing::{self, Pair};
 use crate::plan::Unplannable;
 use crate::service::Fatal;
 use crate::{bell, notice, schema, supported, visible};
@@ -31,6 +32,7 @@ macro_rules! tell {
     ($($text:tt)*) => { crate::commands::tell_line(&format!($($text)*)) };
 }
 
+mod adopt;
 mod demo;
 mod doctor;
 mod explain;
@@ -73,6 +75,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
     let settings = &cli.settings;
     match cli.command {
         Command::Migrate(options) => migrate::run(settings, &options).await,
+        Command::Adopt { yes } => adopt::run(settings, yes).await,
         Command::Uninstall { yes } => uninstall::run(settings, yes).await,
         Command::Run { drain, verify_every, http } => {
             run::run(settings, drain, verify_every.as_deref(), http.as_deref()).await
@@ -232,6 +235,16 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     match supported::refusal(&session).await.map_err(reason)? {
         Some(refusal) => bail!("cannot use the source database ({url}): {refusal}"),
         None => Ok(session),
+    }
+}
+
+/// Nothing may be asked for where the changes of the source go to another target, or it is a copy.
+async fn belong_together(config: &Config, source: &Session, target: &Session) -> Result<()> {
+    let pair = Pair::of(source, target, config.target.to_string()).await?;
+    let noted = pairing::read(source).await.map_err(reason)?;
+    match noted.and_then(|noted| noted.mismatch(&pair)) {
+        Some(mismatch) => Err(mismatch.into()),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! | step | module | what it does |
 //! | --- | --- | --- |
 //! | settings | [`config`], [`mapping`], [`name`], [`qualified`], [`visible`] | flags and the mapping file, checked; how SQL names and quotes things, and escaping for terminals; no database |
-//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`apart`], [`failpoint`], [`backoff`], [`reporting`], [`supported`], [`stranger`], [`catalogue`], [`plan`] | connections; what a failure means, and whose it is; which servers will do; who holds our locks and should not; the mapping against both catalogues |
+//! | ground | [`db`], [`tls`], [`deadline`], [`failure`], [`apart`], [`failpoint`], [`backoff`], [`reporting`], [`supported`], [`stranger`], [`pairing`], [`catalogue`], [`plan`] | connections; what a failure means, and whose it is; which servers will do; who holds our locks and should not; which databases belong together; the mapping against both catalogues |
 //! | capture | [`capture`], [`schema`], [`migrated`], [`publication`] | the triggers and the schema they write to, installed by `migrate`; the mapping they were installed for; who else would get our tables |
 //! | notice | [`bell`], [`notice`] | the doorbell lock and LISTEN; the payload, decoded and checked |
 //! | claim | [`change`], [`parked`], [`resync`] | which keys have work: from the outbox, parked and due again, replayed |
@@ -55,6 +55,7 @@ pub mod bell;
 pub mod notice;
 
 pub mod change;
+pub mod pairing;
 pub mod parked;
 pub mod resync;
 

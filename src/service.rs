@@ -23,6 +23,7 @@ use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Role};
+use crate::pairing::{self, Pair, Place};
 use crate::parked::{self, Awaited, Choice};
 use crate::reporting::kept_up;
 use crate::stranger::Stranger;
@@ -180,6 +181,7 @@ impl Service<'_> {
             Some(ground) => ground,
             None => Box::pin(self.check_again()).await?,
         };
+        let noted = self.paired(&ground).await?;
         let session = ground.target.writing_session().await?;
         let ground = match self.become_writer(&ground, &session, resumed, stop).await? {
             Lock::Ours { waited: false } => ground,
@@ -206,8 +208,24 @@ impl Service<'_> {
             std::future::pending().await
         };
         tokio::select! {
-            ended = Box::pin(self.work_on(ground, session, stop)) => ended,
+            ended = Box::pin(self.work_on(ground, (session, noted), stop)) => ended,
             never = settle => never,
+        }
+    }
+
+    /// The target to which the source's changes go, if that is ours.
+    async fn paired(&self, ground: &Ground) -> Result<Place, Ended> {
+        let asked = async {
+            let (source, target) =
+                tokio::try_join!(ground.source.session(), ground.target.session())?;
+            let pair = Pair::of(&source, &target, self.config.target.to_string()).await?;
+            pairing::claim(&source, &pair).await
+        };
+        match unless_silent(self.pace.longest_silence(), asked).await? {
+            Ok(target) => Ok(target),
+            Err(mismatch) if self.drain => Err(Ended::Fatal(Fatal::Unpaired(mismatch))),
+            // Somebody may adopt it.
+            Err(mismatch) => Err(Ended::Interrupted(mismatch.to_string())),
         }
     }
 
@@ -215,12 +233,12 @@ impl Service<'_> {
     async fn work_on(
         &mut self,
         mut ground: Ground,
-        session: Direct,
+        (session, target): (Direct, Place),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, Ended> {
         let (session, mut tally) = (Arc::new(Mutex::new(session)), Tally::default());
         loop {
-            let worked = self.work(&ground, session.clone(), stop).await?;
+            let worked = self.work(&ground, (session.clone(), &target), stop).await?;
             tally.add(&worked.tally);
             let Some(plan) = worked.replanned else { return Ok(End::Done(tally)) };
             ground.plan = plan;
@@ -339,7 +357,7 @@ impl Service<'_> {
     async fn work(
         &mut self,
         ground: &Ground,
-        session: Arc<Mutex<Direct>>,
+        (session, paired): (Arc<Mutex<Direct>>, &Place),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Worked, Ended> {
         let Plan { lanes, mode, .. } = &ground.plan;
@@ -359,6 +377,7 @@ impl Service<'_> {
             source: source.clone(),
             target: target.clone(),
             session: session.clone(),
+            paired: paired.clone(),
             may_copy,
             heard,
             wish,

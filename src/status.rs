@@ -11,11 +11,14 @@ use crate::capture::Deviation;
 use crate::db::{Evaluator, Session};
 use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
+use crate::pairing::{self, Place};
 use crate::plan::Unplannable;
 use crate::stranger::Stranger;
 use crate::writer::{Holder, Holding};
 use crate::{bell, capture, change, parked, plan, resync, schema, service, verified, writer};
 
+/// The schema's version since which the databases are noted.
+const PAIRING_VERSION: i32 = 11;
 /// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
 const LATE_SECONDS: f64 = 300.0;
 /// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
@@ -46,6 +49,8 @@ pub struct Status {
     pub notification_queue: f64,
     /// Why the target could not be asked for the writer.
     pub target_problem: Option<String>,
+    /// Why these databases do not work together: the source is a copy, or its changes go elsewhere.
+    pub pairing_problem: Option<String>,
     /// When the triggers ring.
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
@@ -130,6 +135,10 @@ impl Status {
     fn findings(&self) -> Vec<Headline> {
         let mut findings = Vec::new();
         let mut find = |level, sentence| findings.push(Headline { level, sentence });
+        if let Some(problem) = &self.pairing_problem {
+            let (first, rest) = problem.split_at(1);
+            find(Level::Trouble, format!("{}{rest}.", first.to_uppercase()));
+        }
         if let Some(problem) = &self.target_problem {
             find(Level::Trouble, format!("The target cannot be asked: {problem}."));
         }
@@ -291,6 +300,11 @@ pub async fn collect(
             Err(error) => (None, Some(crate::failure::chain(&error))),
         },
     };
+    let target_now = target.ok().filter(|_| target_problem.is_none());
+    let pairing_problem = match schema_version {
+        version if version < PAIRING_VERSION => None,
+        _ => mismatch(source, target_now).await?,
+    };
     let (writer, writer_blocked_by) = match holding {
         Some(Holding::Writer(holder)) => (Some(holder), None),
         Some(Holding::Stranger(stranger)) => (None, Some(stranger)),
@@ -315,6 +329,7 @@ pub async fn collect(
         bell_blocked_by: bell::strangers(source).await?,
         notification_queue: bell::queue_usage(source).await?,
         target_problem,
+        pairing_problem,
         notify: mode.map(|mode| mode.to_string()),
         changes_may_be_missed: deviations.iter().any(|deviation| !deviation.is_about_rights()),
         capture_problems: deviations.iter().map(ToString::to_string).collect(),
@@ -324,6 +339,25 @@ pub async fn collect(
         salesforce: Vec::new(),
         verified: last_verified(source, mapping).await?,
     })
+}
+
+/// What keeps the databases from working together, as far as they can be asked.
+async fn mismatch(
+    source: &Session,
+    target: Option<&Session>,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let Some(noted) = pairing::read(source).await? else { return Ok(None) };
+    let mut pair = noted.pair.clone();
+    if let Ok(place) = Place::of(source).await {
+        pair.source = place;
+    }
+    if let Some(target) = target
+        && let Ok(place) = Place::of(target).await
+    {
+        pair.address = place.database.clone();
+        pair.target = place;
+    }
+    Ok(noted.mismatch(&pair).map(|mismatch| mismatch.to_string()))
 }
 
 /// A number with its noun: `1 row`, `2 rows`.

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::metrics::{Metrics, Step};
 use crate::outcome::{Outcome, Outcomes};
+use crate::pairing::Place;
 use crate::plan::Route;
 use crate::project::{self, Projected};
 use crate::resync::Page;
@@ -177,6 +178,8 @@ pub struct Tools {
     pub target: Pool,
     /// The session that holds the writer's lock.
     pub session: Arc<Mutex<Direct>>,
+    /// The target as it is noted in the source.
+    pub paired: Place,
     /// Whether that session may have temporary tables.
     pub may_copy: bool,
     /// What the bell hears.
@@ -202,7 +205,7 @@ impl Worker {
             Reader::new(lanes.clone(), sessions, target.clone(), pace.clone(), metrics.clone());
         let gate = Gate::new(lanes.clone(), source.clone());
         let writer = Writer::new(lanes.clone(), gate, tools.session, target, tools.may_copy);
-        let acknowledger = Acknowledger::new(lanes, source, metrics.clone(), doubt);
+        let acknowledger = Acknowledger::new(lanes, source, tools.paired, metrics.clone(), doubt);
         let rest = Rest::new(heard, wish, tools.rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }
     }

@@ -44,6 +44,18 @@ table mapping
     PRIMARY KEY (single)
     CREATE UNIQUE INDEX mapping_pkey ON schoolbell.mapping USING btree (single)
 
+table pairing
+    single boolean not null default true
+    source_system text not null
+    source_database text not null
+    target_system text not null
+    target_database text not null
+    target_address text not null
+    paired_at timestamp with time zone not null default clock_timestamp()
+    CHECK (single)
+    PRIMARY KEY (single)
+    CREATE UNIQUE INDEX pairing_pkey ON schoolbell.pairing USING btree (single)
+
 table parked
     object text not null
     key text not null

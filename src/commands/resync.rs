@@ -60,6 +60,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     }
     let mut source = super::source_session(&config.source).await?;
     let evaluator = ground.source.evaluator().await?;
+    super::belong_together(&config, &source, &ground.target.session().await?).await?;
     let transaction = source.begin().await?;
     let mut ids = Vec::new();
     for lane in &lanes {

@@ -71,6 +71,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     let mut found = Found { options, listed: Vec::new(), not_listed: 0 };
     let mut compared = Vec::new();
     let jobs = if options.repair {
+        super::belong_together(&config, &source, &ground.target.session().await?).await?;
         let evaluator = ground.source.evaluator().await?;
         let mut repair = Repair::begin(&mut source, evaluator).await?;
         for lane in &lanes {

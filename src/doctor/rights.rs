@@ -21,13 +21,14 @@ const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
 /// The statements that grant them name the others.
 const NAMED: usize = 3;
 /// What the service does with the tables of schema `schoolbell`.
-const OWN_TABLES: [(&str, &[&str]); 6] = [
+const OWN_TABLES: [(&str, &[&str]); 7] = [
     ("refinery_schema_history", &["select"]),
     ("installation", &["select"]),
     ("change", &["select", "delete"]),
     ("parked", &["select", "insert", "update", "delete"]),
     ("resync", &["select", "insert", "update"]),
     ("verified", &["select", "insert", "update"]),
+    ("pairing", &["select", "insert", "update"]),
 ];
 /// Only where a mapping says `on_delete = "delete"`.
 const BRAKE_TABLE: (&str, &[&str]) = ("deletion", &["select", "insert", "update", "delete"]);

@@ -10,6 +10,7 @@ use crate::config::{Config, Unusable};
 use crate::db::{Database, Evaluator, Session};
 use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
+use crate::pairing::Mismatch;
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
 use crate::supported;
@@ -43,6 +44,8 @@ pub enum Fatal {
         /// Which database, and where.
         database: String,
     },
+    /// The databases do not belong together.
+    Unpaired(Mismatch),
     /// A database refuses something that a drain cannot do without; a service would wait until it is mended.
     Refused(Failure),
     /// A task of ours ended, which none may do by itself.
@@ -63,6 +66,7 @@ impl fmt::Display for Fatal {
                 "cannot write to {database} through a pooler: the writer's lock belongs to a session; give it a direct \
                  connection in SALESFORCE_CONNECT_URL or --target-url"
             ),
+            Self::Unpaired(mismatch) => mismatch.fmt(f),
             Self::Refused(failure) => write!(f, "cannot go on: {failure}"),
             Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
         }

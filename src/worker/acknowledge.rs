@@ -13,6 +13,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Outcome, Outcomes};
+use crate::pairing::Place;
 use crate::parked::{self, Parking};
 use crate::resync::{self, Progress};
 
@@ -23,6 +24,8 @@ const MANY_KEYS: usize = 2_000;
 pub(super) struct Acknowledger {
     lanes: Arc<Vec<Lane>>,
     source: Pool,
+    /// The target that changes are acknowledged for.
+    target: Place,
     metrics: Arc<Metrics>,
     doubt: Arc<Notify>,
 }
@@ -31,10 +34,11 @@ impl Acknowledger {
     pub(super) fn new(
         lanes: Arc<Vec<Lane>>,
         source: Pool,
+        target: Place,
         metrics: Arc<Metrics>,
         doubt: Arc<Notify>,
     ) -> Self {
-        Self { lanes, source, metrics, doubt }
+        Self { lanes, source, target, metrics, doubt }
     }
 
     /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
@@ -72,7 +76,7 @@ impl Acknowledger {
             let parked = parked::objects(&transaction, &objects).await?;
             freed.retain(|(object, _)| parked.contains(*object));
         }
-        change::acknowledge(&transaction, &batch.changes, &freed, &parking).await?;
+        change::acknowledge(&transaction, &batch.changes, &freed, &parking, &self.target).await?;
         if tally.waiting + tally.retrying + tally.dead > 0 {
             failpoint::reach(Failpoint::WhileParking).await;
         }

@@ -457,6 +457,7 @@ async fn the_target_is_the_flag_s_else_the_first_variable_s_else_the_parts_else_
     }
     assert_eq!(bell.source_count(schools).await, 0);
     bell.insert_school("Acme").await;
+    bell.source_sql("truncate schoolbell.pairing").await;
     let ended = drain(&[]).run().await;
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!((bell.source_count(schools).await, bell.target_count(schools).await), (1, 4));
@@ -617,7 +618,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         printed.stdout,
         "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
          pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 10\n\
+         capture    installed, notify mode doorbell, schema version 11\n\
          salesforce contact 0 synced, 0 pending, 0 failed\n\
          salesforce school 0 synced, 0 pending, 0 failed\n\
          salesforce role 0 synced, 0 pending, 0 failed\n"
@@ -636,6 +637,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         "bell_blocked_by",
         "notification_queue",
         "target_problem",
+        "pairing_problem",
         "notify",
         "capture_problems",
         "resyncs",

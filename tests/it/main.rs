@@ -34,6 +34,7 @@ mod memory;
 mod migrate;
 mod model;
 mod page;
+mod pairing;
 mod parked;
 mod parking;
 mod places;

@@ -29,6 +29,7 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
     let lanes = replay::chosen(&ground, &typed.objects)?;
     let (source, evaluator) = (ground.source.session().await?, ground.source.evaluator().await?);
     let target = ground.target.session().await?;
+    commands::belong_together(&config, &source, &target).await?;
     let keys = (!typed.keys.is_empty()).then_some(typed.keys.as_slice());
     let mut plans = Vec::new();
     for lane in lanes {
