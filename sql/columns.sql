@@ -67,6 +67,21 @@ select
         'pg_catalog.timestamp'::regtype,
         'pg_catalog.timestamptz'::regtype
     ) as is_moment,
+    -- Computed when it is read: a trigger finds nothing in it.
+    a.attgenerated = 'v' as is_virtual,
+    -- The columns that its value is computed from; empty for one that is no generated column.
+    array(
+        select distinct of.attname::text
+        from pg_catalog.pg_depend d
+        join pg_catalog.pg_attribute of on of.attrelid = d.refobjid and of.attnum = d.refobjsubid
+        where a.attgenerated <> ''
+            and d.classid = 'pg_catalog.pg_class'::regclass
+            and d.objid = c.oid
+            and d.objsubid = a.attnum
+            and d.refclassid = 'pg_catalog.pg_class'::regclass
+            and d.refobjid = c.oid
+            and d.refobjsubid > 0
+    ) as computed_from,
     exists (
         select
         from pg_catalog.pg_index i

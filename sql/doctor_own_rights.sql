@@ -104,7 +104,7 @@ where (r.rolsuper is null or not r.rolsuper)
                     or t.grantee <> all (service.roles)
                 )
             -- Only the service writes these.
-            or t.thing in ('schoolbell.parked', 'schoolbell.resync', 'schoolbell.verified', 'schoolbell.deletion', 'schoolbell.pairing')
+            or t.thing in ('schoolbell.parked', 'schoolbell.resync', 'schoolbell.verified', 'schoolbell.deletion', 'schoolbell.pairing', 'schoolbell.shape')
                 and t.privilege_type in ('INSERT', 'UPDATE', 'DELETE')
                 and t.grantee <> all (service.roles)
             -- Everybody may see keys, or make them due.

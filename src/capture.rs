@@ -126,6 +126,11 @@ impl fmt::Display for Deviation {
 }
 
 impl Deviation {
+    /// Changes may have been missed. Not where only the text of a trigger is another one.
+    pub fn loses_changes(&self) -> bool {
+        !self.is_about_rights() && !["outdated", "not needed"].contains(&self.what)
+    }
+
     /// Changes are captured all the same; somebody may get rights that are not meant for him.
     pub fn is_about_rights(&self) -> bool {
         [OPEN, FOREIGN].contains(&self.what)
@@ -205,8 +210,23 @@ pub fn render(captures: &[Capture], mode: NotifyMode) -> Vec<Rendered> {
             triggers: Vec::new(),
         });
         let function = function(capture, mode);
-        rendered.triggers.extend(EVENTS.map(|event| trigger(capture, event, &function)));
-        rendered.functions.push(function);
+        let own = EVENTS.map(|event| trigger(capture, &capture.table, event, &function));
+        rendered.triggers.extend(own);
+        rendered.functions.push(function.clone());
+        for part in capture.parts.iter().filter(|part| part.unseen.is_none()) {
+            let rendered = tables.entry(&part.table).or_insert_with(|| Rendered {
+                table: part.table.clone(),
+                functions: Vec::new(),
+                triggers: Vec::new(),
+            });
+            // Postgres itself gives a partition what is to be done for each row.
+            let events =
+                EVENTS.into_iter().filter(|(_, level)| !part.is_partition || *level == "statement");
+            rendered
+                .triggers
+                .extend(events.map(|event| trigger(capture, &part.table, event, &function)));
+            rendered.functions.push(function.clone());
+        }
     }
     tables.into_values().collect()
 }
@@ -372,8 +392,17 @@ fn short(name: &str) -> String {
     format!("{}_{mark}", &name[..end])
 }
 
-fn trigger(capture: &Capture, (event, level): (&str, &str), function: &str) -> Trigger {
-    let name = short(&format!("schoolbell_{event}{}", suffix(capture)));
+fn trigger(
+    capture: &Capture,
+    table: &TableName,
+    (event, level): (&str, &str),
+    function: &str,
+) -> Trigger {
+    let of = match *table == capture.table {
+        true => String::new(),
+        false => format!("_of_{}", capture.table.table),
+    };
+    let name = short(&format!("schoolbell_{event}{}{of}", suffix(capture)));
     // Always true. It is there so that the database refuses to drop a column by which changes are recorded.
     let when = match event {
         "delete" => format!("\n    when ({} or true)", present(capture)),
@@ -383,7 +412,7 @@ fn trigger(capture: &Capture, (event, level): (&str, &str), function: &str) -> T
         "create or replace trigger {}\n    after {event} on {}\n    for each {level}{when}\n    execute function \
          schoolbell.{}()",
         ident(&name),
-        capture.table,
+        table,
         ident(&function_name(capture))
     );
     let fingerprint = fingerprint(&format!("{function}{sql}"));

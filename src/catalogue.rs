@@ -6,6 +6,7 @@ use crate::db::Session;
 use crate::name::{self, TableName};
 use crate::qualified::SqlType;
 
+const PARTS: &str = include_str!("../sql/parts.sql");
 const COLUMNS: &str = include_str!("../sql/columns.sql");
 const TABLES: &str = include_str!("../sql/tables.sql");
 
@@ -39,6 +40,10 @@ pub struct Column {
     pub is_steady: bool,
     /// It tells a time or a day.
     pub is_moment: bool,
+    /// It is computed when it is read: a trigger finds nothing in it.
+    pub is_virtual: bool,
+    /// The columns that a generated column is computed from.
+    pub computed_from: Vec<String>,
     /// An index that begins with this column finds every row by it.
     pub indexed: bool,
     /// An index that begins with this column has some of the rows.
@@ -72,6 +77,38 @@ pub async fn nearest_table(
     })
 }
 
+/// A table that holds rows of another one: its partition, or its child by inheritance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub table: TableName,
+    /// Triggers on rows are cloned to it; those on statements are not.
+    pub is_partition: bool,
+    /// Why no trigger of ours sees its changes.
+    pub unseen: Option<String>,
+}
+
+/// The parts of a table, of every level.
+pub async fn parts(
+    client: &Session,
+    table: &TableName,
+) -> Result<Vec<Part>, tokio_postgres::Error> {
+    let rows = client.rows(PARTS, &[&table.schema, &table.table]).await?;
+    let unseen = |row: &tokio_postgres::Row| match () {
+        () if !row.get::<_, bool>("has_triggers") => Some("is a foreign table".to_string()),
+        () if row.get("same_owner") || row.get("is_partition") => None,
+        () => Some(format!("belongs to another role, {}", row.get::<_, &str>("owner"))),
+    };
+    Ok(rows
+        .iter()
+        .map(|row| Part {
+            table: TableName { schema: row.get("schema"), table: row.get("table") },
+            is_partition: row.get("is_partition"),
+            unseen: unseen(row),
+        })
+        .collect())
+}
+
 impl Table {
     /// Reads the catalogue; `None` when there is no such table, or it is out of sight.
     pub async fn read(
@@ -97,6 +134,8 @@ impl Table {
                 max_chars: row.get("max_chars"),
                 is_steady: row.get("steady"),
                 is_moment: row.get("is_moment"),
+                is_virtual: row.get("is_virtual"),
+                computed_from: row.get("computed_from"),
                 indexed: row.get("indexed"),
                 partly_indexed: row.get("partly_indexed"),
                 unique: row.get("unique_index"),

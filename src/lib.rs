@@ -68,6 +68,7 @@ pub mod writer;
 
 pub mod metrics;
 pub mod service;
+pub mod shape;
 pub mod worker;
 
 pub mod doctor;

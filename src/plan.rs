@@ -12,6 +12,7 @@ use crate::db::{Evaluator, Session};
 use crate::mapping::{Field, Finding, Mapping, Object, Unusable, Value};
 use crate::name::{self, TableName, ident};
 use crate::qualified::SqlType;
+use crate::shape::Captured;
 
 mod captured;
 mod expression;
@@ -158,6 +159,8 @@ pub struct SourceSide {
     value_types: BTreeMap<(String, String), Oid>,
     /// The triggers the mapping needs.
     pub captures: Vec<Capture>,
+    /// Partitions and children of captured tables whose changes no trigger of ours sees, each in a sentence.
+    pub unseen: Vec<String>,
     /// What would be better; it works without.
     pub advice: Vec<Finding>,
 }
@@ -205,9 +208,37 @@ pub async fn source_side(
     if !findings.is_empty() {
         return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
-    let captures = captures(mapping, &tables);
+    let mut parts = BTreeMap::new();
+    for name in tables.keys() {
+        parts.insert(name.clone(), catalogue::parts(source, name).await?);
+    }
+    let captures = captures(mapping, &tables, &parts);
+    let mut unseen = Vec::new();
+    for object in &mapping.objects {
+        for part in parts.get(&object.source).into_iter().flatten() {
+            if let Some(why) = &part.unseen {
+                let (part, table) = (part.table.plain(), object.source.plain());
+                let problem = format!(
+                    "{part} holds rows of {table}, and {why}, so no change of these is captured"
+                );
+                unseen.push(problem.clone());
+                advice.push(Finding::of(object, "source", problem).at(object.line_of("source")));
+            }
+        }
+    }
     advice.extend(unwatched(source, evaluator, mapping).await?);
-    Ok(SourceSide { tables, value_types, captures, advice })
+    Ok(SourceSide { tables, value_types, captures, unseen, advice })
+}
+
+impl SourceSide {
+    /// The captured tables, each with the columns that matter.
+    pub fn captured(&self) -> Captured {
+        let mut captured = Captured::new();
+        for capture in &self.captures {
+            captured.entry(capture.table.clone()).or_default().extend(capture.watched.clone());
+        }
+        captured
+    }
 }
 
 /// What the target has.
@@ -322,6 +353,13 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         if table.column(column).is_none() {
             findings.push(lacks(object, setting, table, column).at(line));
         }
+    }
+    if let Some(column) = table.column(&object.key).filter(|column| column.is_virtual) {
+        let problem = format!(
+            "{} is computed when it is read, so no trigger can record it; take a column that is stored",
+            column.name
+        );
+        findings.push(Finding::of(object, "key", problem));
     }
     let composite = table.column(&object.key).filter(|column| column.category == 'C');
     if let Some(column) = composite {

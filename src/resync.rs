@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::capture::fill;
 use crate::db::{Direct, Evaluator, Parameter, Session, Transaction};
 use crate::failure::Failure;
-use crate::mapping::{Mapping, Object};
+use crate::mapping::{Mapping, Object, OnDelete};
 use crate::name::{ident, literal};
 use crate::plan::Route;
 use crate::project::{self, Walk};
@@ -188,6 +188,15 @@ pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i6
 /// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
 pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
     insert(source, &route.object.name, "target", &Request::default(), 0, None).await
+}
+
+/// Stores both, where rows are deleted: a look at all rows, for changes of which nobody knows which rows they are about.
+pub async fn create_all(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
+    let replay = create_anew(source, &route.object).await?;
+    if route.object.on_delete == OnDelete::Delete {
+        create_target_walk(source, route).await?;
+    }
+    Ok(replay)
 }
 
 async fn insert(

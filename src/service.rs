@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, Role};
 use crate::pairing::{self, Pair, Place};
 use crate::parked::{self, Awaited, Choice};
 use crate::reporting::kept_up;
+use crate::shape;
 use crate::stranger::Stranger;
 use crate::verify;
 use crate::worker::{self, Lane, Tally, Tools, Worker};
@@ -352,6 +353,16 @@ impl Service<'_> {
         );
     }
 
+    /// Orders replays for what no trigger tells.
+    async fn answer(&self, ground: &Ground) -> Result<(), Failure> {
+        let routes: Vec<_> = ground.routes().collect();
+        let look = async {
+            let mut source = ground.source.session().await?;
+            shape::answer(&mut source, &routes, &ground.plan.captured).await
+        };
+        unless_silent(self.pace.longest_silence(), look).await
+    }
+
     /// Starts the tasks around the worker, and ends them with it: when told to stop, when there is another plan, or when
     /// something fails.
     async fn work(
@@ -367,6 +378,7 @@ impl Service<'_> {
         if ground.pooled {
             self.tell_of_pooler();
         }
+        self.answer(ground).await?;
         let may_copy = apply::may_copy(&*session.lock().await).await?;
         let (heard_sender, heard) = watch::channel(Heard::default());
         let (wish, wishes) = watch::channel(Wishes::default());

@@ -13,12 +13,15 @@ use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
 use crate::pairing::{self, Place};
 use crate::plan::Unplannable;
+use crate::shape::{self, Changed};
 use crate::stranger::Stranger;
 use crate::writer::{Holder, Holding};
 use crate::{bell, capture, change, parked, plan, resync, schema, service, verified, writer};
 
 /// The schema's version since which the databases are noted.
 const PAIRING_VERSION: i32 = 11;
+/// The schema's version since which it is noted what captured tables are.
+const SHAPE_VERSION: i32 = 12;
 /// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
 const LATE_SECONDS: f64 = 300.0;
 /// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
@@ -55,6 +58,8 @@ pub struct Status {
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
+    /// What has happened to captured tables, where no trigger tells which rows that concerns, and no replay was ordered yet.
+    pub unanswered: Vec<String>,
     /// Some of that loses changes; otherwise it is about rights alone.
     #[serde(skip)]
     pub changes_may_be_missed: bool,
@@ -169,6 +174,12 @@ impl Status {
                 "The mapping does not fit, {first}{more}: mend the file or the table; what waits for it is written then."
             );
             find(Level::Trouble, sentence);
+        }
+        if let Some(first) = self.unanswered.first() {
+            let sentence = format!(
+                "A table was changed, {first}: `schoolbell run` replays it by itself as soon as it looks."
+            );
+            find(Level::Attention, sentence);
         }
         let blocked = self.target_problem.is_some() || self.writer_blocked_by.is_some();
         if self.writer.is_none() && !blocked && self.pending_changes > 0 {
@@ -311,7 +322,8 @@ pub async fn collect(
         None => (None, None),
     };
     let mode = service::installed_mode(source).await?;
-    let (deviations, mut mapping_problems) = deviations((source, evaluator), mapping, mode).await?;
+    let (deviations, mut mapping_problems, unanswered) =
+        deviations((source, evaluator), mapping, mode, schema_version).await?;
     if let Ok(target) = target
         && target_problem.is_none()
     {
@@ -334,6 +346,7 @@ pub async fn collect(
         changes_may_be_missed: deviations.iter().any(|deviation| !deviation.is_about_rights()),
         capture_problems: deviations.iter().map(ToString::to_string).collect(),
         mapping_problems,
+        unanswered,
         resyncs: resync::reports(source, None).await?,
         failed_resyncs: resync::failed(source).await?,
         salesforce: Vec::new(),
@@ -392,15 +405,22 @@ async fn deviations(
     (source, evaluator): (&Session, &Evaluator),
     mapping: &Mapping,
     mode: Option<capture::NotifyMode>,
-) -> Result<(Vec<Deviation>, Vec<String>), tokio_postgres::Error> {
+    schema_version: i32,
+) -> Result<(Vec<Deviation>, Vec<String>, Vec<String>), tokio_postgres::Error> {
     let source_side = match plan::source_side(source, evaluator, mapping).await {
         Ok(source_side) => source_side,
         Err(Unplannable::Mapping(unusable)) => {
-            return Ok((Vec::new(), unusable.to_string().lines().map(str::to_string).collect()));
+            let problems = unusable.to_string().lines().map(str::to_string).collect();
+            return Ok((Vec::new(), problems, Vec::new()));
         }
         Err(Unplannable::Database(error)) => return Err(error),
     };
     let mode = mode.unwrap_or(capture::NotifyMode::Doorbell);
     let wanted = capture::render(&source_side.captures, mode);
-    Ok((capture::deviations(source, &wanted).await?, Vec::new()))
+    let unanswered = match schema_version {
+        version if version < SHAPE_VERSION => Vec::new(),
+        _ => shape::unanswered(source, &source_side.captured()).await?,
+    };
+    let unanswered = unanswered.iter().map(Changed::sentence).collect();
+    Ok((capture::deviations(source, &wanted).await?, source_side.unseen, unanswered))
 }

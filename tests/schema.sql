@@ -129,6 +129,13 @@ table resync
     CREATE INDEX resync_open ON schoolbell.resync USING btree (id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]))
     CREATE UNIQUE INDEX resync_pkey ON schoolbell.resync USING btree (id)
 
+table shape
+    source_table text not null
+    shape jsonb not null
+    seen_at timestamp with time zone not null default clock_timestamp()
+    PRIMARY KEY (source_table)
+    CREATE UNIQUE INDEX shape_pkey ON schoolbell.shape USING btree (source_table)
+
 table verified
     object text not null
     verified_at timestamp with time zone not null default clock_timestamp()

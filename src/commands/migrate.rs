@@ -17,6 +17,7 @@ use crate::plan::{self, SourceSide};
 use crate::publication::{self, Published};
 use crate::resync::{self, Request};
 use crate::schema::Version;
+use crate::shape::{self, Captured};
 use crate::{change, parked, schema, service, status, visible};
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
@@ -45,6 +46,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
     let wanted = capture::render(&source_side.captures, mode);
     let deviations = capture::deviations(&source, &wanted).await.map_err(super::reason)?;
+    source_side.unseen.iter().for_each(|unseen| tracing::warn!("{unseen}"));
     let ddl = capture::mend(&wanted, &deviations);
     let migrations = schema::pending(version);
     let change = Change::find((&source, &evaluator), version, &mapping, &source_side).await?;
@@ -109,6 +111,8 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         source.client().batch_execute(&sql).await.map_err(super::reason)?;
         say!("notify mode: {mode}")?;
     }
+    let lossless = lossless(&source_side, &deviations);
+    let settled = shape::settled(&source, &lossless).await.map_err(super::reason)?;
     for (table, sql) in &ddl {
         // At the first time all of them are missing, which is no news.
         if version != Version::Missing {
@@ -119,6 +123,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
             .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
         say!("triggers of {}: up to date", table.plain())?;
     }
+    shape::renew(&source, &settled).await.map_err(super::reason)?;
     let replays = if options.resync { change.replays() } else { Vec::new() };
     let jobs = change.note(&url, &mapping, &replays).await?;
     if change.foreign > 0 {
@@ -145,6 +150,16 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         }
     }
     Ok(Outcome::Clean)
+}
+
+/// The captured tables of which no change was missed, whatever is to be done about their triggers.
+fn lossless(source_side: &SourceSide, deviations: &[Deviation]) -> Captured {
+    let mut captured = source_side.captured();
+    captured.retain(|table, _| {
+        let mut of_table = deviations.iter().filter(|deviation| deviation.table == *table);
+        of_table.all(|deviation| !deviation.loses_changes())
+    });
+    captured
 }
 
 /// Somebody who owns the schema, or anything in it, can put what he likes in the place of our tables and functions.

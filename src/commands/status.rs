@@ -221,6 +221,7 @@ fn report(status: &Status) -> Vec<String> {
     for problem in &status.capture_problems {
         lines.push(("capture", format!("{problem}; run `schoolbell migrate`")));
     }
+    lines.extend(status.unanswered.iter().map(|changed| ("capture", changed.clone())));
     for problem in &status.mapping_problems {
         lines.push(("mapping", problem.clone()));
     }

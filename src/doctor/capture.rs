@@ -32,6 +32,11 @@ pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
     let source_side = fit.source_side()?;
     let wanted = capture::render(&source_side.captures, mode.unwrap_or(NotifyMode::Doorbell));
     let deviations = source.ask(async |source| capture::deviations(source, &wanted).await).await?;
+    if let Some(first) = source_side.unseen.first() {
+        return Ok(Diagnosis::failed(first.clone())
+            .detail(source_side.unseen.iter().skip(1).cloned())
+            .say("give it the owner of the captured table, or move its rows to a table with triggers"));
+    }
     let triggers = wanted.iter().map(|table| table.triggers.len()).sum::<usize>();
     if deviations.is_empty() {
         let mode = mode.map(|mode| mode.to_string()).unwrap_or_default();

@@ -21,7 +21,7 @@ const SEQUENCES: &str = include_str!("../../sql/doctor_sequences.sql");
 /// The statements that grant them name the others.
 const NAMED: usize = 3;
 /// What the service does with the tables of schema `schoolbell`.
-const OWN_TABLES: [(&str, &[&str]); 7] = [
+const OWN_TABLES: [(&str, &[&str]); 8] = [
     ("refinery_schema_history", &["select"]),
     ("installation", &["select"]),
     ("change", &["select", "delete"]),
@@ -29,6 +29,7 @@ const OWN_TABLES: [(&str, &[&str]); 7] = [
     ("resync", &["select", "insert", "update"]),
     ("verified", &["select", "insert", "update"]),
     ("pairing", &["select", "insert", "update"]),
+    ("shape", &["select", "insert", "update"]),
 ];
 /// Only where a mapping says `on_delete = "delete"`.
 const BRAKE_TABLE: (&str, &[&str]) = ("deletion", &["select", "insert", "update", "delete"]);

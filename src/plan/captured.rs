@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::touch::changed_mentions;
-use crate::catalogue::Table;
+use crate::catalogue::{Column, Part, Table};
 use crate::mapping::{Mapping, Object, Value};
 use crate::name::TableName;
 
@@ -12,6 +12,8 @@ use crate::name::TableName;
 pub struct Capture {
     /// The table that carries the triggers.
     pub table: TableName,
+    /// Its partitions and children, whose changes count as its own.
+    pub parts: Vec<Part>,
     /// The one object these changes are for; none: all objects that are read from the table.
     pub concerns: Option<String>,
     /// The columns that are recorded: by these the objects find their rows.
@@ -26,7 +28,12 @@ pub struct Capture {
 }
 
 /// The triggers that a mapping needs: one capture per source table, and one per object and touching table.
-pub(super) fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -> Vec<Capture> {
+pub(super) fn captures(
+    mapping: &Mapping,
+    tables: &BTreeMap<TableName, Table>,
+    parts: &BTreeMap<TableName, Vec<Part>>,
+) -> Vec<Capture> {
+    let parts_of = |table: &TableName| parts.get(table).cloned().unwrap_or_default();
     let mut captures: Vec<Capture> = Vec::new();
     for (name, table) in tables {
         let readers: Vec<&Object> =
@@ -38,6 +45,7 @@ pub(super) fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -
             let narrow = narrow(&watched, &keys, &readers);
             captures.push(Capture {
                 table: name.clone(),
+                parts: parts_of(name),
                 concerns: None,
                 keys_are_steady: are_steady(&keys, table),
                 keys,
@@ -56,6 +64,7 @@ pub(super) fn captures(mapping: &Mapping, tables: &BTreeMap<TableName, Table>) -
             });
             captures.push(Capture {
                 table: touch.table.clone(),
+                parts: parts_of(&touch.table),
                 concerns: Some(object.name.clone()),
                 keys_are_steady: are_steady(&keys, table),
                 keys,
@@ -83,9 +92,20 @@ fn narrow(watched: &[String], keys: &[String], readers: &[&Object]) -> Vec<(Stri
     narrow.filter(|(_, columns)| !columns.is_empty()).collect()
 }
 
+/// The wanted columns. In the place of one that a trigger cannot see stand those that it is computed from.
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let names = table.columns.iter().map(|column| &column.name);
-    names.filter(|name| wanted(name)).cloned().collect()
+    let is_seen = |column: &Column| {
+        let computes = |other: &&Column| {
+            other.is_virtual && wanted(&other.name) && other.computed_from.contains(&column.name)
+        };
+        !column.is_virtual && (wanted(&column.name) || table.columns.iter().any(|c| computes(&c)))
+    };
+    table
+        .columns
+        .iter()
+        .filter(|column| is_seen(column))
+        .map(|column| column.name.clone())
+        .collect()
 }
 
 fn are_steady(keys: &[String], table: &Table) -> bool {

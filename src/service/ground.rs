@@ -13,6 +13,7 @@ use crate::mapping::Mapping;
 use crate::pairing::Mismatch;
 use crate::plan::{self, Route, Unplannable};
 use crate::schema;
+use crate::shape::Captured;
 use crate::supported;
 use crate::worker::Lane;
 
@@ -101,6 +102,8 @@ pub struct Plan {
     pub lanes: Arc<Vec<Lane>>,
     /// When the installed triggers ring.
     pub mode: NotifyMode,
+    /// The captured tables, with the columns that matter.
+    pub captured: Captured,
     /// What does not hinder the work, but somebody should know.
     pub advice: Vec<String>,
 }
@@ -181,7 +184,8 @@ impl Plan {
         let deviations = capture::deviations(source, &wanted).await?;
         advice.extend(deviations.iter().map(Deviation::advice));
         let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
-        Ok(Self { lanes, mode, advice })
+        let captured = source_side.captured();
+        Ok(Self { lanes, mode, captured, advice })
     }
 }
 

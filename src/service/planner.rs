@@ -16,6 +16,7 @@ use crate::deadline::unless_silent;
 use crate::failure::Failure;
 use crate::mapping::{Mapping, Unusable};
 use crate::plan::{Form, Unplannable};
+use crate::shape;
 use crate::worker::Lane;
 
 /// Refused rows make it look at once, but not more often than this: a right that is missing is refused all the time.
@@ -91,7 +92,17 @@ impl Planner {
                 Ok(Plan::make((&source, &evaluator), &target, &mapping).await)
             };
             match unless_silent(silence, planning).await {
-                Ok(Ok(plan)) if self.is_current(&plan, &mapping) => self.tell(plan.advice),
+                Ok(Ok(plan)) if self.is_current(&plan, &mapping) => {
+                    let answered = async {
+                        let routes: Vec<_> = plan.lanes.iter().map(|lane| &lane.route).collect();
+                        let mut source = source.get().await?;
+                        shape::answer(&mut source, &routes, &plan.captured).await
+                    };
+                    if let Err(failure) = unless_silent(silence, answered).await {
+                        not_looked_at(&failure);
+                    }
+                    self.tell(plan.advice);
+                }
                 Ok(Ok(plan)) => {
                     self.tell_change(&plan, &mapping);
                     self.take_up(plan.clone(), mapping);

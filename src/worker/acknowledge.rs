@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{Batch, Done, Lane, Pause, Tally};
 use crate::change;
-use crate::db::{Pool, Transaction};
+use crate::db::Pool;
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::metrics::Metrics;
@@ -90,7 +90,7 @@ impl Acknowledger {
             let walk = match reads {
                 true if lane.route.object.update_only => continue,
                 true => resync::create_target_walk(&transaction, &lane.route).await?,
-                false => all_rows(&transaction, lane).await?,
+                false => resync::create_all(&transaction, &lane.route).await?,
             };
             tracing::warn!(
                 object = lane.name(),
@@ -100,7 +100,7 @@ impl Acknowledger {
         }
         for &index in &batch.touched {
             let lane = &self.lanes[index];
-            let walk = all_rows(&transaction, lane).await?;
+            let walk = resync::create_all(&transaction, &lane.route).await?;
             tracing::info!(
                 object = lane.name(),
                 resync = walk,
@@ -137,16 +137,6 @@ impl Acknowledger {
         failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
     }
-}
-
-/// Stores a replay of all rows of a lane that other tables touch; where rows are deleted, also of the target's, because
-/// rows that are left out by now are known only there.
-async fn all_rows(source: &Transaction<'_>, lane: &Lane) -> Result<i64, Failure> {
-    let replay = resync::create_anew(source, &lane.route.object).await?;
-    if lane.deletes() {
-        resync::create_target_walk(source, &lane.route).await?;
-    }
-    Ok(replay)
 }
 
 /// Whether a key was refused as it is where a table has another form than the one that was planned for: a name, a type or

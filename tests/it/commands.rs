@@ -618,7 +618,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         printed.stdout,
         "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
          pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
-         capture    installed, notify mode doorbell, schema version 11\n\
+         capture    installed, notify mode doorbell, schema version 12\n\
          salesforce contact 0 synced, 0 pending, 0 failed\n\
          salesforce school 0 synced, 0 pending, 0 failed\n\
          salesforce role 0 synced, 0 pending, 0 failed\n"
@@ -631,6 +631,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
         "oldest_change_at",
         "lag_seconds",
         "mapping_problems",
+        "unanswered",
         "parked",
         "writer",
         "writer_blocked_by",

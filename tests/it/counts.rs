@@ -28,8 +28,8 @@ const PAGE_ON_TARGET: Traffic = Traffic { round_trips: 1, statements: 3 };
 const LOOK_ROUND_TRIPS: u64 = 2;
 /// A school whose website changed is read for itself, and not for its creator's contact.
 const READS_OF_A_SCHOOL: i64 = 1;
-/// A mirrored row that differs is read to compare it and to update it.
-const READS_OF_A_DIFFERING_ROW: i64 = 2;
+/// A mirrored row that differs is read to compare it, to lock it unless somebody has it, and to update it.
+const READS_OF_A_DIFFERING_ROW: i64 = 3;
 /// A change is read to claim it and to acknowledge it.
 const READS_OF_A_CHANGE: i64 = 2;
 /// A plan may read a row or two of a table before it learns that it needs none of them.

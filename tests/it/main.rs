@@ -54,6 +54,7 @@ mod supply_chain;
 mod terminal;
 mod tls;
 mod torture;
+mod unseen;
 mod values;
 mod verify;
 mod watch;

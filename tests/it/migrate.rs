@@ -447,7 +447,7 @@ async fn a_schema_that_is_newer_than_the_program_is_left_alone() {
         assert_eq!(ended.stdout, "");
         assert_eq!(
             ended.stderr,
-            "schoolbell: schema schoolbell has version 99, this program knows only up to 11; deploy the newer schoolbell\n",
+            "schoolbell: schema schoolbell has version 99, this program knows only up to 12; deploy the newer schoolbell\n",
             "{ended}"
         );
     }

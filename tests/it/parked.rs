@@ -259,7 +259,7 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
     let changes: (Vec<&str>, Vec<i64>) = Default::default();
     let states = vec!["dead"; parked.len()];
     let held = vec![false; parked.len()];
-    let parameters: [&(dyn ToSql + Sync); 13] = [
+    let parameters: [&(dyn ToSql + Sync); 15] = [
         &changes.0,
         &changes.1,
         &schools(freed),
@@ -273,6 +273,8 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
         &nothing,
         &nothing,
         &held,
+        &"system",
+        &"database",
     ];
     session.execute(ACKNOWLEDGE, &parameters).await.map(|_| ())
 }

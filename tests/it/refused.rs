@@ -314,8 +314,8 @@ async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
         .replace("$2", "''")
         .replace("$3", "1000");
     // Of a batch whose keys were all fine: nothing to free by name, nothing to park.
-    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'";
-    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[]";
+    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '1', 'source'";
+    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[], text, text";
     let acknowledge = include_str!("../../sql/acknowledge.sql");
     bell.source_sql(&format!("prepare acknowledge ({types}) as {acknowledge}")).await;
     let acknowledge = format!("execute acknowledge ({nothing})");

@@ -361,7 +361,7 @@ async fn what_the_release_before_installed_goes_on_and_is_closed_by_the_next_mig
          drop index schoolbell.parked_key, schoolbell.parked_awaits; \
          create index parked_awaits on schoolbell.parked (awaits, awaits_key) where state = 'waiting'; \
          alter table schoolbell.resync drop column asked, drop column retrying, drop column dismissed_at; \
-         drop table schoolbell.pairing, schoolbell.installation; delete from schoolbell.refinery_schema_history where version >= 8; \
+         drop table schoolbell.pairing, schoolbell.shape, schoolbell.installation; delete from schoolbell.refinery_schema_history where version >= 8; \
          set role {}; \
          create function schoolbell.notify_mode() returns text language sql immutable as \
          $schoolbell$select 'never'::pg_catalog.text$schoolbell$; \

@@ -1,0 +1,69 @@
+-- What a captured table is now. $1: schema, $2: table, $3: the columns that matter.
+--
+-- A mark is the transaction that wrote the catalogue's row last: it changes with every `alter`, also where all looks as
+-- before afterwards, and not when the table is vacuumed, clustered or analysed.
+with recursive root as (
+    select c.oid
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1
+        and c.relname = $2
+), parts as (
+    select i.inhrelid as oid
+    from root r
+    join pg_catalog.pg_inherits i on i.inhparent = r.oid
+    union
+    select i.inhrelid
+    from parts p
+    join pg_catalog.pg_inherits i on i.inhparent = p.oid
+)
+select
+    pg_catalog.jsonb_build_object(
+        'columns',
+        (
+            select
+                pg_catalog.jsonb_object_agg(
+                    a.attname,
+                    pg_catalog.concat_ws(
+                        ' ',
+                        a.xmin::text,
+                        (
+                            select pg_catalog.string_agg(e.enumlabel, ' ' order by e.enumsortorder)
+                            from pg_catalog.pg_enum e
+                            where e.enumtypid in (t.oid, t.typelem, t.typbasetype)
+                        )
+                    )
+                )
+            from pg_catalog.pg_attribute a
+            join pg_catalog.pg_type t on t.oid = a.atttypid
+            where a.attrelid = r.oid
+                and a.attname = any ($3::text[])
+                and not a.attisdropped
+        ),
+        'parts',
+        (
+            select pg_catalog.jsonb_agg(p.oid::pg_catalog.int8 order by p.oid)
+            from parts p
+        ),
+        'triggers',
+        (
+            select
+                pg_catalog.jsonb_object_agg(
+                    pg_catalog.format('%s %s', t.tgrelid, t.tgname),
+                    pg_catalog.format('%s %s', t.tgenabled, t.xmin)
+                )
+            from pg_catalog.pg_trigger t
+            join pg_catalog.pg_proc p on p.oid = t.tgfoid
+            join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            where n.nspname = 'schoolbell'
+                and t.tgparentid = 0
+                and (
+                    t.tgrelid = r.oid
+                    or t.tgrelid in (
+                        select p.oid
+                        from parts p
+                    )
+                )
+        )
+    ) as shape
+from root r

@@ -1,0 +1,229 @@
+//! What happens to a captured table and no trigger on it tells: what can be captured is captured, the rest is noticed,
+//! named, and answered with a replay.
+
+use crate::support::{HEROKU_CONNECT, TestBell};
+
+const MAPPING: &str = "version = 1\n[object.person]\nsource = \"people\"\nkey = \"id\"\ntarget = \"person__c\"\n\
+                       external_id = \"id__c\"\non_delete = \"delete\"\nbrake = { rows = 1000, share = 1.0, within = \"1d\" }\n\
+                       [object.person.fields]\nname__c = { sql = \"name::text\" }\n";
+
+/// A table of people, made by this SQL, with triggers.
+async fn people(table: &str) -> TestBell {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql(table).await;
+    bell.target_sql(&format!(
+        "create table salesforce.person__c (id__c int unique, name__c varchar(80), {HEROKU_CONNECT})"
+    ))
+    .await;
+    bell.use_mapping(MAPPING).await;
+    bell
+}
+
+async fn names(bell: &TestBell) -> Vec<String> {
+    bell.drain().await;
+    bell.target_texts("select id__c || ' ' || name__c from salesforce.person__c order by id__c")
+        .await
+}
+
+/// The same, after the brake has held so many deletions and somebody has released them: of rows that nobody has named
+/// none is deleted unasked.
+async fn names_after(bell: &TestBell, deletions: i64) -> Vec<String> {
+    bell.drain().await;
+    let held = "select count(*) from schoolbell.parked where held";
+    assert_eq!(bell.source_count(held).await, deletions, "{:?}", bell.parked().await);
+    bell.run_ok(&["parked", "retry", "person", "--yes"]).await;
+    names(bell).await
+}
+
+async fn status(bell: &TestBell) -> String {
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run(&["status", "--mapping", &mapping]).await.stdout
+}
+
+const PARTITIONED: &str = "create table people (id int primary key, name text) partition by range (id); \
+                           create table people_1 partition of people for values from (0) to (10); \
+                           create table people_2 partition of people for values from (10) to (20)";
+
+#[tokio::test]
+async fn partitions_that_are_truncated_detached_dropped_and_attached_are_followed() {
+    let bell = people(PARTITIONED).await;
+    bell.source_sql("insert into people values (1, 'a'), (11, 'b')").await;
+    assert_eq!(names(&bell).await, ["1 a", "11 b"]);
+    bell.source_sql("truncate people_1").await;
+    assert_eq!(names_after(&bell, 1).await, ["11 b"]);
+
+    bell.source_sql("alter table people detach partition people_2").await;
+    assert!(status(&bell).await.contains("public.people: partitions or children came or went"));
+    assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
+    assert!(!status(&bell).await.contains("came or went"));
+    // What is no part any more is nobody's.
+    bell.source_sql("update people_2 set name = 'changed'").await;
+    bell.source_sql("alter table people attach partition people_2 for values from (10) to (20)")
+        .await;
+    assert_eq!(names(&bell).await, ["11 changed"]);
+    bell.source_sql("drop table people_2").await;
+    assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
+
+    // A new one is named until it has its trigger.
+    bell.source_sql("create table people_3 partition of people for values from (30) to (40)").await;
+    bell.source_sql("insert into people values (31, 'c')").await;
+    assert_eq!(names(&bell).await, ["31 c"]);
+    let told = "trigger schoolbell_truncate_of_people on public.people_3 is missing";
+    assert!(status(&bell).await.contains(told), "{}", status(&bell).await);
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    assert!(!status(&bell).await.contains("is missing"));
+    bell.source_sql("truncate people_3").await;
+    assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named() {
+    let bell = people(
+        "create table people (id int primary key, name text); \
+         create table past_people (left_at date) inherits (people); \
+         create table oldest_people (primary key (id)) inherits (past_people)",
+    )
+    .await;
+    bell.source_sql(
+        "insert into people values (1, 'a'); insert into past_people values (2, 'b'); \
+         insert into oldest_people values (3, 'c')",
+    )
+    .await;
+    assert_eq!(names(&bell).await, ["1 a", "2 b", "3 c"]);
+    bell.source_sql(
+        "update past_people set name = upper(name); delete from oldest_people where id = 3",
+    )
+    .await;
+    assert_eq!(names(&bell).await, ["1 a", "2 B"]);
+    bell.source_sql("truncate past_people").await;
+    assert_eq!(names_after(&bell, 1).await, ["1 a"]);
+    assert!(
+        status(&bell).await.contains("All is well")
+            || status(&bell).await.contains("nobody would apply it")
+    );
+
+    let other = format!("other_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {other}")).await;
+    bell.source_sql(&format!(
+        "create table their_people () inherits (people); alter table their_people owner to {other}"
+    ))
+    .await;
+    let told = format!(
+        "public.their_people holds rows of public.people, and belongs to another role, {other}"
+    );
+    assert!(status(&bell).await.contains(&told), "{}", status(&bell).await);
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    let checked = bell.run(&["doctor", "--mapping", &mapping]).await;
+    assert!(checked.stdout.contains(&told), "{checked}");
+    bell.source_sql("alter table their_people owner to current_user").await;
+    assert!(
+        status(&bell)
+            .await
+            .contains("schoolbell_insert_of_people on public.their_people is missing")
+    );
+}
+
+/// Each rewrites values without a trigger.
+#[tokio::test]
+async fn columns_that_are_altered_and_values_that_are_renamed_are_replayed() {
+    let bell = people(
+        "create type mood as enum ('sad', 'glad'); create domain feeling as mood; \
+         create table people (id int primary key, name feeling, note text)",
+    )
+    .await;
+    bell.source_sql("insert into people values (1, 'sad')").await;
+    assert_eq!(names(&bell).await, ["1 sad"]);
+    bell.source_sql("alter type mood rename value 'sad' to 'low'").await;
+    assert!(
+        status(&bell).await.contains("public.people: altered was name"),
+        "{}",
+        status(&bell).await
+    );
+    assert_eq!(names(&bell).await, ["1 low"]);
+    bell.source_sql("alter table people alter column name type text using upper(name::text)").await;
+    assert_eq!(names(&bell).await, ["1 LOW"]);
+    // The type is the same, and the values are others.
+    bell.source_sql("alter table people alter column name type text using name || '!'").await;
+    assert_eq!(names(&bell).await, ["1 LOW!"]);
+
+    // What rewrites the table and changes no value is no reason to look.
+    let replays = "select count(*) from schoolbell.resync";
+    let before = bell.source_count(replays).await;
+    bell.source_sql("vacuum full people").await;
+    bell.source_sql("analyze people").await;
+    bell.source_sql("alter table people add column other int default 1").await;
+    bell.source_sql("alter table people alter column note type varchar(9)").await;
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run_ok(&["migrate", "--notify", "never", "--mapping", &mapping]).await;
+    bell.drain().await;
+    assert_eq!(bell.source_count(replays).await, before);
+}
+
+#[tokio::test]
+async fn triggers_that_were_disabled_for_a_while_are_noticed_however_soon_they_are_enabled_again() {
+    let bell = people("create table people (id int primary key, name text)").await;
+    bell.source_sql("insert into people values (1, 'a')").await;
+    assert_eq!(names(&bell).await, ["1 a"]);
+
+    bell.source_sql("alter table people disable trigger all").await;
+    bell.source_sql("insert into people values (2, 'b')").await;
+    bell.source_sql("update people set name = 'missed' where id = 1").await;
+    for trigger in ["insert", "update", "delete", "truncate"] {
+        bell.source_sql(&format!("alter table people enable always trigger schoolbell_{trigger}"))
+            .await;
+    }
+    assert!(status(&bell).await.contains("triggers were changed, or disabled for a while"));
+    assert_eq!(names(&bell).await, ["1 missed", "2 b"]);
+
+    // Also where `migrate` enables them again.
+    bell.source_sql("alter table people disable trigger schoolbell_insert").await;
+    bell.source_sql("insert into people values (3, 'c')").await;
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    assert_eq!(names(&bell).await, ["1 missed", "2 b", "3 c"]);
+}
+
+/// A service that runs notices it, too.
+#[tokio::test]
+async fn a_running_service_answers_by_itself() {
+    let mut bell = people(PARTITIONED).await;
+    bell.pace.replan = std::time::Duration::from_millis(200);
+    bell.service_starts();
+    bell.source_sql("insert into people values (1, 'a')").await;
+    let rows = "select name__c from salesforce.person__c";
+    bell.target_becomes(rows, &["a"]).await;
+    bell.source_sql("create table people_9 (id int primary key, name text)").await;
+    bell.source_sql("insert into people_9 values (90, 'z')").await;
+    bell.source_sql("alter table people attach partition people_9 for values from (90) to (99)")
+        .await;
+    bell.target_becomes(&format!("{rows} order by 1"), &["a", "z"]).await;
+}
+
+/// Its value is computed when it is read: the trigger watches what it is computed from.
+#[tokio::test]
+async fn a_generated_column_is_captured_whether_it_is_stored_or_not() {
+    let bell = TestBell::bare().await;
+    let version = bell.source_count("select current_setting('server_version_num')::int").await;
+    let kinds = if version >= 180_000 { vec!["stored", "virtual"] } else { vec!["stored"] };
+    drop(bell);
+    for kind in kinds {
+        let bell = people(&format!(
+            "create table people (id int primary key, first text, last text, \
+             name text generated always as (first || ' ' || last) {kind})"
+        ))
+        .await;
+        bell.source_sql("insert into people values (1, 'Ann', 'A')").await;
+        assert_eq!(names(&bell).await, ["1 Ann A"], "{kind}");
+        bell.source_sql("update people set last = 'B'").await;
+        assert_eq!(names(&bell).await, ["1 Ann B"], "{kind}");
+        let other = if kind == "virtual" {
+            "alter table people alter column name set expression as (last)"
+        } else {
+            "update people set first = 'Bea'"
+        };
+        bell.source_sql(other).await;
+        let wanted = if kind == "virtual" { "1 B" } else { "1 Bea B" };
+        assert_eq!(names(&bell).await, [wanted], "{kind}");
+    }
+}
