@@ -75,12 +75,16 @@ select
         from pg_catalog.pg_depend d
         join pg_catalog.pg_attribute of on of.attrelid = d.refobjid and of.attnum = d.refobjsubid
         where a.attgenerated <> ''
-            and d.classid = 'pg_catalog.pg_class'::regclass
-            and d.objid = c.oid
-            and d.objsubid = a.attnum
+            and d.classid = 'pg_catalog.pg_attrdef'::regclass
+            and d.objid = (
+                select e.oid
+                from pg_catalog.pg_attrdef e
+                where e.adrelid = c.oid
+                    and e.adnum = a.attnum
+            )
             and d.refclassid = 'pg_catalog.pg_class'::regclass
             and d.refobjid = c.oid
-            and d.refobjsubid > 0
+            and d.refobjsubid not in (0, a.attnum)
     ) as computed_from,
     exists (
         select

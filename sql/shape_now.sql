@@ -28,6 +28,13 @@ select
                         ' ',
                         a.xmin::text,
                         (
+                            select e.xmin::text
+                            from pg_catalog.pg_attrdef e
+                            where a.attgenerated <> ''
+                                and e.adrelid = a.attrelid
+                                and e.adnum = a.attnum
+                        ),
+                        (
                             select pg_catalog.string_agg(e.enumlabel, ' ' order by e.enumsortorder)
                             from pg_catalog.pg_enum e
                             where e.enumtypid in (t.oid, t.typelem, t.typbasetype)
@@ -37,7 +44,8 @@ select
             from pg_catalog.pg_attribute a
             join pg_catalog.pg_type t on t.oid = a.atttypid
             where a.attrelid = r.oid
-                and a.attname = any ($3::text[])
+                -- What a virtual column is computed from is among the columns that matter; how, is seen here.
+                and (a.attname = any ($3::text[]) or a.attgenerated <> '')
                 and not a.attisdropped
         ),
         'parts',

@@ -337,14 +337,16 @@ fn check(objects: &[Object], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Sorts the objects so that parents come before their children, or reports the circle.
+/// Sorts the objects so that parents come before their children, or reports the circle. An object may be its own parent:
+/// then each row waits for another one.
 fn parents_first(objects: Vec<Object>, findings: &mut Vec<Finding>) -> Vec<Object> {
     let mut waiting = objects;
     let mut sorted: Vec<Object> = Vec::new();
     while !waiting.is_empty() {
         let unplaced: BTreeSet<String> = waiting.iter().map(|object| object.name.clone()).collect();
         let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|object| {
-            object.parents.iter().all(|parent| !unplaced.contains(&parent.object))
+            let mut others = object.parents.iter().filter(|parent| parent.object != object.name);
+            others.all(|parent| !unplaced.contains(&parent.object))
         });
         if ready.is_empty() {
             for object in &rest {

@@ -24,11 +24,14 @@ const CHOSEN: &str = include_str!("../sql/parked_chosen.sql");
 const NOT_THERE: &str = include_str!("../sql/parked_not_there.sql");
 const RETRY: &str = include_str!("../sql/parked_retry.sql");
 const RESERVE: &str = include_str!("../sql/parked_reserve.sql");
+const CIRCLES: &str = include_str!("../sql/parked_circles.sql");
 const DROP: &str = include_str!("../sql/parked_drop.sql");
 
 /// What a human can do about a deletion that the brake holds.
 const RELEASE: &str =
     "`parked retry` deletes the target row, `parked drop` keeps it; or bring the source row back";
+/// What helps where rows are each other's parents.
+const BREAK_CIRCLE: &str = "give one of these rows another parent, or none";
 /// A key that is reserved becomes due after so long, unless it was freed before.
 const RESERVED_SECONDS: i32 = 60;
 
@@ -80,6 +83,17 @@ impl Parking {
         self.held.push(held);
         true
     }
+}
+
+/// Finds keys that wait for each other, among them one of these that have just begun to wait for a row of their own
+/// object; these become dead. Returns how many.
+pub async fn circles(
+    source: &Transaction<'_>,
+    object: &str,
+    awaits: &str,
+    keys: &[&str],
+) -> Result<usize, Failure> {
+    Ok(source.rows(CIRCLES, &[&object, &awaits, &keys, &BREAK_CIRCLE]).await?.len())
 }
 
 /// Of these objects, those that have parked keys.

@@ -8,13 +8,14 @@ use tokio::sync::Notify;
 
 use super::{Batch, Done, Lane, Pause, Tally};
 use crate::change;
-use crate::db::Pool;
+use crate::db::{Pool, Transaction};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
 use crate::metrics::Metrics;
 use crate::outcome::{self, Outcome, Outcomes};
 use crate::pairing::Place;
 use crate::parked::{self, Parking};
+use crate::plan::Route;
 use crate::resync::{self, Progress};
 
 /// For so many keys it is worth asking first whether anything is parked at all.
@@ -77,6 +78,9 @@ impl Acknowledger {
             freed.retain(|(object, _)| parked.contains(*object));
         }
         change::acknowledge(&transaction, &batch.changes, &freed, &parking, &self.target).await?;
+        for (lane, outcomes) in self.lanes.iter().zip(&outcomes) {
+            circles(&transaction, lane, outcomes).await?;
+        }
         if tally.waiting + tally.retrying + tally.dead > 0 {
             failpoint::reach(Failpoint::WhileParking).await;
         }
@@ -137,6 +141,35 @@ impl Acknowledger {
         failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
     }
+}
+
+/// Rows of one object may be each other's parents: those that wait in a circle are told by name.
+async fn circles(
+    source: &Transaction<'_>,
+    lane: &Lane,
+    outcomes: &Outcomes,
+) -> Result<(), Failure> {
+    let object = lane.name();
+    if !lane.route.parents.iter().any(|parent| parent.object == object) {
+        return Ok(());
+    }
+    let own = Route::awaits_sfid(object);
+    let waits = outcomes
+        .iter()
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Waits { awaits, .. } if *awaits == own));
+    let keys: Vec<&str> = waits.map(|(key, _)| key.as_str()).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let found = parked::circles(source, object, &own, &keys).await?;
+    if found > 0 {
+        tracing::warn!(
+            object,
+            keys = found,
+            "rows are each other's parents: see `schoolbell parked list`"
+        );
+    }
+    Ok(())
 }
 
 /// Whether a key was refused as it is where a table has another form than the one that was planned for: a name, a type or

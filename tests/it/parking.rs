@@ -348,3 +348,60 @@ async fn a_due_key_is_freed_however_it_is_spelt() {
 
     assert!(bell.parked().await.is_empty(), "{:?}", bell.parked().await);
 }
+
+/// As an account's parent account. A row waits until Salesforce knows its parent, which is a row of the same object.
+#[tokio::test]
+async fn rows_may_have_parents_of_their_own_object_and_those_in_a_circle_are_named() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql("create table units (id int primary key, parent int, name text)").await;
+    bell.target_sql(&format!(
+        "create table salesforce.unit__c (id__c int unique, parent__r__id__c int, name__c varchar(80), {HEROKU_CONNECT})"
+    ))
+    .await;
+    bell.use_mapping(
+        "version = 1\n[object.unit]\nsource = \"units\"\nkey = \"id\"\ntarget = \"unit__c\"\nexternal_id = \"id__c\"\n\
+         [object.unit.fields]\nparent__r__id__c = \"parent\"\nname__c = \"name\"\n\
+         [[object.unit.parents]]\nobject = \"unit\"\nkey = \"parent\"\n",
+    )
+    .await;
+    // Children first, three levels; a circle of three, one of a single row, and a row below the circle.
+    bell.source_sql(
+        "insert into units values (3, 2, 'leaf'), (2, 1, 'branch'), (1, null, 'root'), (11, 12, 'x'), (12, 13, 'y'), \
+         (13, 11, 'z'), (20, 20, 'self'), (30, 11, 'below')",
+    )
+    .await;
+    let there = "select name__c from salesforce.unit__c order by id__c";
+    for wanted in [&["root"][..], &["root", "branch"], &["root", "branch", "leaf"]] {
+        bell.drain().await;
+        assert_eq!(bell.target_texts(there).await, wanted);
+        bell.target_sql("update salesforce.unit__c set sfid = 'S' || id__c where sfid is null")
+            .await;
+    }
+    let dead = "select key || ' ' || reason || '; ' || remedy from schoolbell.parked where state = 'dead' order by key";
+    let told = bell.source_texts(dead).await;
+    assert_eq!(told.len(), 4, "{told:?}");
+    let circle = "waits for itself, because its parents are a circle: ";
+    assert!(
+        told[0].starts_with(&format!("11 {circle}")) && told[0].contains("12 > 13"),
+        "{told:?}"
+    );
+    assert_eq!(
+        told[3],
+        format!("20 {circle}20 > 20; give one of these rows another parent, or none")
+    );
+    let waiting = "select key from schoolbell.parked where state = 'waiting'";
+    assert_eq!(bell.source_texts(waiting).await, ["30"]);
+
+    // Mended, all go on: the row that was changed, and those that waited for it.
+    bell.source_sql("update units set parent = null where id in (12, 20)").await;
+    bell.drain().await;
+    bell.target_sql("update salesforce.unit__c set sfid = 'S' || id__c where sfid is null").await;
+    bell.run_ok(&["parked", "retry", "--all", "--yes"]).await;
+    for _ in 0..3 {
+        bell.drain().await;
+        bell.target_sql("update salesforce.unit__c set sfid = 'S' || id__c where sfid is null")
+            .await;
+    }
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+    assert_eq!(bell.target_texts(there).await.len(), 8);
+}

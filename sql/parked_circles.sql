@@ -1,0 +1,37 @@
+-- Keys that wait for each other, so that none of them can ever go on: each becomes dead, with the circle as the reason.
+-- $1: object, $2: what waiting for a parent of the same object is called, $3: keys that have just begun to wait,
+-- $4: what helps.
+with recursive chain as (
+    select k.key as start, p.awaits_key, array[k.key] as path
+    from unnest($3::text[]) as k (key)
+    join schoolbell.parked p on p.object = $1 and left(p.key, 200) = left(k.key, 200) and p.key = k.key
+    where p.awaits = $2
+    union all
+    select c.start, p.awaits_key, c.path || p.key
+    from chain c
+    join schoolbell.parked p
+        on p.object = $1 and left(p.key, 200) = left(c.awaits_key, 200) and p.key = c.awaits_key
+    where p.awaits = $2
+        and c.awaits_key <> all (c.path)
+        -- Nobody has so many levels.
+        and cardinality(c.path) < 1000
+), circle as (
+    select distinct on (member.key)
+        member.key,
+        array_to_string(array(select left(step, 40) from unnest(c.path[1:5] || c.start) as step), ' > ') as members
+    from chain c
+    cross join lateral unnest(c.path) as member (key)
+    where c.awaits_key = c.start
+    order by member.key
+)
+update schoolbell.parked as p
+set state = 'dead',
+    awaits = null,
+    awaits_key = null,
+    reason = 'waits for itself, because its parents are a circle: ' || circle.members,
+    remedy = $4
+from circle
+where p.object = $1
+    and left(p.key, 200) = left(circle.key, 200)
+    and p.key = circle.key
+returning p.key
