@@ -113,7 +113,8 @@ pub async fn run_with(
     metrics: &Arc<Metrics>,
 ) -> Result<End, Fatal> {
     let (planner, told_of_pooler) = (Planner::new(mapping), false);
-    let mut service = Service { config, planner, pace, drain, metrics, told_of_pooler };
+    let mut service =
+        Service { config, planner, pace, drain, metrics, told_of_pooler, writing_pid: None };
     let mut ground = tokio::select! {
         ground = Box::pin(service.check()) => Some(ground?),
         () = worker::told_to_stop(&mut stop) => None,
@@ -168,6 +169,8 @@ struct Service<'a> {
     metrics: &'a Arc<Metrics>,
     /// Once is enough, however often the work is interrupted.
     told_of_pooler: bool,
+    /// The session in which this process was the writer last, by its process id on the target's server.
+    writing_pid: Option<i32>,
 }
 
 impl Service<'_> {
@@ -184,7 +187,11 @@ impl Service<'_> {
         };
         let noted = self.paired(&ground).await?;
         let session = ground.target.writing_session().await?;
-        let ground = match self.become_writer(&ground, &session, resumed, stop).await? {
+        let lock = self.become_writer(&ground, &session, resumed, stop).await?;
+        if let Lock::Ours { .. } = lock {
+            self.writing_pid = Some(writer::pid(&session).await.map_err(Failure::from)?);
+        }
+        let ground = match lock {
             Lock::Ours { waited: false } => ground,
             // Much may have changed while another process was the writer.
             Lock::Ours { waited: true } => Box::pin(self.check_again()).await?,
@@ -281,7 +288,8 @@ impl Service<'_> {
                 }
                 Some(Holding::Writer(holder)) => {
                     let process = holder.process.unwrap_or_default();
-                    let own = resumed && process == writer::process();
+                    // By its session: processes in containers may well have the same name.
+                    let own = resumed && holder.pid.is_some() && holder.pid == self.writing_pid;
                     if self.drain && !own {
                         return Ok(Lock::LeftTo(process));
                     }

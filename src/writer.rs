@@ -124,6 +124,11 @@ pub async fn holding<'a>(
     }))
 }
 
+/// The process id of a session on its server.
+pub async fn pid(session: &Direct) -> Result<i32, tokio_postgres::Error> {
+    Ok(session.row_once("select pg_catalog.pg_backend_pid()").await?.get(0))
+}
+
 /// This process, for people: Heroku's name for it or the host's, and the process id.
 pub fn process() -> String {
     let host = ["DYNO", "HOSTNAME"]
@@ -131,6 +136,30 @@ pub fn process() -> String {
         .find_map(|name| std::env::var(name).ok())
         .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
         .unwrap_or_else(|| "process".into());
-    let host: String = host.trim().chars().take(MAX_HOST_CHARS).collect();
-    format!("{host}/{}", std::process::id())
+    format!("{}/{}", shortened(host.trim()), std::process::id())
+}
+
+/// Names of containers begin alike and end differently.
+fn shortened(host: &str) -> String {
+    let characters: Vec<char> = host.chars().collect();
+    if characters.len() <= MAX_HOST_CHARS {
+        return host.to_string();
+    }
+    let half = (MAX_HOST_CHARS - 1) / 2;
+    let (start, end) = (&characters[..half], &characters[characters.len() - half..]);
+    start.iter().chain(&['~']).chain(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_of_hosts_keep_their_end() {
+        let name = |end: &str| shortened(&format!("schoolbell-production-worker-7d9f8c5b6-{end}"));
+        assert_eq!(name("abcde"), "schoolbe~b6-abcde");
+        assert_ne!(name("abcde"), name("abcdf"));
+        assert!(name("abcde").chars().count() <= MAX_HOST_CHARS);
+        assert_eq!(shortened("worker.1"), "worker.1");
+    }
 }
