@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     if !options.keys.is_empty() && options.objects.len() != 1 {
         bail!("--key needs exactly one object, for example: schoolbell resync school --key K");
     }
-    let request = request(options)?;
+    let mut request = request(options)?;
     if let Some(lane) = lanes.iter().find(|lane| lane.route.object.since.is_none())
         && request.since.is_some()
     {
@@ -55,11 +55,15 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
             lane.route.object.name
         );
     }
+    let evaluator = ground.source.evaluator().await?;
+    let mut no_key = 0;
+    if let (Some(keys), [lane]) = (&mut request.keys, lanes.as_slice()) {
+        no_key = leave_out_what_is_no_key(&evaluator, lane, keys).await?;
+    }
     if options.dry_run {
         return dry_run(&ground, &lanes, &request, options.json).await;
     }
     let mut source = super::source_session(&config.source).await?;
-    let evaluator = ground.source.evaluator().await?;
     super::belong_together(&config, &source, &ground.target.session().await?).await?;
     let transaction = source.begin().await?;
     let mut ids = Vec::new();
@@ -85,9 +89,37 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
         tell!("interrupted; it goes on with the running service, or with the same command");
         return Ok(Outcome::Attention);
     }
-    Ok(Outcome::attention_if(reports.iter().any(|report| {
+    let refused = reports.iter().any(|report| {
         report.progress.dead + report.progress.retrying > 0 || report.reason.is_some()
-    })))
+    });
+    Ok(Outcome::attention_if(no_key > 0 || refused))
+}
+
+/// Tells what cannot be a key of the object, and leaves it out; returns how many that were. Nothing is to be parked for
+/// a slip of the pen.
+async fn leave_out_what_is_no_key(
+    evaluator: &Evaluator,
+    lane: &Lane,
+    keys: &mut Vec<String>,
+) -> Result<usize> {
+    let (sql, touching) = (project::resolve_statement(&lane.route), lane.route.touches.len());
+    let named = std::mem::take(keys);
+    let count = named.len();
+    for key in named {
+        let wanted = Wanted::of(vec![key.clone()], touching);
+        match project::resolve(evaluator, &sql, &wanted).await {
+            Ok(_) => keys.push(key),
+            Err(Failure::Dead(refusal)) => {
+                let object = &lane.route.object.name;
+                tell!("{key:?} is no key of {object}: {} ({})", refusal.reason, refusal.sqlstate);
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    if keys.is_empty() {
+        bail!("nothing was stored: none of the keys can be one");
+    }
+    Ok(count - keys.len())
 }
 
 async fn dismiss(config: &Config, id: i64) -> Result<Outcome> {

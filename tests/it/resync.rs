@@ -104,15 +104,22 @@ async fn only_these_keys() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_dead_and_hinders_nobody() {
+async fn what_is_no_key_or_has_no_row_parks_nothing_and_hinders_nobody() {
     let bell = existing(2).await;
     let key = bell.source_texts("select id::text from schools order by id limit 1").await.remove(0);
+    let nobody = "00000000-0000-4000-8000-000000000000";
 
-    let ended = bell.run(&["resync", "school", "--key", "no-uuid", "--key", &key]).await;
+    let keys = ["--key", "no-uuid", "--key", nobody, "--key", &key];
+    let ended = bell.run(&[&["resync", "school"], &keys[..]].concat()).await;
 
     assert_eq!(ended.code, 1, "{ended}");
+    assert!(ended.stderr.contains("\"no-uuid\" is no key of school: "), "{ended}");
     assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [key]);
-    assert_eq!(bell.parked().await, ["school no-uuid dead"]);
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+    let none = bell.run(&["resync", "school", "--key", "no-uuid"]).await;
+    assert_eq!(none.code, 2, "{none}");
+    assert_eq!(bell.run(&["resync", "school", "--key", nobody]).await.code, 0);
+    assert_eq!(bell.parked().await, Vec::<String>::new());
 }
 
 #[tokio::test]
