@@ -20,6 +20,7 @@ use crate::plan::Route;
 mod judge;
 mod merge;
 mod rounds;
+mod second;
 mod statements;
 mod stretches;
 
@@ -183,7 +184,10 @@ pub async fn verify(
         }
     }
     progress(judge.verdict.rows);
-    judge.close().await
+    judge.settle().await?;
+    let total = judge.verdict.sample_of.unwrap_or(judge.verdict.rows);
+    second::look(&mut judge, route, total).await?;
+    Ok(judge.verdict)
 }
 
 /// Compares all rows of an object without haste: no statement is long, and after each the sessions rest for `rest` times
@@ -199,7 +203,10 @@ pub async fn verify_slowly(
     let statements = Statements::new(route);
     let mut judge = Judge::new(source, books, target, route, &statements, told);
     stretches::walk(route, &mut judge, &Frontier::default(), rest, &|_| ()).await?;
-    judge.close().await
+    judge.settle().await?;
+    let total = judge.verdict.rows;
+    second::look(&mut judge, route, total).await?;
+    Ok(judge.verdict)
 }
 
 /// How many rows the source publishes of an object, as far as the planner knows.

@@ -215,13 +215,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Looks at what is left, until each key is decided.
-    pub async fn close(mut self) -> Result<Verdict, Failure> {
+    pub async fn settle(&mut self) -> Result<(), Failure> {
         let fresh = std::mem::take(&mut self.fresh);
         self.look_at(fresh, 1).await?;
         while !self.waiting.is_empty() {
             self.look_at_waiting().await?;
         }
-        Ok(self.verdict)
+        Ok(())
     }
 
     fn waiting_keys(&self) -> usize {
@@ -280,6 +280,21 @@ impl<'a> Judge<'a> {
             self.waiting.push_back(Waiting { suspects: again, looks, due: Instant::now() + PAUSE });
         }
         Ok(())
+    }
+
+    /// Whether the key is found right, with nothing on its way.
+    pub async fn is_settled(&self, key: &str) -> Result<bool, Failure> {
+        let suspect = Suspect { key: key.into(), id: key.into(), in_target_only: false };
+        let keys = [key.to_string()];
+        let in_flight = self.in_flight(&keys).await?.has(key);
+        let parked = !parked::of(self.books, &self.route.object.name, &keys).await?.is_empty();
+        Ok(!in_flight && !parked && self.sights(&[suspect]).await?[0].is_right())
+    }
+
+    /// Tells a key that was counted as right.
+    pub async fn contradict(&mut self, key: String, what: What) {
+        self.verdict.equal = self.verdict.equal.saturating_sub(1);
+        self.tell(key, what).await;
     }
 
     /// One look at each of the keys; those that are right are counted.
