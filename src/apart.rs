@@ -24,7 +24,7 @@ pub struct Apart<P> {
     parts: VecDeque<P>,
     last_was_alone: bool,
     got_through: bool,
-    /// What did not get through: one each, but for what was not tried any more after [`Apart::affects_all`].
+    /// What did not get through: one each, but for what was not tried any more when the refusal was known to affect all.
     pub refused: Vec<(P, Failure)>,
     /// The refusal affects all: no row is at fault.
     pub affects_all: bool,

@@ -6,6 +6,7 @@ use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
@@ -339,11 +340,20 @@ fn tell_line(text: &str) {
 fn put(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the result to standard output")
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            NOBODY_READS.store(true, Ordering::Relaxed);
+            Ok(())
         }
-        _ => Ok(()),
+        written => written.context("cannot write the result to standard output"),
     }
+}
+
+/// Whoever read standard output has seen enough.
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads standard output any more: what only reports may end.
+fn nobody_reads() -> bool {
+    NOBODY_READS.load(Ordering::Relaxed)
 }
 
 /// Asks before something is destroyed; true when the answer is yes. `what` is a verb with its object.

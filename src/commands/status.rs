@@ -158,6 +158,9 @@ impl Looker {
                     say!("")?;
                 }
             }
+            if super::nobody_reads() {
+                return Ok(outcome);
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = signals.next() => return Ok(outcome),

@@ -73,3 +73,16 @@ async fn a_source_that_goes_away_is_said_and_the_reports_go_on_when_it_is_back()
     watch.shows("a report again", |report| report["headline"]["level"] == "well").await;
     assert_eq!(watch.interrupt().await, Some(0));
 }
+
+/// `schoolbell status --watch | head`.
+#[tokio::test]
+async fn it_ends_when_nobody_reads_it_any_more() {
+    let bell = TestBell::installed().await;
+    let mut watch = Watch::start(&bell, &bell.source_url());
+    watch.shows("a first report", |_| true).await;
+
+    drop(watch.reports);
+
+    let ended = tokio::time::timeout(std::time::Duration::from_mins(1), watch.child.wait());
+    assert!(ended.await.expect("it ends").unwrap().code().is_some());
+}
