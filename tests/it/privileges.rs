@@ -370,7 +370,10 @@ async fn each_right_of_the_readme_is_needed_and_the_one_that_is_missing_is_named
 
     for Right { in_target, privilege, on, role } in &rights {
         let side = if *in_target { &bell.target } else { &bell.source };
-        bell.source_sql("truncate schoolbell.change, schoolbell.parked, schoolbell.resync").await;
+        bell.source_sql(
+            "truncate schoolbell.change, schoolbell.parked, schoolbell.resync, schoolbell.shape",
+        )
+        .await;
         bell.target_sql(
             "delete from salesforce.editor__c; delete from salesforce.contact_editor_affiliation__c; \
              update salesforce.contact set editoragreetouxcontact__c = true; \
