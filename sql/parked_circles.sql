@@ -13,7 +13,7 @@ with recursive chain as (
         on p.object = $1 and left(p.key, 200) = left(c.awaits_key, 200) and p.key = c.awaits_key
     where p.awaits = $2
         and c.awaits_key <> all (c.path)
-        -- Nobody has so many levels.
+        -- A limit, so that the statement always ends soon.
         and cardinality(c.path) < 1000
 ), circle as (
     select distinct on (member.key)

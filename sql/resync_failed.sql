@@ -1,23 +1,6 @@
 -- Replays that have failed, and were neither repeated (by one of at least the same rows) nor dismissed.
 select
-    f.id,
-    f.object,
-    f.state,
-    f.walk,
-    f.total,
-    f.done,
-    f.written,
-    f.equal,
-    f.waiting,
-    f.retrying,
-    f.dead,
-    f.deleted,
-    f.kept,
-    f.created_at,
-    f.started_at,
-    f.finished_at,
-    f.passed_over_at,
-    f.reason
+    f.id
 from schoolbell.resync as f
 where f.state = 'failed'
     and f.dismissed_at is null

@@ -123,8 +123,8 @@ impl Snapshot {
     }
 }
 
-/// Claims at most twice `limit` changes (late ones and fresh ones) and moves the position past them. None, and the
-/// position stays, where several of them have more than so many bytes.
+/// Claims at most twice `limit` changes (late ones and fresh ones) and moves the position past them. Returns
+/// `None`, and leaves the position alone, if several of them have more than this many bytes together.
 pub async fn claim(
     source: &Session,
     bytes: usize,

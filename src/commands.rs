@@ -348,10 +348,10 @@ fn put(text: &str) -> Result<()> {
     }
 }
 
-/// Whoever read standard output has seen enough.
+/// The reader of standard output is gone, as `head` when it has seen enough.
 static NOBODY_READS: AtomicBool = AtomicBool::new(false);
 
-/// Whether nobody reads standard output any more: what only reports may end.
+/// Whether the reader of standard output is gone. A command that only reports can end then.
 fn nobody_reads() -> bool {
     NOBODY_READS.load(Ordering::Relaxed)
 }

@@ -16,7 +16,7 @@ use crate::resync;
 
 const NOW: &str = include_str!("../sql/shape_now.sql");
 const NOTE: &str = include_str!("../sql/shape_note.sql");
-const NOTED: &str = "select source_table, shape::text as shape from schoolbell.shape";
+const NOTED: &str = "select source_table, shape from schoolbell.shape";
 
 /// The captured tables, each with the columns that matter.
 pub type Captured = BTreeMap<TableName, Vec<String>>;
@@ -46,7 +46,7 @@ async fn compare(
 ) -> Result<(Vec<Changed>, Vec<(String, String)>), tokio_postgres::Error> {
     let rows = source.rows(NOTED, &[]).await?;
     let noted: BTreeMap<String, Value> =
-        rows.iter().map(|row| (row.get("source_table"), json(row.get("shape")))).collect();
+        rows.iter().map(|row| (row.get("source_table"), row.get("shape"))).collect();
     let (mut changed, mut new) = (Vec::new(), Vec::new());
     for (name, columns) in captured {
         let asked = source.rows(NOW, &[&name.schema, &name.table, columns]).await?;
@@ -59,10 +59,6 @@ async fn compare(
         }
     }
     Ok((changed, new))
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 fn difference(table: String, before: &Value, now: &Value) -> Option<Changed> {

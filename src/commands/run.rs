@@ -109,7 +109,7 @@ async fn work(
     drain: bool,
     metrics: &Arc<Metrics>,
 ) -> Result<Outcome> {
-    // That the source is out of reach is told below.
+    // If the source cannot be reached, the service itself reports that.
     let began = if drain { source_clock(config).await.ok() } else { None };
     let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
     let tally = match ended.map_err(super::stopped(config))? {
@@ -140,7 +140,7 @@ async fn work(
     }
 }
 
-/// Whether everything that was there when the draining began is dealt with. What is not is told.
+/// Whether everything that was there when the drain began was dealt with. Logs what is left.
 async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Outcome> {
     let source = super::source_session(&config.source).await?;
     let pending = change::pending(&source).await.map_err(super::reason)?;

@@ -95,8 +95,8 @@ impl Session {
         }
     }
 
-    /// The same, unless they have more than so many bytes: then none is returned, and what follows is not kept.
-    /// A single row is returned whatever it has.
+    /// The rows of a statement, or `None` if they have more than this many bytes together: then the rest is discarded.
+    /// A single row is returned whatever its size.
     pub async fn rows_within(
         &self,
         bytes: usize,
