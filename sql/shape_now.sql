@@ -1,22 +1,7 @@
--- What a captured table is now. $1: schema, $2: table, $3: the columns that matter.
+-- What a captured table is now, with its parts (parts_of.sql). $3: the columns that matter.
 --
 -- A mark is the transaction that wrote the catalogue's row last: it changes with every `alter`, also where all looks as
 -- before afterwards, and not when the table is vacuumed, clustered or analysed.
-with recursive root as (
-    select c.oid
-    from pg_catalog.pg_class c
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $1
-        and c.relname = $2
-), parts as (
-    select i.inhrelid as oid
-    from root r
-    join pg_catalog.pg_inherits i on i.inhparent = r.oid
-    union
-    select i.inhrelid
-    from parts p
-    join pg_catalog.pg_inherits i on i.inhparent = p.oid
-)
 select
     pg_catalog.jsonb_build_object(
         'columns',

@@ -6,7 +6,7 @@ use crate::db::Session;
 use crate::name::{self, TableName};
 use crate::qualified::SqlType;
 
-const PARTS: &str = include_str!("../sql/parts.sql");
+const PARTS: &str = concat!(include_str!("../sql/parts_of.sql"), include_str!("../sql/parts.sql"));
 const COLUMNS: &str = include_str!("../sql/columns.sql");
 const TABLES: &str = include_str!("../sql/tables.sql");
 

@@ -14,7 +14,8 @@ use crate::name::TableName;
 use crate::plan::Route;
 use crate::resync;
 
-const NOW: &str = include_str!("../sql/shape_now.sql");
+const NOW: &str =
+    concat!(include_str!("../sql/parts_of.sql"), include_str!("../sql/shape_now.sql"));
 const NOTE: &str = include_str!("../sql/shape_note.sql");
 const NOTED: &str = "select source_table, shape from schoolbell.shape";
 
