@@ -62,6 +62,21 @@ select
     )
         or t.typcategory = 'E'
         as steady,
+    -- Texts that the database takes for the same may be written in several ways: 'Ann' and 'ann' of citext.
+    t.typcategory = 'S' and (not base.built_in or not coalesce(co.collisdeterministic, true)) as folds,
+    -- The same of numbers and others: 1.0 and 1.00. These are the types whose btree operators lack "equalimage".
+    base.type in (
+        'pg_catalog.float4'::regtype,
+        'pg_catalog.float8'::regtype,
+        'pg_catalog.interval'::regtype,
+        'pg_catalog.jsonb'::regtype,
+        'pg_catalog.tsvector'::regtype,
+        'pg_catalog.tsquery'::regtype,
+        'pg_catalog.numrange'::regtype,
+        'pg_catalog.nummultirange'::regtype
+    )
+        or base.type = 'pg_catalog.numeric'::regtype and a.atttypmod = -1 and t.typtypmod = -1
+        as is_written_in_several_ways,
     base.type in (
         'pg_catalog.date'::regtype,
         'pg_catalog.timestamp'::regtype,
@@ -123,6 +138,7 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid
 join pg_catalog.pg_type t on t.oid = a.atttypid
+left join pg_catalog.pg_collation co on co.oid = a.attcollation
 -- What a domain is made of, however many are between. Numbers from 16384 on are given to what users make.
 cross join lateral (
     select

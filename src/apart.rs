@@ -4,6 +4,7 @@
 //! costs a few attempts altogether.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::failure::Failure;
 
@@ -14,6 +15,18 @@ pub trait Parts: Sized {
 
     /// Two parts of about the same size, the one to try first last. Of something that has at least two.
     fn halves(self) -> [Self; 2];
+}
+
+/// Places in a list.
+impl Parts for Range<usize> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn halves(self) -> [Self; 2] {
+        let middle = self.start + self.len() / 2;
+        [middle..self.end, self.start..middle]
+    }
 }
 
 /// When this many have been refused alike on their own and none has got through, the refusal is taken to affect all.

@@ -8,6 +8,7 @@
 //! Few rows go as the parameters of one statement, which takes one round trip. Many go by COPY into a temporary
 //! table first, because unpacking twenty arrays costs the server twice as much for each row.
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::pin::pin;
 
@@ -17,7 +18,7 @@ use futures_util::SinkExt;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
-use crate::apart::Parts;
+use crate::apart::{Apart, Parts};
 use crate::db::Direct;
 use crate::failure::{Failure, Refusal};
 use crate::mapping::{Object, OnDelete};
@@ -220,15 +221,49 @@ pub async fn compare_rows(
     Ok(told.iter().map(|row| outcome(route, row)).collect())
 }
 
+/// What the target said of keys that it was asked for.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Those that it found.
+    pub found: Vec<String>,
+    /// Those that it refused to look for: no column of its own could hold them, or it is hindered.
+    pub refused: Vec<(String, Failure)>,
+}
+
+/// Asks a query about keys. One that the target refuses holds up no other.
+async fn ask(target: &Direct, sql: &str, keys: &[String]) -> Result<Asked, Failure> {
+    let client = target.client();
+    let statement = client.prepare_cached(sql).await?;
+    let (mut apart, mut asked) = (Apart::new(0..keys.len()), Asked::default());
+    while let Some(part) = apart.next_part() {
+        match client.query(&statement, &[&&keys[part.clone()]]).await {
+            Ok(rows) => {
+                apart.through();
+                asked.found.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+            }
+            Err(error) => match Failure::from(error) {
+                // A lock or a time-out: to ask in parts would take as long again for each.
+                Failure::Retry(refusal) => apart.refused.push((part, Failure::Retry(refusal))),
+                failure => apart.refuse(part, failure)?,
+            },
+        }
+    }
+    let refused = apart.refused.into_iter();
+    asked.refused = refused
+        .flat_map(|(part, failure)| {
+            keys[part].iter().map(move |key| (key.clone(), failure.clone()))
+        })
+        .collect();
+    Ok(asked)
+}
+
 /// Of these keys, those that have a row in the target.
 pub async fn keys_there(
     target: &Direct,
     statements: &Statements,
     keys: &[String],
-) -> Result<Vec<String>, Failure> {
-    let target = target.client();
-    let statement = target.prepare_cached(&statements.there).await?;
-    Ok(target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
+) -> Result<Asked, Failure> {
+    ask(target, &statements.there, keys).await
 }
 
 /// How many rows the target's table has, counted up to so many.
@@ -242,17 +277,16 @@ pub async fn rows_standing(
     Ok(target.query_one(&statement, &[&most]).await?.get(0))
 }
 
-/// Leaves only the rows whose key the target lacks.
+/// Leaves only the rows whose key the target lacks, or refuses to look for.
 pub async fn retain_lacking(
     target: &Direct,
     statements: &Statements,
     projected: &mut Projected,
 ) -> Result<(), Failure> {
-    let keys: Vec<&str> = projected.rows.iter().map(project::key).collect();
-    let target = target.client();
-    let statement = target.prepare_cached(&statements.lacking).await?;
-    let lacking: std::collections::HashSet<String> =
-        target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect();
+    let keys: Vec<String> = projected.rows.iter().map(|row| project::key(row).into()).collect();
+    let Asked { found, refused } = ask(target, &statements.lacking, &keys).await?;
+    let lacking: HashSet<String> =
+        found.into_iter().chain(refused.into_iter().map(|(key, _)| key)).collect();
     projected.rows.retain(|row| lacking.contains(project::key(row)));
     Ok(())
 }
@@ -263,16 +297,14 @@ pub async fn arrived_keys(
     all: &[&Statements],
     awaits: &str,
     keys: &[String],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Asked, Failure> {
     let known =
         all.iter().flat_map(|statements| &statements.arrived).find(|(what, _)| what == awaits);
-    let Some((_, sql)) = known else {
+    match known {
+        Some((_, sql)) => ask(target, sql, keys).await,
         // Nothing in this mapping waits for it (any more): let the keys be looked at again.
-        return Ok(keys.to_vec());
-    };
-    let target = target.client();
-    let statement = target.prepare_cached(sql).await?;
-    Ok(target.query(&statement, &[&keys]).await?.iter().map(|row| row.get(0)).collect())
+        None => Ok(Asked { found: keys.to_vec(), refused: Vec::new() }),
+    }
 }
 
 /// Reads one row of the write or compare statement.

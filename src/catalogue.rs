@@ -38,6 +38,8 @@ pub struct Column {
     pub max_chars: Option<i32>,
     /// Its values are written alike in every session, whatever its settings.
     pub is_steady: bool,
+    /// Values that are equal may be written in several ways, other than by the case of letters: 1.0 and 1.00.
+    pub is_written_in_several_ways: bool,
     /// It tells a time or a day.
     pub is_moment: bool,
     /// It is computed when it is read: a trigger finds nothing in it.
@@ -129,10 +131,12 @@ impl Table {
                     row.get("type_sql"),
                     row.get("operators"),
                     row.get("is_domain"),
+                    row.get("folds"),
                 ),
                 category: row.get::<_, &str>("category").chars().next().unwrap_or('X'),
                 max_chars: row.get("max_chars"),
                 is_steady: row.get("steady"),
+                is_written_in_several_ways: row.get("is_written_in_several_ways"),
                 is_moment: row.get("is_moment"),
                 is_virtual: row.get("is_virtual"),
                 computed_from: row.get("computed_from"),

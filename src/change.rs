@@ -174,13 +174,15 @@ pub async fn acknowledge(
     source: &Transaction<'_>,
     changes: &[ChangeId],
     done: &[(&str, &str)],
-    parking: &Parking,
+    parking: &[Parking],
     target: &Place,
 ) -> Result<(), Failure> {
     let xacts: Vec<String> = changes.iter().map(|change| change.xact.to_string()).collect();
     let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();
     let (objects, keys): (Vec<&str>, Vec<&str>) = done.iter().copied().unzip();
-    let p = parking;
+    let strings = |of: fn(&Parking) -> &str| parking.iter().map(of).collect::<Vec<_>>();
+    let options = |of: fn(&Parking) -> Option<&str>| parking.iter().map(of).collect::<Vec<_>>();
+    let held: Vec<bool> = parking.iter().map(|parking| parking.held).collect();
     let row = source
         .row(
             ACKNOWLEDGE,
@@ -189,15 +191,15 @@ pub async fn acknowledge(
                 &ids,
                 &objects,
                 &keys,
-                &p.objects,
-                &p.keys,
-                &p.states,
-                &p.awaits,
-                &p.awaits_keys,
-                &p.reasons,
-                &p.sqlstates,
-                &p.remedies,
-                &p.held,
+                &strings(|parking| &parking.object),
+                &strings(|parking| &parking.key),
+                &strings(|parking| parking.state),
+                &options(|parking| parking.awaits.as_deref()),
+                &options(|parking| parking.awaits_key.as_deref()),
+                &strings(|parking| &parking.reason),
+                &options(|parking| parking.sqlstate.as_deref()),
+                &options(|parking| parking.remedy),
+                &held,
                 &target.system,
                 &target.database,
             ],

@@ -290,7 +290,7 @@ impl Look<'_> {
     /// Whether a source row has the key that is asked for.
     fn has_key(&self) -> String {
         let key = format!("source.{}", ident(&self.route.object.key));
-        self.route.key_type.equal(&key, &format!("$1::text::{}", self.route.key_type))
+        self.route.key_type.same_key(&key, &format!("$1::text::{}", self.route.key_type))
     }
 
     async fn source_row(&self, projected: &Projection) -> Result<SourceRow, Failure> {

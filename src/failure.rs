@@ -64,6 +64,15 @@ impl Refusal {
         }
     }
 
+    /// A key that Salesforce would change.
+    pub fn of_key(reason: &str) -> Self {
+        Self {
+            sqlstate: SqlState::CHECK_VIOLATION.code().to_string(),
+            reason: reason.into(),
+            remedy: "give the source row another key",
+        }
+    }
+
     /// The first two letters of the code.
     pub fn class(&self) -> &str {
         condition::class(&self.sqlstate)

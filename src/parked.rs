@@ -32,6 +32,8 @@ const RELEASE: &str =
     "`parked retry` deletes the target row, `parked drop` keeps it; or bring the source row back";
 /// What helps where rows are each other's parents.
 const BREAK_CIRCLE: &str = "give one of these rows another parent, or none";
+/// A reason that the source refused is cut to this many characters.
+const SIMPLE_REASON_CHARS: usize = 500;
 /// A key that is reserved becomes due after so long, unless it was freed before.
 const RESERVED_SECONDS: i32 = 60;
 
@@ -39,23 +41,23 @@ const RESERVED_SECONDS: i32 = 60;
 /// the same keys could deadlock with it. Whoever comes second waits for the other's statement.
 const ALONE: &str = "lock table schoolbell.parked in share row exclusive mode";
 
-/// Keys to park, as the columns of one statement.
-#[derive(Debug, Default)]
+/// A key to park, and why.
+#[derive(Debug, Clone)]
 pub struct Parking {
-    pub(crate) objects: Vec<String>,
-    pub(crate) keys: Vec<String>,
-    pub(crate) states: Vec<&'static str>,
-    pub(crate) awaits: Vec<Option<String>>,
-    pub(crate) awaits_keys: Vec<Option<String>>,
-    pub(crate) reasons: Vec<String>,
-    pub(crate) sqlstates: Vec<Option<String>>,
-    pub(crate) remedies: Vec<Option<&'static str>>,
-    pub(crate) held: Vec<bool>,
+    pub(crate) object: String,
+    pub(crate) key: String,
+    pub(crate) state: &'static str,
+    pub(crate) awaits: Option<String>,
+    pub(crate) awaits_key: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) sqlstate: Option<String>,
+    pub(crate) remedy: Option<&'static str>,
+    pub(crate) held: bool,
 }
 
 impl Parking {
-    /// Adds a key if its outcome is one that is parked; true if it was.
-    pub fn add(&mut self, object: &str, key: &str, outcome: &Outcome) -> bool {
+    /// What is parked of a key with this outcome; none if it needs no parking.
+    pub fn of(object: &str, key: &str, outcome: &Outcome) -> Option<Self> {
         let (state, awaits, reason, refusal) = match outcome {
             Outcome::Waits { awaits, key } => (
                 "waiting",
@@ -66,22 +68,35 @@ impl Parking {
             Outcome::Retries(refusal) => ("retrying", None, refusal.reason.clone(), Some(refusal)),
             Outcome::Dead(refusal) => ("dead", None, refusal.reason.clone(), Some(refusal)),
             Outcome::Held(reason) => ("dead", None, reason.clone(), None),
-            Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => {
-                return false;
-            }
+            Outcome::Updated | Outcome::Inserted | Outcome::Deleted | Outcome::Kept => return None,
         };
         let (awaits, awaits_key) = awaits.unzip();
-        self.objects.push(object.into());
-        self.keys.push(key.into());
-        self.states.push(state);
-        self.awaits.push(awaits);
-        self.awaits_keys.push(awaits_key);
-        self.reasons.push(reason);
-        self.sqlstates.push(refusal.map(|refusal| refusal.sqlstate.clone()));
         let held = matches!(outcome, Outcome::Held(_));
-        self.remedies.push(held.then_some(RELEASE).or(refusal.map(|refusal| refusal.remedy)));
-        self.held.push(held);
-        true
+        Some(Self {
+            object: object.into(),
+            key: key.into(),
+            state,
+            awaits,
+            awaits_key,
+            reason,
+            sqlstate: refusal.map(|refusal| refusal.sqlstate.clone()),
+            remedy: held.then_some(RELEASE).or(refusal.map(|refusal| refusal.remedy)),
+            held,
+        })
+    }
+
+    /// The same with nothing that the source may refuse: it is tried again by the clock alone, and its reason has only
+    /// characters of ASCII.
+    pub fn simplify(&mut self) {
+        if self.awaits.is_some() {
+            self.state = "retrying";
+        }
+        (self.awaits, self.awaits_key) = (None, None);
+        let escaped = self.reason.chars().flat_map(|character| match character.is_ascii() {
+            true => vec![character],
+            false => character.escape_unicode().collect(),
+        });
+        self.reason = escaped.take(SIMPLE_REASON_CHARS).collect();
     }
 }
 

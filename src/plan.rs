@@ -178,6 +178,7 @@ pub async fn source_side(
     for object in &mapping.objects {
         let Some(table) = tables.get(&object.source) else { continue };
         check_columns(object, table, &mut findings);
+        advise_on_key(object, table, &mut advice);
         for field in &object.fields {
             let oid = match &field.value {
                 // The catalogue has said it already.
@@ -369,6 +370,20 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::of(object, "key", problem));
     }
+    // A page of a replay ends with a key, and begins behind all that are equal to it.
+    let folding = table.column(&object.key).filter(|column| column.sql_type.folds());
+    if let Some(column) = folding.filter(|_| object.winner.is_some()) {
+        let problem = format!(
+            "{} is {}, which takes texts for equal that differ, so one of several rows cannot speak for a key; take a \
+             column with one way of writing it, for example: add column {}_folded text generated always as \
+             (lower({}::text)) stored",
+            column.name,
+            spoken_of(column),
+            column.name,
+            ident(&column.name)
+        );
+        findings.push(Finding::of(object, "key", problem).at(object.line_of("key")));
+    }
     let since = object.since.as_ref().and_then(|column| table.column(column));
     if let Some(column) = since.filter(|column| !column.is_moment) {
         let problem = format!(
@@ -401,6 +416,36 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
             ),
         ));
     }
+}
+
+/// A type, or what makes it fold.
+fn spoken_of(column: &Column) -> String {
+    match column.type_oid < FIRST_USER_OID {
+        true => format!("{} with a nondeterministic collation", column.type_name),
+        false => column.type_name.clone(),
+    }
+}
+
+/// What would be better about a key: Salesforce knows a record by its text.
+fn advise_on_key(object: &Object, table: &Table, advice: &mut Vec<Finding>) {
+    let Some(column) = table.column(&object.key) else { return };
+    let name = &column.name;
+    let problem = if column.sql_type.folds() {
+        format!(
+            "{name} is {}: a key whose letters change is another record in the target, and the former one is treated as \
+             deleted; children must write it as its own row does",
+            spoken_of(column)
+        )
+    } else if column.is_written_in_several_ways {
+        format!(
+            "{name} is {}, in which equal values may be written in several ways, such as 1.0 and 1.00: each way of writing \
+             becomes a record of its own; a whole number, a uuid or a text would be safer",
+            column.type_name
+        )
+    } else {
+        return;
+    };
+    advice.push(Finding::of(object, "key", problem).at(object.line_of("key")));
 }
 
 fn lacks(object: &Object, setting: &str, table: &Table, column: &str) -> Finding {

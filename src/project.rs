@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use crate::apart::Parts;
 use crate::db::{Evaluator, Parameter};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::mapping::{Object, Winner};
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
@@ -111,6 +112,17 @@ impl Projected {
         self.rows.len() + self.absent.len()
     }
 
+    /// Takes out the rows that would come back from Salesforce with another key, and be inserted again and again.
+    pub fn take_unkeepable(&mut self) -> Vec<(String, Refusal)> {
+        let kept = |row: &mut Row| would_change(key(row)).is_some();
+        let taken = self.rows.extract_if(.., kept);
+        let refused = taken.map(|row| {
+            let reason = would_change(key(&row)).unwrap_or_default();
+            (key(&row).to_string(), Refusal::of_key(reason))
+        });
+        refused.collect()
+    }
+
     /// How many bytes its rows have.
     pub fn bytes(&self) -> usize {
         self.rows.iter().map(Row::raw_size_bytes).sum()
@@ -146,6 +158,18 @@ pub fn key(row: &Row) -> &str {
     row.get("key")
 }
 
+/// Why Salesforce would not know a record by this key again: it trims text, and keeps no empty one.
+fn would_change(key: &str) -> Option<&'static str> {
+    let is_white = |character: char| character.is_ascii_whitespace() || character == '\x0b';
+    match () {
+        () if key.is_empty() => Some("the key is empty, and Salesforce keeps no empty text"),
+        () if key.starts_with(is_white) || key.ends_with(is_white) => {
+            Some("the key begins or ends with white space, which Salesforce trims")
+        }
+        () => None,
+    }
+}
+
 /// Reads the wanted keys' rows; none where several rows have more than so many bytes.
 pub async fn project(
     source: &Evaluator,
@@ -169,6 +193,15 @@ pub async fn resolve(
 ) -> Result<Vec<String>, Failure> {
     let rows = source.rows(statement, &wanted.parameters()).await?;
     Ok(rows.iter().map(|row| row.get("key")).collect())
+}
+
+/// Whether the source's encoding has the characters of these keys. Those that it lacks are in no row and no table of it.
+pub async fn can_be_sent(source: &Evaluator, keys: &[String]) -> Result<bool, Failure> {
+    match source.rows("select from pg_catalog.unnest($1::pg_catalog.text[])", &[&keys]).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The statement behind [`resolve`], with the parameters of [`statement`].
@@ -224,7 +257,7 @@ fn winners(route: &Route, winner: &Winner) -> String {
             "select schoolbell__rest.* from schoolbell__rest",
         ),
     };
-    let is_wanted = route.key_type.equal(&key, "schoolbell__other.schoolbell__key");
+    let is_wanted = route.key_type.same_key(&key, "schoolbell__other.schoolbell__key");
     let filter = filter_where(route, &is_wanted);
     let source = &route.object.source;
     format!(
@@ -284,21 +317,37 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
 pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
     let key_type = &route.key_type;
     let limit = most_touched.map_or(String::new(), |most| format!(" limit {most}"));
+    let named = format!("k.key::{key_type}");
+    // `union` would take 'Ann' and 'ann' for one, so of a type that folds letters the texts are collected. Another table
+    // may write a key otherwise than the row itself.
+    let (cast, touched, own) = match key_type.folds() {
+        false => ("", named.clone(), String::new()),
+        true => {
+            let key = key_of(route);
+            let is_touched = key_type.equal(&key, &named);
+            let own = format!(" left join {} as source on {is_touched}", route.object.source);
+            ("::pg_catalog.text", format!("coalesce({key}, {named})"), own)
+        }
+    };
     let mut parts = vec![format!(
-        "select k.key::{key_type} from pg_catalog.unnest($1::pg_catalog.text[]) as k (key)"
+        "select {named}{cast} from pg_catalog.unnest($1::pg_catalog.text[]) as k (key)"
     )];
     for touch in &route.touches {
         parts.push(format!(
-            "(select distinct k.key::{key_type} from ({}) as k (key) where k.key is not null{limit})",
+            "(select distinct ({touched}){cast} from ({}) as k (key){own} where k.key is not null{limit})",
             touch.keys
         ));
     }
-    parts.join("\nunion\n")
+    let keys = parts.join("\nunion\n");
+    match key_type.folds() {
+        false => keys,
+        true => format!("select k.key::{key_type} from (\n{keys}\n) as k (key)"),
+    }
 }
 
 /// The source row of one wanted key.
 fn row(route: &Route, condition: &str) -> String {
-    let is_wanted = route.key_type.equal(&key_of(route), WANTED);
+    let is_wanted = route.key_type.same_key(&key_of(route), WANTED);
     format!(
         "select {}\nfrom {} as source\nwhere {is_wanted}{}{condition}",
         inner(route),

@@ -18,12 +18,19 @@ pub struct SqlType {
     operators: String,
     /// The column's own type is a domain over it, so a column's value is cast to it to be compared.
     is_domain: bool,
+    /// Texts that the database takes for equal may differ: citext, or a collation that ignores the case.
+    folds: bool,
 }
 
 impl SqlType {
     /// A type as the catalogue has it; both names are quoted already.
-    pub fn new(name: String, operators: String, is_domain: bool) -> Self {
-        Self { name, operators, is_domain }
+    pub fn new(name: String, operators: String, is_domain: bool, folds: bool) -> Self {
+        Self { name, operators, is_domain, folds }
+    }
+
+    /// Whether texts that the database takes for equal may differ.
+    pub fn folds(&self) -> bool {
+        self.folds
     }
 
     /// A value as it is compared.
@@ -45,7 +52,17 @@ impl SqlType {
         format!("{left} {} {right}", self.operator("="))
     }
 
-    /// Whether a value is among those of a query or, behind `any`, of an array.
+    /// Whether two keys are the same. Letters count as they are written, because they do in the target: a key that is
+    /// `ann` now and was `Ann` is another one.
+    pub fn same_key(&self, left: &str, right: &str) -> String {
+        let equal = self.equal(left, right);
+        match self.folds {
+            true => format!("{equal} and {}", identical(left, right)),
+            false => equal,
+        }
+    }
+
+    /// Whether a value is among those of an array.
     pub fn equal_any(&self, left: &str, values: &str) -> String {
         format!("{} {} any ({values})", self.compared(left), self.operator("="))
     }
@@ -60,6 +77,12 @@ impl fmt::Display for SqlType {
 /// Whether two values of a built-in type are equal.
 pub fn equal(left: &str, right: &str) -> String {
     format!("{left} operator({BUILT_IN}.=) {right}")
+}
+
+/// Whether two texts consist of the same characters, whatever their type and collation say.
+fn identical(left: &str, right: &str) -> String {
+    let bytes = |text: &str| format!("({text})::{BUILT_IN}.text collate {BUILT_IN}.\"C\"");
+    equal(&bytes(left), &bytes(right))
 }
 
 /// What `is distinct from` says of two values of a built-in type: its operator would be looked for on the search path.
@@ -104,7 +127,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, schema: &str) -> SqlType {
-        SqlType::new(format!("{schema}.{name}"), schema.into(), false)
+        SqlType::new(format!("{schema}.{name}"), schema.into(), false, false)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
 
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
 use tokio_postgres::Row;
 
@@ -419,11 +420,37 @@ async fn target_page(
     );
     let target = target.client();
     let statement = target.prepare_cached(&sql).await?;
-    let after = job.position.as_ref().and_then(|position| position.first());
+    let after = job.position.as_deref().map(place_of);
     let found = target.query(&statement, &[&after, &rows]).await?;
     let keys: Vec<String> = found.iter().map(|row| row.get("key")).collect();
-    let position = keys.last().map(|key| vec![key.clone()]);
+    let position = keys.last().map(|key| position_of(key));
     Ok((Content::Keys(keys), position))
+}
+
+/// The second part of a position whose first is percent-encoded.
+const PERCENT_ENCODED: &str = "percent-encoded";
+/// What is encoded, beside what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A place in the target as the source stores it, whose encoding may lack the characters.
+fn position_of(key: &str) -> Vec<String> {
+    match key.is_ascii() {
+        true => vec![key.to_string()],
+        false => {
+            let encoded = utf8_percent_encode(key, ENCODED).to_string();
+            vec![encoded, PERCENT_ENCODED.to_string()]
+        }
+    }
+}
+
+fn place_of(position: &[String]) -> String {
+    match position {
+        [encoded, how, ..] if how == PERCENT_ENCODED => {
+            percent_decode_str(encoded).decode_utf8_lossy().into_owned()
+        }
+        [key, ..] => key.clone(),
+        [] => String::new(),
+    }
 }
 
 /// The condition for rows that a replay looks at; `since` is the number of its parameter.
@@ -524,5 +551,19 @@ fn report(row: &Row) -> Report {
         finished_at: row.get("finished_at"),
         passed_over_at: row.get("passed_over_at"),
         reason: row.get("reason"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_target_is_stored_in_ascii_and_read_as_it_was() {
+        for key in ["", "a", "100%41", "Ж", "50 % Köln", "…\n%00"] {
+            let position = position_of(key);
+            assert!(position.iter().all(|part| part.is_ascii()), "{position:?}");
+            assert_eq!(place_of(&position), key);
+        }
     }
 }

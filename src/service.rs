@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::apply::{self, Statements};
+use crate::apply::{self, Asked, Statements};
 use crate::backoff::Backoff;
 use crate::bell::{self, Heard, QUEUE_LIMIT, Wishes};
 use crate::capture::NotifyMode;
@@ -556,25 +556,34 @@ fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
     *is_filling = fills;
 }
 
-/// One round through everything that is waited for; returns how many keys became due.
+/// One round through everything that is waited for; returns how many keys became due. What cannot be looked at now is
+/// left for the next round.
 async fn sweep(lanes: &[Lane], source: &Pool, target: &Pool) -> Result<u64, Failure> {
     let statements: Vec<&Statements> = lanes.iter().map(|lane| &lane.statements).collect();
     let source = source.get().await?;
     let mut after = Awaited::default();
-    let mut woken = 0;
+    let (mut woken, mut hindered) = (0, None);
     loop {
         let page = parked::awaited(&source, &mut after, SWEEP_PARENTS).await?;
         if !page.is_empty() {
             let target = target.direct().await?;
             for (awaits, keys) in &page {
-                let arrived = apply::arrived_keys(&target, &statements, awaits, keys).await?;
+                let asked = apply::arrived_keys(&target, &statements, awaits, keys).await?;
+                let Asked { found: mut arrived, refused } = asked;
+                for (key, failure) in refused {
+                    match failure {
+                        // What can be no key of the target never arrives: who waits for it is looked at again.
+                        Failure::Dead(_) => arrived.push(key),
+                        failure => hindered = Some(failure),
+                    }
+                }
                 if !arrived.is_empty() {
                     woken += parked::wake(&source, awaits, &arrived).await?;
                 }
             }
         }
         if after == Awaited::default() {
-            return Ok(woken);
+            return hindered.map_or(Ok(woken), Err);
         }
     }
 }

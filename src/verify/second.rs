@@ -78,7 +78,7 @@ fn source_sql(route: &Route) -> String {
         }
     });
     let key = format!("source.{}", ident(&object.key));
-    let is_key = route.key_type.equal(&key, &format!("$1::pg_catalog.text::{}", route.key_type));
+    let is_key = route.key_type.same_key(&key, &format!("$1::pg_catalog.text::{}", route.key_type));
     let filter = project::filter_where(route, &is_key);
     let order = object.winner.as_ref().map_or(String::new(), |winner| {
         let prefer = winner.prefer.as_deref().unwrap_or("true");

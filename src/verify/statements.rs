@@ -204,7 +204,7 @@ fn target_ids(route: &Route, condition: &str) -> String {
 }
 
 fn published(route: &Route) -> String {
-    let is_wanted = route.key_type.equal(&source_key(route), "wanted.key");
+    let is_wanted = route.key_type.same_key(&source_key(route), "wanted.key");
     format!(
         "select wanted.key::pg_catalog.text as key\nfrom (\n{}\n) as wanted (key)\nwhere exists (\n\
          select from {} as source\nwhere {is_wanted}{}\n)",
@@ -346,10 +346,13 @@ fn encrypted(route: &Route) -> impl Iterator<Item = (usize, &RouteColumn)> {
     compared(route).filter(|(_, column)| column.field.encrypted)
 }
 
-/// Text of either side as the same type and in the same bytes, so that it has the same print.
+/// Text of either side as the same type, in the same bytes and with the same collation, so that it has the same print:
+/// where a collation ignores the case, so does its hash.
 fn as_compared(route: &Route, column: &RouteColumn, value: &str) -> String {
     match column.form {
-        Form::Text(_) if route.both_unicode => format!("coalesce(({value})::pg_catalog.text, '')"),
+        Form::Text(_) if route.both_unicode => {
+            format!("coalesce(({value})::pg_catalog.text, '') collate pg_catalog.\"C\"")
+        }
         Form::Text(_) => {
             format!("pg_catalog.convert_to(coalesce(({value})::pg_catalog.text, ''), 'UTF8')")
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{Batch, Done, Lane, Pause, Tally};
+use crate::apart::Apart;
 use crate::change;
 use crate::db::{Pool, Transaction};
 use crate::failpoint::{self, Failpoint};
@@ -44,25 +45,70 @@ impl Acknowledger {
 
     /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
     pub(super) async fn acknowledge(&self, done: Done) -> Result<(Tally, Option<Pause>), Failure> {
-        let Done { batch, outcomes } = done;
-        let mut parking = Parking::default();
-        let mut freed: Vec<(&str, &str)> = Vec::new();
-        for (index, (lane, outcomes)) in self.lanes.iter().zip(&outcomes).enumerate() {
-            let mut parked = HashSet::new();
-            for (key, outcome) in outcomes {
-                if parking.add(lane.name(), key, outcome) {
-                    parked.insert(key.as_str());
-                }
+        let mut parking = Vec::new();
+        for (lane, outcomes) in self.lanes.iter().zip(&done.outcomes) {
+            parking.extend(
+                outcomes.iter().filter_map(|(key, outcome)| Parking::of(lane.name(), key, outcome)),
+            );
+            report(lane, outcomes);
+        }
+        match self.settle(&done, &parking).await {
+            Err(refused) if !matches!(refused, Failure::Reconnect(_)) => {
+                let storable = self.storable(parking, refused).await?;
+                self.settle(&done, &storable).await
             }
+            settled => settled,
+        }
+    }
+
+    /// What the source refuses to park is found by halving, and made as simple as can be: one odd key holds up no other.
+    async fn storable(
+        &self,
+        mut parking: Vec<Parking>,
+        refused: Failure,
+    ) -> Result<Vec<Parking>, Failure> {
+        let mut apart = Apart::new(0..parking.len());
+        while let Some(part) = apart.next_part() {
+            let mut client = self.source.get().await?;
+            let transaction = client.begin().await?;
+            let tried = &parking[part.clone()];
+            match change::acknowledge(&transaction, &[], &[], tried, &self.target).await {
+                Ok(()) => apart.through(),
+                Err(failure) => apart.refuse(part, failure)?,
+            }
+            // What was parked is rolled back with the transaction.
+        }
+        if apart.affects_all || apart.refused.is_empty() {
+            return Err(refused);
+        }
+        for (part, failure) in apart.refused {
+            let sqlstate = failure.sqlstate();
+            for parking in &mut parking[part] {
+                let object = &parking.object;
+                tracing::warn!(object, sqlstate, "why a key is parked cannot be stored as it is");
+                parking.simplify();
+            }
+        }
+        Ok(parking)
+    }
+
+    async fn settle(
+        &self,
+        Done { batch, outcomes }: &Done,
+        parking: &[Parking],
+    ) -> Result<(Tally, Option<Pause>), Failure> {
+        let parked: HashSet<(&str, &str)> =
+            parking.iter().map(|parking| (&*parking.object, &*parking.key)).collect();
+        let mut freed: Vec<(&str, &str)> = Vec::new();
+        for (index, lane) in self.lanes.iter().enumerate() {
             // A key that was due is freed as it was parked, which may be another spelling of the same key.
             let due = batch.due.iter().filter(|due| due.lane == index);
             let keys = batch.keys(index).chain(due.map(|due| due.key.as_str()));
-            let keys = keys.filter(|key| !parked.contains(key));
-            freed.extend(keys.map(|key| (lane.name(), key)));
-            report(lane, outcomes);
+            let keys = keys.map(|key| (lane.name(), key));
+            freed.extend(keys.filter(|key| !parked.contains(key)));
         }
         let tallies: Vec<Tally> =
-            outcomes.iter().enumerate().map(|(lane, came)| tally(&batch, lane, came)).collect();
+            outcomes.iter().enumerate().map(|(lane, came)| tally(batch, lane, came)).collect();
         let mut tally = Tally { changes: batch.changes.len() as u64, ..Tally::default() };
         tallies.iter().for_each(|lane| tally.add(lane));
         failpoint::reach(Failpoint::BeforeAcknowledge).await;
@@ -77,8 +123,8 @@ impl Acknowledger {
             let parked = parked::objects(&transaction, &objects).await?;
             freed.retain(|(object, _)| parked.contains(*object));
         }
-        change::acknowledge(&transaction, &batch.changes, &freed, &parking, &self.target).await?;
-        for (lane, outcomes) in self.lanes.iter().zip(&outcomes) {
+        change::acknowledge(&transaction, &batch.changes, &freed, parking, &self.target).await?;
+        for (lane, outcomes) in self.lanes.iter().zip(outcomes) {
             circles(&transaction, lane, outcomes).await?;
         }
         if tally.waiting + tally.retrying + tally.dead > 0 {

@@ -12,8 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Batch, Lane};
-use crate::apart::Apart;
-use crate::apply::{self, Part};
+use crate::apply::{self, Asked};
 use crate::brake;
 use crate::db::{Direct, Pool};
 use crate::failure::Failure;
@@ -221,21 +220,13 @@ async fn there(
     lane: &Lane,
     keys: &[String],
 ) -> Result<(Vec<String>, Outcomes), Failure> {
-    let (mut apart, mut there) = (Apart::new(Part::Absent(keys)), Vec::new());
-    while let Some(part) = apart.next_part() {
-        let keys: Vec<String> = part.keys().map(str::to_string).collect();
-        match apply::keys_there(target, &lane.statements, &keys).await {
-            Ok(found) => {
-                apart.through();
-                there.extend(found);
-            }
-            Err(failure) => apart.refuse(part, failure)?,
+    let Asked { found, refused } = apply::keys_there(target, &lane.statements, keys).await?;
+    let mut outcomes = Vec::new();
+    for (key, failure) in refused {
+        // What the target cannot hold is not there.
+        if !matches!(failure, Failure::Dead(_)) {
+            outcomes.push((key, Outcome::of(failure)?));
         }
     }
-    let mut outcomes = Vec::new();
-    for (part, failure) in apart.refused {
-        let outcome = Outcome::of(failure)?;
-        outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
-    }
-    Ok((there, outcomes))
+    Ok((found, outcomes))
 }

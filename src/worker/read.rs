@@ -559,7 +559,15 @@ async fn project_apart(
     }
     for (part, failure) in apart.refused {
         let outcome = Outcome::of(failure)?;
-        refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
+        if project::can_be_sent(source, &part.keys).await? {
+            refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
+        } else {
+            let object = lane.name();
+            tracing::warn!(
+                object,
+                "a target row is left alone: the source has not the characters of its external id"
+            );
+        }
     }
     Ok(Some(Looked { projected: all, refused, too_many, ..Looked::default() }))
 }

@@ -51,7 +51,12 @@ impl Writer {
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
-    pub(super) async fn apply(&mut self, batch: Batch) -> Result<Done, Failure> {
+    pub(super) async fn apply(&mut self, mut batch: Batch) -> Result<Done, Failure> {
+        for (lane, projected) in batch.projected.iter_mut().enumerate() {
+            let unkeepable = projected.take_unkeepable().into_iter();
+            let refused = unkeepable.map(|(key, refusal)| (lane, key, Outcome::Dead(refusal)));
+            batch.refused.extend(refused);
+        }
         let leaving = self.gate.leaving(&self.session, &batch).await?;
         let mut outcomes = match self.together(&batch, &leaving).await {
             Ok(outcomes) => outcomes,
@@ -154,6 +159,8 @@ impl Writer {
         let mut is_current = None;
         for (part, failure) in apart.refused {
             let outcome = match Outcome::of(failure)? {
+                // It is only looked for, and what the target cannot hold is not there.
+                Outcome::Dead(_) if matches!(part, Part::Absent(_)) && !lane.deletes() => continue,
                 Outcome::Dead(refusal) if refusal.is_about_a_value() => {
                     // A column may be shorter than when it was planned: then the plan is at fault, not the row.
                     let current = match is_current {

@@ -88,12 +88,19 @@ const KINDS: &[Kind] = &[
     users("positive", ["1", "2", "3"]),
     users("mood_of", ["calm", "it is", "so so"]),
     users("odd.kind", ["a", "b", "c"]),
+    // Equal for the database, and another key all the same.
+    users("citext", ["Ann", "Köln", "KÖLN"]),
+    users("odd.mail", ["Ann", "ben", "BEN"]),
+    users("folded", ["Ann", "Köln", "KÖLN"]),
 ];
 
 const TYPES: &str = "create type mood as enum ('calm', 'it is', 'so so'); create domain code as char(2); \
                      create domain positive as integer check (value > 0); create domain mood_of as mood; \
                      create schema odd; \
-                     create domain odd.kind as text";
+                     create domain odd.kind as text; \
+                     create extension citext; create domain odd.mail as citext; \
+                     create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+                     create domain folded as text collate folding";
 
 /// What an application may have set.
 const ODD: &str = "set datestyle = 'SQL, DMY'; set intervalstyle = 'sql_standard'; set timezone = 'Asia/Kolkata'; \
@@ -260,4 +267,41 @@ async fn what_is_no_key_is_refused_by_the_check_in_a_sentence() {
     let told = checked.to_string();
     assert!(told.contains("k is a row of type public.pair, which is no key"), "{checked}");
     assert!(told.contains("k__c has type text[]: Salesforce has no lists"), "{checked}");
+}
+
+/// Salesforce trims text: a key with blanks at its ends would come back as another one, and be inserted again for ever.
+#[tokio::test]
+async fn keys_that_salesforce_would_change_are_dead_and_named() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql("create table p0 (k text primary key, name text)").await;
+    bell.target_sql(&format!(
+        "create table salesforce.p0__c (k__c varchar(255) unique, name__c varchar(255), {HEROKU_CONNECT})"
+    ))
+    .await;
+    let mapping = "version = 1\n[object.p0]\nsource = \"p0\"\nkey = \"k\"\ntarget = \"p0__c\"\n\
+                   external_id = \"k__c\"\n[object.p0.fields]\nname__c = \"name\"\n";
+    bell.use_mapping(mapping).await;
+    let mapping = bell.mapping_file(mapping).display().to_string();
+    let odd = "' a', 'a ', E'a\\n', E'\\ta', E'a\\x0b', E'\\f', ' ', ''";
+    bell.source_sql(&format!(
+        "insert into p0 select k, 'odd' from unnest(array[{odd}]) k; insert into p0 values ('a', 'good'), ('a b', 'good')"
+    ))
+    .await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.mirrored("p0__c", "k__c").await, ["a", "a b"]);
+    let dead =
+        "select count(*) from schoolbell.parked where state = 'dead' and reason like 'the key %'";
+    assert_eq!(bell.source_count(dead).await, 8);
+    let verified = bell.run(&["verify", "--mapping", &mapping]).await;
+    assert!(verified.code == 0 && verified.stdout.contains("Salesforce trims"), "{verified}");
+    let explained = bell.run(&["explain", "p0", "a ", "--mapping", &mapping]).await;
+    assert!(explained.code == 1 && explained.stdout.contains("another key"), "{explained}");
+
+    // What is not in the source any more is nobody's trouble.
+    bell.source_sql("update p0 set k = 'a' || md5(k) where name = 'odd'").await;
+    bell.drain().await;
+    assert_eq!(bell.source_count("select count(*) from schoolbell.parked").await, 0);
+    assert_eq!(bell.target_count("select count(*) from salesforce.p0__c").await, 10);
 }

@@ -435,3 +435,31 @@ async fn what_there_is_no_room_for_is_written_in_smaller_batches_from_then_on() 
     let refused = bell.target_count("select last_value from salesforce.refused").await;
     assert!(refused < 220, "{refused}");
 }
+
+/// Somebody's trigger on our table stands for whatever a server may have against a single row of it.
+#[tokio::test]
+async fn a_key_whose_parking_is_refused_holds_up_no_other() {
+    let bell = TestBell::installed().await;
+    let mut schools = Vec::new();
+    for n in 0..20 {
+        schools.push(bell.insert_school(&format!("School {n}")).await);
+    }
+    for school in &schools {
+        bell.insert_role(school, 1).await;
+    }
+    let odd = &schools[7];
+    bell.source_sql(&format!(
+        "create function refuse() returns trigger language plpgsql as \
+         $$ begin raise exception 'not this one' using errcode = '54000'; end $$; \
+         create trigger refuse before insert on schoolbell.parked for each row \
+         when (new.awaits_key = '{odd}') execute function refuse()"
+    ))
+    .await;
+
+    bell.drain().await;
+
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
+    let states = "select state || ' ' || count(*) from schoolbell.parked where object = 'role' \
+                  group by state order by 1";
+    assert_eq!(bell.source_texts(states).await, ["retrying 1", "waiting 19"]);
+}

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::pooler::{Options, Pooler};
 use crate::privileges::granted;
-use crate::support::{TestBell, deleting_mapping};
+use crate::support::{HEROKU_CONNECT, TestBell, deleting_mapping};
 
 /// Each setting that decides what is right, as somebody may have it, and as it must be in our sessions. Those that would
 /// end a session or a statement come last.
@@ -266,28 +266,31 @@ async fn in_a_session_whose_triggers_do_not_fire_nothing_is_written() {
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 1);
 }
 
+/// Two databases of these encodings, as the application and Heroku Connect leave them.
+async fn encoded(source: &str, target: &str) -> TestBell {
+    let mut bell = TestBell::bare().await;
+    let name = |database: &str, encoding: &str| format!("{database}_{}", encoding.to_lowercase());
+    let (source_name, target_name) =
+        (name(&bell.source_name, source), name(&bell.target_name, target));
+    let create = |name: &str, encoding: &str| {
+        format!("create database {name} encoding '{encoding}' locale 'C' template template0")
+    };
+    bell.source_sql(&create(&source_name, source)).await;
+    bell.target_sql(&create(&target_name, target)).await;
+    (bell.source_name, bell.target_name) = (source_name, target_name);
+    bell.reconnect().await;
+    schoolbell::demo::stand_in::install_application(&bell.source).await.unwrap();
+    schoolbell::demo::stand_in::install_heroku_connect(&bell.target).await.unwrap();
+    bell
+}
+
 /// Databases of other encodings work as far as their characters go; one without an encoding is refused.
 #[tokio::test]
 async fn databases_of_any_encoding_work_or_are_refused_in_a_sentence() {
     let encodings = ["UTF8", "LATIN1", "SQL_ASCII"];
     for source in encodings {
         for target in encodings {
-            let mut bell = TestBell::bare().await;
-            let name =
-                |database: &str, encoding: &str| format!("{database}_{}", encoding.to_lowercase());
-            let (source_name, target_name) =
-                (name(&bell.source_name, source), name(&bell.target_name, target));
-            let create = |name: &str, encoding: &str| {
-                format!(
-                    "create database {name} encoding '{encoding}' locale 'C' template template0"
-                )
-            };
-            bell.source_sql(&create(&source_name, source)).await;
-            bell.target_sql(&create(&target_name, target)).await;
-            (bell.source_name, bell.target_name) = (source_name, target_name);
-            bell.reconnect().await;
-            schoolbell::demo::stand_in::install_application(&bell.source).await.unwrap();
-            schoolbell::demo::stand_in::install_heroku_connect(&bell.target).await.unwrap();
+            let bell = encoded(source, target).await;
 
             let migrated = bell.run(&["migrate"]).await;
             if source == "SQL_ASCII" {
@@ -317,4 +320,89 @@ async fn databases_of_any_encoding_work_or_are_refused_in_a_sentence() {
             bell.run_ok(&["explain", "school", &school]).await;
         }
     }
+}
+
+/// What the target says may have characters that the source has not, and so may what others have written into it.
+#[tokio::test]
+async fn a_source_without_the_targets_characters_stores_and_compares_what_it_can() {
+    let bell = encoded("LATIN1", "UTF8").await;
+    bell.run_ok(&["migrate"]).await;
+    bell.target_sql(
+        "alter table salesforce.editor__c add constraint \"короткое\" check (length(name) < 20)",
+    )
+    .await;
+    bell.insert_school("A name that is much too long for it").await;
+    let good = bell.insert_school("Acme").await;
+
+    let drained = bell.run(&["run", "--drain"]).await;
+
+    assert_eq!(drained.code, 1, "{drained}");
+    assert_eq!(bell.mirrored("editor__c", "editoruuid__c").await, [good.as_str()]);
+    let parked = bell
+        .source_texts(
+            "select state || ' ' || reason from schoolbell.parked where object = 'school'",
+        )
+        .await;
+    assert!(
+        parked.len() == 1 && parked[0].starts_with("dead") && parked[0].contains("\\u{43a}"),
+        "{parked:?}"
+    );
+
+    bell.target_sql("insert into salesforce.editor__c (editoruuid__c, name) values ('Ж', 'Ж')")
+        .await;
+    let verified = bell.run(&["verify"]).await;
+    assert_eq!(verified.code, 0, "what is kept is not wrong: {verified}");
+    bell.source_sql("delete from schools where name = 'Acme'; truncate schools cascade").await;
+    let drained = bell.run(&["run", "--drain"]).await;
+    assert_eq!(drained.code, 0, "{drained}");
+    let open = bell.source_texts("select state from schoolbell.resync where state <> 'done'").await;
+    assert_eq!(open, Vec::<String>::new());
+    assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
+}
+
+/// A key that the target cannot hold is waited for by nobody, and hides no other that has come.
+#[tokio::test]
+async fn a_target_without_the_sources_characters_holds_up_only_the_rows_that_have_them() {
+    let mut bell = encoded("UTF8", "LATIN1").await;
+    bell.source_sql(
+        "create table p (k text primary key); create table c (k text primary key, p text)",
+    )
+    .await;
+    bell.target_sql(&format!(
+        "create table salesforce.p__c (k__c varchar(255) unique, {HEROKU_CONNECT}); \
+         create table salesforce.c__c (k__c varchar(255) unique, p__r__k__c varchar(255), {HEROKU_CONNECT})"
+    ))
+    .await;
+    bell.use_mapping(
+        "version = 1\n[object.p]\nsource = \"p\"\nkey = \"k\"\ntarget = \"p__c\"\nexternal_id = \"k__c\"\non_delete = \"delete\"\n\
+         [object.c]\nsource = \"c\"\nkey = \"k\"\ntarget = \"c__c\"\nexternal_id = \"k__c\"\n[object.c.fields]\np__r__k__c = \"p\"\n\
+         [[object.c.parents]]\nobject = \"p\"\nkey = \"p\"\n",
+    )
+    .await;
+    bell.source_sql("insert into p values ('a'), ('Ж'), ('é'); insert into c values ('1', 'a'), ('2', 'Ж'), ('3', 'é')")
+        .await;
+    bell.drain().await;
+    assert_eq!(bell.mirrored("p__c", "k__c").await, ["a", "é"]);
+
+    // As a release before may have left it, or a mapping with other types.
+    bell.source_sql(
+        "update schoolbell.parked set state = 'waiting', awaits = 'p sfid', awaits_key = 'Ж', sqlstate = null, remedy = null \
+         where object = 'c' and key = '2'",
+    )
+    .await;
+    bell.target_sql("update salesforce.p__c set sfid = k__c").await;
+    bell.drain().await;
+
+    assert_eq!(bell.mirrored("c__c", "k__c").await, ["1", "3"]);
+    let parked = "select object || key || state from schoolbell.parked order by 1";
+    assert_eq!(bell.source_texts(parked).await, ["c2dead", "pЖdead"]);
+    bell.source_sql(
+        "delete from p where k = 'Ж'; delete from c where k = '2'; insert into c values ('Ж')",
+    )
+    .await;
+    bell.drain().await;
+    assert_eq!(bell.source_texts(parked).await, ["cЖdead"]);
+    bell.source_sql("delete from c where k = 'Ж'").await;
+    bell.drain().await;
+    assert_eq!(bell.source_texts(parked).await, Vec::<String>::new());
 }
