@@ -14,10 +14,11 @@ use crate::db::{self, Evaluator, Session};
 use crate::failure::{self, Failure};
 use crate::heroku_connect;
 use crate::mapping::OnDelete;
-use crate::name::ident;
+use crate::name::{TableName, ident};
 use crate::parked::{self, Choice, Parked};
 use crate::plan::{Route, RouteParent};
 use crate::project::{self, Wanted};
+use crate::qualified::SqlType;
 
 mod conclude;
 
@@ -47,6 +48,8 @@ pub struct Explanation {
     pub target_table: String,
     /// The rows of the target with this external id: one at most, unless the unique index is missing.
     pub target: Vec<TargetRow>,
+    /// Where a row was not found: keys that are almost written like the one that was looked for.
+    pub near_misses: Vec<NearMiss>,
     /// What could not be read, and why.
     pub problems: Vec<String>,
     /// Whether anybody would apply a change.
@@ -57,6 +60,17 @@ pub struct Explanation {
     pub deletes: bool,
     /// Salesforce creates these rows.
     pub update_only: bool,
+}
+
+/// A key that differs from one that was looked for in nothing but capitals, or white space at the ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NearMiss {
+    /// The table that has it.
+    pub table: String,
+    /// The key that was looked for.
+    pub wanted: String,
+    /// The key that is there.
+    pub there: String,
 }
 
 /// What the source has of a key.
@@ -201,13 +215,16 @@ pub async fn explain(
     }
     let mut problems = Vec::new();
     let rows = look.target_rows(&projected, &mut problems).await?;
+    let source_row = look.source_row(&projected).await?;
+    let near_misses = look.near_misses(&key, &source_row, &parents, &rows).await?;
     let table = object.source.plain();
     let capture_problems =
         surroundings.capture_problems.iter().filter(|problem| problem.contains(&table));
     let replays = surroundings.replays.iter().filter(|replayed| **replayed == object.name);
     Ok(Explanation {
         object: object.name.clone(),
-        source: look.source_row(&projected).await?,
+        source: source_row,
+        near_misses,
         pending: look.pending(&key).await?,
         parents,
         parked: look.parked(&key).await?,
@@ -459,6 +476,33 @@ impl Look<'_> {
         differing.collect()
     }
 
+    /// Keys that are almost written like those that were not found.
+    async fn near_misses(
+        &self,
+        key: &str,
+        source_row: &SourceRow,
+        parents: &[ParentRow],
+        rows: &[TargetRow],
+    ) -> Result<Vec<NearMiss>, Failure> {
+        let Self { route, source, target, .. } = *self;
+        let object = &route.object;
+        let mut near = Vec::new();
+        if source_row.state == SourceState::Gone {
+            let column = (&object.source, object.key.as_str(), &route.key_type);
+            near.extend(near_miss(source, column, key).await?);
+        } else if rows.is_empty() {
+            let column = (&object.target, object.external_id.as_str(), &route.external_id_type);
+            near.extend(near_miss(target, column, key).await?);
+        }
+        for (parent, found) in route.parents.iter().zip(parents) {
+            if let Some(key) = found.key.as_ref().filter(|_| !found.is_there) {
+                let column = (&parent.table, parent.external_id.as_str(), &parent.sql_type);
+                near.extend(near_miss(target, column, key).await?);
+            }
+        }
+        Ok(near)
+    }
+
     async fn log(&self, record: i64) -> Result<Vec<Entry>, tokio_postgres::Error> {
         let sql = format!(
             "select e.id::int8 as id, e.state::text as state, e.action::text as action, e.created_at, e.sf_message\n\
@@ -476,6 +520,31 @@ impl Look<'_> {
         });
         Ok(entries.collect())
     }
+}
+
+/// Looks through a whole table, because no index ignores capitals.
+async fn near_miss(
+    session: &Session,
+    (table, column, sql_type): (&TableName, &str, &SqlType),
+    wanted: &str,
+) -> Result<Option<NearMiss>, Failure> {
+    if !sql_type.is_text() {
+        return Ok(None);
+    }
+    let there = format!("t.{}::pg_catalog.text collate pg_catalog.\"C\"", ident(column));
+    let folded =
+        |text: &str| format!("pg_catalog.lower({} collate \"default\")", project::trimmed(text));
+    let sql = format!(
+        "select {there}\nfrom {table} as t\nwhere {} = {} and {there} <> $1::text\nlimit 1",
+        folded(&format!("t.{}", ident(column))),
+        folded("$1::text")
+    );
+    let found = session.rows(&sql, &[&wanted]).await?.pop();
+    Ok(found.map(|row| NearMiss {
+        table: table.plain(),
+        wanted: wanted.to_string(),
+        there: row.get(0),
+    }))
 }
 
 fn projection(row: &Row) -> Projection {

@@ -13,24 +13,26 @@ const BUILT_IN: &str = "pg_catalog";
 pub struct SqlType {
     /// With its schema, quoted, and without its length: a cast to `varchar(80)` would cut silently, and `character`
     /// alone means a single one.
-    name: String,
+    pub(crate) name: String,
     /// The schema, quoted, of the operators that an index on the type uses.
-    operators: String,
+    pub(crate) operators: String,
     /// The column's own type is a domain over it, so a column's value is cast to it to be compared.
-    is_domain: bool,
+    pub(crate) is_domain: bool,
+    /// Its values are texts, in which capitals and blanks count.
+    pub(crate) is_text: bool,
     /// Texts that the database takes for equal may differ: citext, or a collation that ignores the case.
-    folds: bool,
+    pub(crate) folds: bool,
 }
 
 impl SqlType {
-    /// A type as the catalogue has it; both names are quoted already.
-    pub fn new(name: String, operators: String, is_domain: bool, folds: bool) -> Self {
-        Self { name, operators, is_domain, folds }
-    }
-
     /// Whether texts that the database takes for equal may differ.
     pub fn folds(&self) -> bool {
         self.folds
+    }
+
+    /// Whether its values are texts, in which capitals and blanks count.
+    pub fn is_text(&self) -> bool {
+        self.is_text
     }
 
     /// A value as it is compared.
@@ -127,7 +129,13 @@ mod tests {
     use super::*;
 
     fn of(name: &str, schema: &str) -> SqlType {
-        SqlType::new(format!("{schema}.{name}"), schema.into(), false, false)
+        SqlType {
+            name: format!("{schema}.{name}"),
+            operators: schema.into(),
+            is_domain: false,
+            is_text: false,
+            folds: false,
+        }
     }
 
     #[test]

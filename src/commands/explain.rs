@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::Settings;
-use crate::explain::{self, Column, Conclusion, Explanation, SourceState, Surroundings, TargetRow};
+use crate::explain::{
+    self, Column, Conclusion, Explanation, NearMiss, SourceState, Surroundings, TargetRow,
+};
 use crate::service::Ground;
 use crate::status;
 
@@ -94,6 +96,9 @@ fn print(explanation: &Explanation, next: &Conclusion, no_values: bool) -> Resul
             let message = message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             line("log", &format!("entry {id}, {action} {state}{since}{message}"))?;
         }
+    }
+    for NearMiss { table, wanted, there } in &explanation.near_misses {
+        line("near", &format!("{table} has not {wanted:?}, but {there:?}"))?;
     }
     for problem in &explanation.problems {
         line("unknown", problem)?;

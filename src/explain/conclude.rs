@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Entry, Explanation, ParentRow, SourceState, TargetRow};
+use super::{Entry, Explanation, NearMiss, ParentRow, SourceState, TargetRow};
 use crate::heroku_connect::FAILED;
 use crate::parked::Parked;
 
@@ -100,6 +100,12 @@ impl Explanation {
     fn waiting(&self, parked: &Parked) -> Conclusion {
         let awaits = parked.awaits.as_deref().unwrap_or_default();
         let key = parked.awaits_key.as_deref().unwrap_or_default();
+        if let Some(near) = self.near_misses.iter().find(|near| near.wanted == key) {
+            let NearMiss { table, there, .. } = near;
+            return needs_you(format!(
+                "It waits for {key:?}, and {table} has {there:?}: capitals and white space count. Write the two alike."
+            ));
+        }
         let Some(object) = awaits.strip_suffix(" sfid") else {
             return goes_on(
                 "Salesforce creates these rows and has none with this key yet; it is looked for every few seconds.",

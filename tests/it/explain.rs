@@ -113,6 +113,33 @@ async fn a_role_that_waits_says_for_whom_and_why_that_one_is_not_there() {
     assert_next(&contact, true, &["public.schools has no such row"]);
 }
 
+/// An id that is written otherwise on the other side is never found, however long one waits.
+#[tokio::test]
+async fn a_row_that_waits_for_a_key_in_capitals_is_shown_both() {
+    let bell = TestBell::installed().await;
+    let school = bell.insert_school("Acme").await;
+    let role = bell.insert_role(&school, 1).await;
+    let user = bell.user_of(&role).await;
+    let capitals = user.to_uppercase();
+    bell.drain().await;
+    bell.salesforce_accepts_everything().await;
+    bell.salesforce_has_contact(&capitals).await;
+    bell.drain().await;
+
+    let told = explain(&bell, "role", &role).await;
+
+    assert_next(&told, false, &[&user, &capitals, "Write the two alike"]);
+    assert!(
+        told.stdout.contains(&format!("near       salesforce.contact has not \"{user}\"")),
+        "{told}"
+    );
+    bell.target_sql(
+        "update salesforce.contact set pi_accounts_unique_id__c = lower(pi_accounts_unique_id__c)",
+    )
+    .await;
+    assert_next(&explain(&bell, "role", &role).await, false, &["has just been accepted"]);
+}
+
 #[tokio::test]
 async fn a_row_that_was_refused_says_by_whom_and_what_to_do() {
     let bell = TestBell::start().await;

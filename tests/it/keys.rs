@@ -305,3 +305,46 @@ async fn keys_that_salesforce_would_change_are_dead_and_named() {
     assert_eq!(bell.source_count("select count(*) from schoolbell.parked").await, 0);
     assert_eq!(bell.target_count("select count(*) from salesforce.p0__c").await, 10);
 }
+
+#[tokio::test]
+async fn keys_that_are_equal_and_differ_are_advised_against_and_explained() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql(&format!("{TYPES}; create table p0 (k citext primary key, n numeric unique, f text collate folding unique)")).await;
+    bell.target_sql(&format!(
+        "create table salesforce.p0__c (k__c varchar(255) unique, n__c varchar(255), {HEROKU_CONNECT})"
+    ))
+    .await;
+    let mapping = |key: &str, more: &str| {
+        format!(
+            "version = 1\n[object.p0]\nsource = \"p0\"\nkey = \"{key}\"\ntarget = \"p0__c\"\n\
+             external_id = \"k__c\"\n[object.p0.fields]\nn__c = \"n\"\n{more}"
+        )
+    };
+    let winner = "[object.p0.winner]\norder = \"n\"\n";
+    for (key, more, code, sentence) in [
+        ("k", "", 1, "k is public.citext: a key whose letters change is another record"),
+        ("f", "", 1, "f is text with a nondeterministic collation: a key whose letters change"),
+        ("n", "", 1, "n is numeric, in which equal values may be written in several ways"),
+        (
+            "k",
+            winner,
+            2,
+            "add column k_folded text generated always as (lower(\"k\"::text)) stored",
+        ),
+        ("f", winner, 2, "so one of several rows cannot speak for a key"),
+    ] {
+        let file = bell.mapping_file(&mapping(key, more)).display().to_string();
+        let checked = bell.run(&["mapping", "--check", &file]).await;
+        assert!(checked.code == code && checked.to_string().contains(sentence), "{checked}");
+    }
+
+    let file = bell.mapping_file(&mapping("k", "")).display().to_string();
+    bell.use_mapping(&mapping("k", "")).await;
+    bell.source_sql("insert into p0 values ('Ann', 1)").await;
+    bell.drain().await;
+    let explained = bell.run(&["explain", "p0", "ANN", "--mapping", &file]).await;
+    assert!(
+        explained.stdout.contains("near       public.p0 has not \"ANN\", but \"Ann\""),
+        "{explained}"
+    );
+}
