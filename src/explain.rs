@@ -7,7 +7,6 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 
 use crate::change::{self, Pending};
 use crate::db::{self, Evaluator, Session};
@@ -281,12 +280,10 @@ impl Look<'_> {
         match self.evaluator.rows(&sql, &wanted.parameters()).await {
             Ok(rows) => Ok(rows.first().map_or_else(|| absent(None), projection)),
             // What cannot be a key of this table is the key of no row in it.
-            Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
-                match self.rows_with(key).await {
-                    Ok(0) | Err(_) => Ok(absent(None)),
-                    Ok(_) => Ok(absent(Some(Failure::from(error).to_string()))),
-                }
-            }
+            Err(error) if failure::is_unfit(&error) => match self.rows_with(key).await {
+                Ok(0) | Err(_) => Ok(absent(None)),
+                Ok(_) => Ok(absent(Some(Failure::from(error).to_string()))),
+            },
             Err(error) => match Failure::from(error) {
                 Failure::Reconnect(reason) => Err(Failure::Reconnect(reason)),
                 refused => Ok(absent(Some(refused.to_string()))),
@@ -313,7 +310,7 @@ impl Look<'_> {
     async fn source_row(&self, projected: &Projection) -> Result<SourceRow, Failure> {
         let object = &self.route.object;
         let rows = match self.rows_with(&projected.key).await {
-            Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => 0,
+            Err(error) if failure::is_unfit(&error) => 0,
             rows => rows?,
         };
         let state = match (&projected.refused, &projected.values, rows) {
@@ -433,9 +430,7 @@ impl Look<'_> {
             self.route.external_id_type
         );
         let rows = match self.target.rows(&sql, &[&projected.key]).await {
-            Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
-                Vec::new()
-            }
+            Err(error) if failure::is_unfit(&error) => Vec::new(),
             rows => rows?,
         };
         let mut found = Vec::new();

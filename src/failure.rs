@@ -90,6 +90,11 @@ impl Refusal {
     }
 }
 
+/// Whether a value cannot be one of the type that it is meant for: its form, its range or its characters.
+pub fn is_unfit(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| condition::class(code.code()) == "22")
+}
+
 impl Failure {
     /// Trying again by itself would not help.
     pub fn needs_a_human(&self) -> bool {

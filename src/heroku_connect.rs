@@ -9,7 +9,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::error::SqlState;
 
 use crate::catalogue::Table;
 use crate::db::{self, Session};
@@ -202,9 +201,10 @@ impl Look<'_> {
 
     async fn unsent(&self) -> Result<Unsent, tokio_postgres::Error> {
         let sql = format!(
-            "select count(*) as entries, min(entry.created_at) as oldest, pg_catalog.date_part('epoch', \
-             pg_catalog.clock_timestamp() - min(entry.created_at)) as seconds\nfrom {} as entry\n\
-             where entry.state in ('NEW', 'PENDING') and entry.table_name = $1",
+            "select count(*) as entries, min(entry.created_at) filter (where is_time) as oldest, \
+             pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - min(entry.created_at) filter (where is_time)) \
+             as seconds\nfrom {} as entry\ncross join lateral (select pg_catalog.isfinite(entry.created_at)) as finite \
+             (is_time)\nwhere entry.state in ('NEW', 'PENDING') and entry.table_name = $1",
             log(self.object)
         );
         let row = self.target.row(&sql, &[&self.object.target.table]).await?;
@@ -222,7 +222,7 @@ impl Look<'_> {
             "select t.{0}::text as key, max(entry.created_at) as written, max(entry.processed_at) as answered\nfrom (\n\
              select latest.*\nfrom (\nselect e.table_name, e.action, e.record_id, e.created_at, e.processed_at\n\
              from {1} as e\nwhere e.state = 'SUCCESS'\norder by e.id desc\nlimit {LOOKED_THROUGH}\n) as latest\n\
-             where latest.table_name = $1 and latest.action in ('INSERT', 'UPDATE') and latest.processed_at is not null\n\
+             where latest.table_name = $1 and latest.action in ('INSERT', 'UPDATE') and pg_catalog.isfinite(latest.processed_at)\n\
              limit {TIMED}\n) as entry\njoin {target} as t on t.id = entry.record_id\nwhere t.{0} is not null\ngroup by 1",
             ident(external_id),
             log(self.object)
@@ -259,7 +259,7 @@ impl Look<'_> {
         let typed = changed(&key.sql_type.equal_any(&name, &keys_typed));
         let rows = match self.source.rows(&typed, &[&keys]).await {
             // Somebody has given rows ids that can be no key of ours. As text no index finds them, but none fails.
-            Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
+            Err(error) if failure::is_unfit(&error) => {
                 self.source.rows(&changed(&format!("{name}::text = any ($1)")), &[&keys]).await?
             }
             rows => rows?,

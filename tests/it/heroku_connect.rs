@@ -303,3 +303,36 @@ async fn a_row_that_is_accepted_or_known_between_the_plan_and_the_cure_is_not_de
     assert_eq!(state_of(&bell, &known).await, ["FAILED t Renamed"]);
     assert_eq!(state_of(&bell, &accepted).await, ["PENDING f Accepted"]);
 }
+
+/// A time that no calendar has, in the log that Heroku Connect owns, blinds nobody.
+#[tokio::test]
+async fn odd_times_in_the_log_hide_nothing_else() {
+    let bell = TestBell::start().await;
+    let school = bell.insert_school("Acme").await;
+    bell.insert_school("Beta").await;
+    bell.caught_up().await;
+    for time in ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"] {
+        for column in ["created_at", "processed_at"] {
+            bell.target_sql(&format!(
+                "update salesforce._trigger_log set {column} = '{time}', state = 'NEW' where record_id = 1"
+            ))
+            .await;
+            let status = bell.run(&["status", "--json"]).await;
+            let report: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+            let told = of(&report["salesforce"], "school");
+            assert_eq!(told["problems"], serde_json::json!([]), "{time}");
+            assert_eq!(told["unsent"]["entries"], 2, "{time}: {told}");
+            let explained = bell.run(&["explain", "school", &school]).await;
+            assert_eq!(explained.code, 0, "{time}: {explained}");
+            bell.target_sql(
+                "update salesforce._trigger_log set state = 'SUCCESS' where record_id = 1",
+            )
+            .await;
+            let status = bell.run(&["status"]).await;
+            assert!(
+                status.code < 2 && !status.to_string().contains("cannot read"),
+                "{time}: {status}"
+            );
+        }
+    }
+}

@@ -348,3 +348,45 @@ async fn keys_that_are_equal_and_differ_are_advised_against_and_explained() {
         "{explained}"
     );
 }
+
+/// What is typed wrongly is the key of no row, whatever the column's type says of it.
+#[tokio::test]
+async fn what_can_be_no_key_has_no_row_in_any_report() {
+    let bell = TestBell::bare().await;
+    bell.source_sql(TYPES).await;
+    // A regclass looks for a table, and says so of one that is not there.
+    let all = |kind: &&(usize, &Kind)| kind.1.is_an_external_id() && kind.1.sql_type != "regclass";
+    let kinds: Vec<(usize, &Kind)> = KINDS.iter().enumerate().filter(|kind| all(&kind)).collect();
+    for (n, Kind { sql_type, .. }) in &kinds {
+        bell.source_sql(&format!("create table p{n} (k {sql_type} primary key, name text)")).await;
+        bell.target_sql(&format!(
+            "create table salesforce.p{n}__c (k__c {sql_type} unique, name__c varchar(255), {HEROKU_CONNECT})"
+        ))
+        .await;
+    }
+    let of = |n: usize| {
+        format!(
+            "[object.p{n}]\nsource = \"p{n}\"\nkey = \"k\"\ntarget = \"p{n}__c\"\nexternal_id = \"k__c\"\n\
+                 [object.p{n}.fields]\nname__c = \"name\"\n"
+        )
+    };
+    let mapping: String = kinds.iter().map(|(n, _)| of(*n)).collect();
+    let all = bell.mapping_file(&format!("version = 1\n{mapping}")).display().to_string();
+    bell.run_ok(&["migrate", "--mapping", &all]).await;
+    for (n, Kind { sql_type, .. }) in &kinds {
+        let object = format!("p{n}");
+        let file = bell.mapping_file(&format!("version = 1\n{}", of(*n))).display().to_string();
+        for typed in ["nonsense", "99999999999999999999999999", "2026-99-99"] {
+            let explained = bell.run(&["explain", &object, "--mapping", &file, "--", typed]).await;
+            assert!(
+                explained.code == 0 && explained.stdout.contains("has no such row"),
+                "{sql_type}: {explained}"
+            );
+        }
+        let asked = ["resync", "--object", &object, "--mapping", &file, "--key", "2026-99-99"];
+        let asked = bell.run(&asked).await;
+        assert!(asked.code <= 2 && !asked.stderr.contains("panic"), "{sql_type}: {asked}");
+    }
+    bell.run_ok(&["run", "--drain", "--mapping", &all]).await;
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+}
