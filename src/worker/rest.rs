@@ -64,10 +64,14 @@ impl Rest {
         }
         tokio::select! {
             () = tokio::time::sleep_until(until) => self.unrung = asleep,
-            heard = self.heard.changed() => if heard.is_err() {
-                // The bell's task is gone; the service is about to notice. Until then: poll.
-                tokio::time::sleep_until(until).await;
-            },
+            heard = self.heard.changed() => {
+                // It has rung: whatever the clock ended before, nothing was missed.
+                self.unrung = false;
+                if heard.is_err() {
+                    // The bell's task is gone; the service is about to notice. Until then: poll.
+                    tokio::time::sleep_until(until).await;
+                }
+            }
             () = told_to_stop(stop) => {}
         }
     }
@@ -128,5 +132,32 @@ mod tests {
         assert_eq!(rest(&Heard { blocked: true, ..listening.clone() }), pace.quiet_poll);
         assert_eq!(rest(&Heard { crowded: true, ..listening }), pace.quiet_poll);
         assert_eq!(rest(&Heard::default()), pace.quiet_poll);
+    }
+
+    /// How often it is doubted whether the bell is heard, when changes are found after two rests behind an armed bell, the
+    /// second of which a ring ends, or the clock.
+    async fn doubts(rings: bool) -> u64 {
+        let wish = watch::Sender::new(Wishes { sleep: Some(1), doubts: 0 });
+        let armed = Heard { listening: true, armed: Some(1), ..Heard::default() };
+        let (heard, hear) = watch::channel(armed);
+        let mut rest = Rest::new(hear, wish.clone(), true);
+        let briefly = Duration::from_millis(1);
+        let (_stop, mut stop) = watch::channel(false);
+        let mut pace = Pace { awake: Duration::ZERO, sweep: briefly, ..Pace::default() };
+
+        rest.until_something_may_be_due(&pace, None, &mut stop).await;
+        if rings {
+            pace.sweep = Duration::from_secs(3600);
+            heard.send_modify(|heard| heard.rings += 1);
+        }
+        rest.until_something_may_be_due(&pace, None, &mut stop).await;
+        rest.found_work(true);
+        wish.borrow().doubts
+    }
+
+    #[tokio::test]
+    async fn a_ring_after_long_rest_raises_no_doubt_and_a_change_without_one_does() {
+        assert_eq!(doubts(true).await, 0);
+        assert_eq!(doubts(false).await, 1);
     }
 }
