@@ -127,6 +127,7 @@ pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Rep
     sheet.add("autovacuum", "autovacuum of the outbox", server::autovacuum(source, limits)).await;
     sheet.add("clocks", "clocks", server::clocks(source, target, limits)).await;
 
+    sheet.add("pairing", "source and target", writing::pairing(source, target)).await;
     sheet.add("writer", "writer", writing::writer(source, target, mapping)).await;
     sheet.add("enabled", "writing allowed", writing::enabled(config.enabled)).await;
     sheet.report()

@@ -164,6 +164,25 @@ pub async fn read(source: &Session) -> Result<Option<Pairing>, tokio_postgres::E
     Ok(source.rows(READ, &[]).await?.first().map(Pairing::from))
 }
 
+/// What keeps the databases from working together, as far as they can be asked.
+pub async fn mismatch(
+    source: &Session,
+    target: Option<&Session>,
+) -> Result<Option<Mismatch>, tokio_postgres::Error> {
+    let Some(noted) = read(source).await? else { return Ok(None) };
+    let mut pair = noted.pair.clone();
+    if let Ok(place) = Place::of(source).await {
+        pair.source = place;
+    }
+    if let Some(target) = target
+        && let Ok(place) = Place::of(target).await
+    {
+        pair.address = place.database.clone();
+        pair.target = place;
+    }
+    Ok(noted.mismatch(&pair))
+}
+
 /// Notes this pair in the place of any other.
 pub async fn adopt(source: &Session, pair: &Pair) -> Result<(), tokio_postgres::Error> {
     source.execute(ADOPT, &pair.parameters()).await.map(|_| ())

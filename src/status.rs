@@ -11,7 +11,7 @@ use crate::capture::Deviation;
 use crate::db::{Evaluator, Session};
 use crate::heroku_connect::Mirror;
 use crate::mapping::Mapping;
-use crate::pairing::{self, Place};
+use crate::pairing;
 use crate::plan::Unplannable;
 use crate::shape::{self, Changed};
 use crate::stranger::Stranger;
@@ -314,7 +314,7 @@ pub async fn collect(
     let target_now = target.ok().filter(|_| target_problem.is_none());
     let pairing_problem = match schema_version {
         version if version < PAIRING_VERSION => None,
-        _ => mismatch(source, target_now).await?,
+        _ => pairing::mismatch(source, target_now).await?.map(|mismatch| mismatch.to_string()),
     };
     let (writer, writer_blocked_by) = match holding {
         Some(Holding::Writer(holder)) => (Some(holder), None),
@@ -352,25 +352,6 @@ pub async fn collect(
         salesforce: Vec::new(),
         verified: last_verified(source, mapping).await?,
     })
-}
-
-/// What keeps the databases from working together, as far as they can be asked.
-async fn mismatch(
-    source: &Session,
-    target: Option<&Session>,
-) -> Result<Option<String>, tokio_postgres::Error> {
-    let Some(noted) = pairing::read(source).await? else { return Ok(None) };
-    let mut pair = noted.pair.clone();
-    if let Ok(place) = Place::of(source).await {
-        pair.source = place;
-    }
-    if let Some(target) = target
-        && let Ok(place) = Place::of(target).await
-    {
-        pair.address = place.database.clone();
-        pair.target = place;
-    }
-    Ok(noted.mismatch(&pair).map(|mismatch| mismatch.to_string()))
 }
 
 /// A number with its noun: `1 row`, `2 rows`.

@@ -3,8 +3,26 @@
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use crate::mapping::Mapping;
+use crate::pairing::{self, Pairing};
 use crate::writer::{self, Holding};
 use crate::{change, status};
+
+/// Whether the changes of this source go to this target.
+pub(super) async fn pairing(source: &Side, target: &Side) -> Result<Diagnosis, Hindrance> {
+    let found = source
+        .ask_both(target, async |source, target| {
+            let mismatch = pairing::mismatch(source, Some(target)).await?;
+            Ok::<_, tokio_postgres::Error>((mismatch, pairing::read(source).await?))
+        })
+        .await?;
+    Ok(match found {
+        (Some(mismatch), _) => Diagnosis::failed(mismatch.to_string()).command("schoolbell adopt"),
+        (None, Some(Pairing { pair, since })) => {
+            Diagnosis::ok(format!("changes go to {} since {since:.0}", pair.address))
+        }
+        (None, None) => Diagnosis::ok("no service has worked here yet"),
+    })
+}
 
 /// Who holds the writer's lock. Changes that wait while nobody does are not on their way.
 pub(super) async fn writer(

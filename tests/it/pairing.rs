@@ -50,6 +50,10 @@ async fn a_second_target_is_refused_by_name_until_it_is_adopted() {
     assert_eq!(status.code, 1, "{status}");
     assert!(status.stdout.starts_with("now        Nothing is written: the changes"), "{status}");
     assert!(!bell.run(&["status"]).await.stdout.contains("Nothing is written"));
+    let examined = second.run(&bell, &["doctor"]).await;
+    let told = examined.stdout.lines().find(|line| line.contains("source and target  "));
+    assert!(told.is_some_and(|line| line.starts_with("FAILED")), "{examined}");
+    assert!(examined.stdout.contains("$ schoolbell adopt"), "{examined}");
 
     // Both run, and every change goes one way.
     let waiting = bell.program(&["run"]).env("SALESFORCE_CONNECT_URL", &second.url).spawn();
