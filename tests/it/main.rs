@@ -30,6 +30,7 @@ mod locked;
 mod mapping;
 mod mapping_check;
 mod mapping_init;
+mod mappings;
 mod memory;
 mod migrate;
 mod model;
