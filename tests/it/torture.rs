@@ -51,10 +51,38 @@ enum Fault {
     Reload,
     /// The same while a full replay runs.
     ReloadDuringResync,
+    /// An administrator changes the databases' settings, and every session begins anew with them.
+    Settings,
+    /// Others lock rows of both databases, and Heroku Connect updates many at once.
+    ForeignLocks,
+    /// Keys come that are longer than an index holds, and that no column of the target takes.
+    LongKeys,
 }
 
+/// What an administrator may set for a database, but for a search path, without which the applications find nothing.
+const ODD_SETTINGS: [&str; 16] = [
+    "datestyle = 'SQL, DMY'",
+    "intervalstyle = 'sql_standard'",
+    "timezone = 'Asia/Kolkata'",
+    "bytea_output = 'escape'",
+    "extra_float_digits = -10",
+    "xmlbinary = 'hex'",
+    "default_transaction_isolation = 'serializable'",
+    "synchronous_commit = 'off'",
+    "row_security = off",
+    "statement_timeout = '300ms'",
+    "lock_timeout = '50ms'",
+    "idle_in_transaction_session_timeout = '200ms'",
+    "plan_cache_mode = 'force_generic_plan'",
+    "quote_all_identifiers = on",
+    "enable_indexscan = off",
+    "work_mem = '64kB'",
+];
+/// Only in the target: the writers' new sessions would write nothing.
+const READ_ONLY: &str = "default_transaction_read_only = on";
+
 impl Fault {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Kill,
         Self::Exit,
         Self::KillBoth,
@@ -69,6 +97,9 @@ impl Fault {
         Self::Pause,
         Self::Reload,
         Self::ReloadDuringResync,
+        Self::Settings,
+        Self::ForeignLocks,
+        Self::LongKeys,
     ];
 
     fn name(self) -> &'static str {
@@ -87,6 +118,9 @@ impl Fault {
             Self::Pause => "SIGSTOP, take-over, SIGCONT",
             Self::Reload => "reload",
             Self::ReloadDuringResync => "reload during resync",
+            Self::Settings => "settings changed",
+            Self::ForeignLocks => "foreign locks",
+            Self::LongKeys => "long keys",
         }
     }
 }
@@ -370,6 +404,11 @@ impl Stage {
         let ended = Instant::now();
         self.probe().await;
         self.report.recoveries.push(ended.elapsed());
+        match fault {
+            Fault::Settings => self.settings(&["reset all"]).await,
+            Fault::LongKeys => self.long_keys_are_dead().await,
+            _ => {}
+        }
         *self.report.cells.entry(fault).or_default().entry(place).or_default() += 1;
     }
 
@@ -432,7 +471,89 @@ impl Stage {
                 self.processes[struck].disarm(place);
                 self.report.reloaded_away += reloading.await.unwrap();
             }
+            Fault::Settings => {
+                let mut set: Vec<&str> =
+                    ODD_SETTINGS.iter().copied().filter(|_| self.random.bool()).collect();
+                if self.random.bool() {
+                    set.push(READ_ONLY);
+                }
+                let set: Vec<String> = set.iter().map(|setting| format!("set {setting}")).collect();
+                self.settings(&set.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                for process in &self.processes {
+                    process.source.cut(cut);
+                    process.target.cut(cut);
+                }
+            }
+            Fault::ForeignLocks => self.foreign_locks(place, struck).await,
+            Fault::LongKeys => {
+                let source = self.source.connect("source").await.unwrap();
+                source.batch_execute(LONG_KEYS).await.unwrap();
+            }
         }
+    }
+
+    async fn settings(&self, changes: &[&str]) {
+        for (cluster, name) in [(&self.source, "source"), (&self.target, "target")] {
+            // A session of its own database would have the settings already.
+            let client = cluster.connect("postgres").await.unwrap();
+            for change in
+                changes.iter().filter(|change| name == "target" || !change.ends_with(READ_ONLY))
+            {
+                client.batch_execute(&format!("alter database {name} {change}")).await.unwrap();
+            }
+        }
+    }
+
+    /// Nobody is the victim of a deadlock, whoever locks what and in whatever order.
+    async fn foreign_locks(&mut self, place: Failpoint, struck: usize) {
+        let millis = self.random.u64(300..1_500);
+        let mut tasks = Vec::new();
+        for (cluster, database, sql) in [
+            (
+                &self.source,
+                "source",
+                "select from schools where id <> md5('probe')::uuid order by random() limit 50 for update",
+            ),
+            (
+                &self.target,
+                "target",
+                "select from salesforce.editor__c where editoruuid__c <> md5('probe')::uuid::text \
+              order by random() limit 50 for update",
+            ),
+        ] {
+            let client = cluster.connect(database).await.unwrap();
+            tasks.push(tokio::spawn(async move {
+                let sql = format!("begin; {sql}; select pg_sleep({millis} / 1000.0); commit");
+                client.batch_execute(&sql).await.unwrap();
+            }));
+        }
+        let heroku = self.target.connect("target").await.unwrap();
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                let sql = "begin; set local xmlbinary = 'hex'; update salesforce.editor__c set isdeleted = false \
+                           where id in (select id from salesforce.editor__c order by random() limit 500); \
+                           update salesforce.contact_editor_affiliation__c set isdeleted = false; commit";
+                heroku.batch_execute(sql).await.unwrap();
+            }
+        }));
+        self.processes[struck].disarm(place);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
+    async fn long_keys_are_dead(&self) {
+        let source = self.source.connect("source").await.unwrap();
+        eventually("the long keys are parked", || async {
+            let dead = "select count(*)::text from schoolbell.parked where state = 'dead' and length(key) > 3000";
+            let dead = texts(&source, dead).await.remove(0);
+            if dead == "3" { Ok(()) } else { Err(dead) }
+        })
+        .await;
+        source
+            .batch_execute("delete from schoolbell.parked where length(key) > 3000")
+            .await
+            .unwrap();
     }
 
     /// The paused process must not write over its successor.
@@ -715,6 +836,10 @@ impl Stage {
     }
 }
 
+/// Three changes whose keys are longer than a page of an index, and cannot be compressed.
+const LONG_KEYS: &str = "insert into schoolbell.change (source_table, operation, keys) \
+    select 'public.schools', 'UPDATE', jsonb_build_object('id', n || (select string_agg(md5(random()::text || m || n), '') \
+    from generate_series(1, 100) m)) from generate_series(1, 3) n";
 const RELATED: &str = "contact_editor_affiliation__c";
 const PROBE: &str =
     "select name from salesforce.editor__c where editoruuid__c = md5('probe')::uuid::text";
@@ -995,6 +1120,9 @@ async fn a_few_cells_of_the_fault_matrix_leave_every_row_right() {
         (Failpoint::ResyncPage, Fault::TargetHalfClosed),
         (Failpoint::WhileArming, Fault::SourceRestarts),
         (Failpoint::AfterProject, Fault::TargetStalls),
+        (Failpoint::BeforeCommit, Fault::ForeignLocks),
+        (Failpoint::AfterCommit, Fault::LongKeys),
+        (Failpoint::BeforeAcknowledge, Fault::Settings),
     ];
 
     let stage = Stage::start(seed).await;
