@@ -1,10 +1,21 @@
 -- The triggers of ours on any table, with what was noted when they were made (see triggers/seal.sql), the
--- same of what they are now, and whose their functions are. Those of partitions are left out: they are clones of their parent's.
+-- same of what they are now, and whose their functions are. Those of partitions are clones of their parent's, which is as
+-- much enabled as each of them.
 select
     n.nspname as schema,
     c.relname as table,
     t.tgname as trigger,
-    t.tgenabled as enabled,
+    coalesce(
+        (
+            select pg_catalog.min(clone.tgenabled::text)
+            from pg_catalog.pg_trigger clone
+            where clone.tgfoid = t.tgfoid
+                and clone.tgname = t.tgname
+                and clone.tgparentid <> 0
+                and clone.tgenabled <> t.tgenabled
+        ),
+        t.tgenabled::text
+    ) as enabled,
     -- It must run with the rights of the table's owner, and nobody else may attach or call it.
     p.proowner <> c.relowner as foreign_owner,
     exists (

@@ -49,7 +49,7 @@ select
             join pg_catalog.pg_proc p on p.oid = t.tgfoid
             join pg_catalog.pg_namespace n on n.oid = p.pronamespace
             where n.nspname = 'schoolbell'
-                and t.tgparentid = 0
+                -- Those of a partition, too, which are clones of its parent's: they come and go with it.
                 and (
                     t.tgrelid = r.oid
                     or t.tgrelid in (

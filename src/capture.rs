@@ -427,7 +427,8 @@ fn present(capture: &Capture) -> String {
 
 /// A trigger as it is.
 struct Installed {
-    enabled: i8,
+    /// `A`: also for writes in replica role.
+    enabled: String,
     comment: String,
     made: String,
     foreign_owner: bool,
@@ -441,7 +442,7 @@ impl Installed {
         let deviations = [
             (rendered != fingerprint, "outdated"),
             (made_then != self.made, "altered"),
-            (self.enabled != b'A' as i8, "not enabled always"),
+            (self.enabled != "A", "not enabled always"),
             (self.open_to_others, OPEN),
             (self.foreign_owner, FOREIGN),
         ];

@@ -559,15 +559,21 @@ async fn project_apart(
     }
     for (part, failure) in apart.refused {
         let outcome = Outcome::of(failure)?;
-        if project::can_be_sent(source, &part.keys).await? {
-            refused.extend(part.keys.into_iter().map(|key| (key, outcome.clone())));
-        } else {
+        if !project::can_be_sent(source, &part.keys).await? {
             let object = lane.name();
             tracing::warn!(
                 object,
                 "a target row is left alone: the source has not the characters of its external id"
             );
+            continue;
         }
+        let keys = match project::resolve(source, &lane.resolve, &part).await {
+            // As the source writes them, which is how they are freed again.
+            Ok(keys) => keys,
+            Err(failure @ Failure::Reconnect(_)) => return Err(failure),
+            Err(_) => part.keys,
+        };
+        refused.extend(keys.into_iter().map(|key| (key, outcome.clone())));
     }
     Ok(Some(Looked { projected: all, refused, too_many, ..Looked::default() }))
 }

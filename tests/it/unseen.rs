@@ -77,6 +77,41 @@ async fn partitions_that_are_truncated_detached_dropped_and_attached_are_followe
     assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
 }
 
+/// What happened to a partition between two looks, or to its triggers alone.
+#[tokio::test]
+async fn a_partition_that_was_away_for_a_moment_or_whose_triggers_were_disabled_is_noticed() {
+    let bell = people(PARTITIONED).await;
+    bell.source_sql("insert into people values (1, 'a'), (11, 'b')").await;
+    assert_eq!(names(&bell).await, ["1 a", "11 b"]);
+
+    bell.source_sql(
+        "alter table people detach partition people_2; update people_2 set name = 'away'",
+    )
+    .await;
+    bell.source_sql("alter table people attach partition people_2 for values from (10) to (20)")
+        .await;
+    assert!(status(&bell).await.contains("triggers were changed"), "{}", status(&bell).await);
+    assert_eq!(names(&bell).await, ["1 a", "11 away"]);
+
+    bell.source_sql(
+        "alter table people_2 disable trigger schoolbell_update; update people_2 set name = 'off'",
+    )
+    .await;
+    bell.source_sql("alter table people_2 enable always trigger schoolbell_update").await;
+    assert_eq!(names(&bell).await, ["1 a", "11 off"]);
+
+    bell.source_sql("alter table people_2 disable trigger schoolbell_update").await;
+    let told = "trigger schoolbell_update on public.people is not enabled always";
+    assert!(status(&bell).await.contains(told), "{}", status(&bell).await);
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    let examined = bell.run(&["doctor", "--mapping", &mapping]).await;
+    assert!(examined.stdout.contains(told), "{examined}");
+    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    assert!(!status(&bell).await.contains("not enabled"), "{}", status(&bell).await);
+    bell.source_sql("update people_2 set name = 'on'").await;
+    assert_eq!(names(&bell).await, ["1 a", "11 on"]);
+}
+
 #[tokio::test]
 async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named() {
     let bell = people(
