@@ -3,6 +3,7 @@
 -- $5 to $13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
 -- $14, $15: the target that all of that is about, its system and database. Told is whether the changes still go there;
 -- nobody adopts them for another one before this transaction has ended.
+-- $16: after how many seconds each of the keys to park is tried again for the first time, where the clock decides.
 with paired as materialized (
     select
     from schoolbell.pairing
@@ -39,11 +40,11 @@ with paired as materialized (
     )
     select
         k.object, k.key, k.state, k.awaits, k.awaits_key, k.reason, k.sqlstate, k.remedy, k.held, 1,
-        -- The first retry comes soon: most deadlocks are over by then.
-        case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' end
+        case when k.state = 'retrying' then pg_catalog.clock_timestamp() + interval '1 second' * k.retry_seconds end
     from unnest(
-        $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[]
-    ) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held)
+        $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[],
+        $16::int4[]
+    ) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, retry_seconds)
     -- Asked for only so that it comes first.
     where (select count(*) from locked) >= 0
     on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do update
@@ -56,10 +57,13 @@ with paired as materialized (
         held = excluded.held,
         -- Attempts count while the state stays, so that a row that waited long is not backed off for it.
         attempts = case when p.state = excluded.state then p.attempts + 1 else 1 end,
-        -- Twice as long each time, from 1 s to 5 min, with jitter so that many rows do not come back at once.
+        -- Twice as long each time, up to 5 min, with jitter so that many rows do not come back at once.
         due_at = case when excluded.state = 'retrying' then
             pg_catalog.clock_timestamp()
-                + least(interval '1 second' * pg_catalog.power(2, least(p.attempts, 10)), interval '5 minutes')
+                + least(
+                    (excluded.due_at - pg_catalog.clock_timestamp()) * pg_catalog.power(2, least(p.attempts, 10)),
+                    interval '5 minutes'
+                )
                 * (0.75 + pg_catalog.random() / 2)
         end,
         tried_at = pg_catalog.clock_timestamp()

@@ -169,6 +169,11 @@ impl<'a> Call<'a> {
         Ok(Some(Self { route, part, way }))
     }
 
+    /// How many rows it is about.
+    pub fn rows(&self) -> usize {
+        self.part.len()
+    }
+
     /// Whether it takes a single message, so that others may be sent with it.
     pub fn is_one_message(&self) -> bool {
         matches!(self.way, Way::Parameters(..))
@@ -463,8 +468,12 @@ fn differs(route: &Route) -> String {
                 Form::Plain => differ(&formed, &b),
                 Form::Time => format!("({} and {})", differ(&t, &b), differ(&formed, &b)),
                 Form::Text(_) => {
-                    let (t, b) = (format!("{t}::pg_catalog.text"), format!("{b}::pg_catalog.text"));
-                    format!("({} and {})", differ(&t, &b), differ(&format!("({formed})"), &b))
+                    // A collation that ignores the case would hide a difference.
+                    let letters =
+                        if column.sql_type.folds() { " collate pg_catalog.\"C\"" } else { "" };
+                    let text = |value: &str| format!("({value})::pg_catalog.text{letters}");
+                    let (t, b) = (text(&t), text(&b));
+                    format!("({} and {})", differ(&t, &b), differ(&text(&formed), &b))
                 }
             };
             match project::is_clear(column, &t) {

@@ -182,6 +182,7 @@ pub async fn acknowledge(
     let (objects, keys): (Vec<&str>, Vec<&str>) = done.iter().copied().unzip();
     let strings = |of: fn(&Parking) -> &str| parking.iter().map(of).collect::<Vec<_>>();
     let options = |of: fn(&Parking) -> Option<&str>| parking.iter().map(of).collect::<Vec<_>>();
+    let retry_seconds: Vec<i32> = parking.iter().map(|parking| parking.retry_seconds).collect();
     let held: Vec<bool> = parking.iter().map(|parking| parking.held).collect();
     let row = source
         .row(
@@ -202,6 +203,7 @@ pub async fn acknowledge(
                 &held,
                 &target.system,
                 &target.database,
+                &retry_seconds,
             ],
         )
         .await?;

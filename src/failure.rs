@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -24,6 +25,14 @@ const LOGIN: &str = "correct user and password of the connection URL, or let the
 /// What helps where triggers in the target notify and cannot.
 const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it is \
                            tried again by itself";
+/// How the server's message begins where a value and what is computed of it are too large for its memory: about 130 MB
+/// of text, which is trimmed. It is never translated.
+const TOO_LARGE: &str = "invalid memory alloc request size";
+/// What helps then.
+const SHORTEN: &str =
+    "the value is too large for the server to compute with; make it smaller in the source row";
+/// What helps where a single row takes very long.
+const SLOW: &str = "look for what its trigger waits for or computes; it is tried again by itself, less often than others";
 /// What helps where a policy may hide rows: these would be taken for rows that are gone.
 const SHOW_ROWS: &str =
     "let the role of the connection URL see every row: alter role ... bypassrls";
@@ -62,6 +71,23 @@ impl Refusal {
             reason: "another transaction has the target row locked".into(),
             remedy: BY_ITSELF,
         }
+    }
+
+    /// A row that was broken off, because others wait for it meanwhile.
+    pub fn slow(limit: Duration) -> Self {
+        Self {
+            sqlstate: SqlState::QUERY_CANCELED.code().to_string(),
+            reason: format!(
+                "it takes longer than {:.1} s, and holds up all others meanwhile",
+                limit.as_secs_f64()
+            ),
+            remedy: SLOW,
+        }
+    }
+
+    /// Whether each attempt holds up all others for seconds.
+    pub fn is_slow(&self) -> bool {
+        self.remedy == SLOW
     }
 
     /// A key that Salesforce would change.
@@ -168,6 +194,9 @@ impl From<Said<'_>> for Failure {
                 Self::Blocked(refusal(SHOW_ROWS))
             }
             Decision::Blocked(remedy) => Self::Blocked(refusal(remedy)),
+            Decision::Retry(_) if said.message.starts_with(TOO_LARGE) => {
+                Self::Dead(refusal(SHORTEN))
+            }
             Decision::Retry(helps) => Self::Retry(refusal(helps.unwrap_or(BY_ITSELF))),
             Decision::Dead(remedy) => Self::Dead(refusal(remedy)),
             Decision::Login => Self::Dead(refusal(condition::ASK)),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::db::{Parameter, Session, Transaction};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::outcome::Outcome;
 
 const ANY: &str = include_str!("../sql/parked_any.sql");
@@ -32,6 +32,10 @@ const RELEASE: &str =
     "`parked retry` deletes the target row, `parked drop` keeps it; or bring the source row back";
 /// What helps where rows are each other's parents.
 const BREAK_CIRCLE: &str = "give one of these rows another parent, or none";
+/// Most deadlocks are over by then.
+const FIRST_RETRY_SECONDS: i32 = 1;
+/// Of a row that holds up all others for seconds at each attempt.
+const SLOW_RETRY_SECONDS: i32 = 30;
 /// A reason that the source refused is cut to this many characters.
 const SIMPLE_REASON_CHARS: usize = 500;
 /// A key that is reserved becomes due after so long, unless it was freed before.
@@ -53,6 +57,8 @@ pub struct Parking {
     pub(crate) sqlstate: Option<String>,
     pub(crate) remedy: Option<&'static str>,
     pub(crate) held: bool,
+    /// Where it is tried again by itself: for the first time after this many seconds.
+    pub(crate) retry_seconds: i32,
 }
 
 impl Parking {
@@ -82,6 +88,10 @@ impl Parking {
             sqlstate: refusal.map(|refusal| refusal.sqlstate.clone()),
             remedy: held.then_some(RELEASE).or(refusal.map(|refusal| refusal.remedy)),
             held,
+            retry_seconds: match refusal.is_some_and(Refusal::is_slow) {
+                true => SLOW_RETRY_SECONDS,
+                false => FIRST_RETRY_SECONDS,
+            },
         })
     }
 

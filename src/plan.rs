@@ -438,8 +438,9 @@ fn advise_on_key(object: &Object, table: &Table, advice: &mut Vec<Finding>) {
         )
     } else if column.is_written_in_several_ways {
         format!(
-            "{name} is {}, in which equal values may be written in several ways, such as 1.0 and 1.00: each way of writing \
-             becomes a record of its own; a whole number, a uuid or a text would be safer",
+            "{name} is {}, in which equal values may be written in several ways, such as 1.0 and 1.00: a key that is rewritten \
+             is another record in the target, and the former one is treated as deleted; a whole number, a uuid or a text would be \
+             safer",
             column.type_name
         )
     } else {
@@ -606,16 +607,24 @@ fn route(
         })
     });
     let key = source.column(&object.key)?;
+    let external_id_type = table.column(&object.external_id)?.sql_type.clone();
+    let key_type = key.sql_type.clone();
+    // 1.0 and 1.00 are two texts, and so two records, but one number.
+    let as_text = key.is_written_in_several_ways && external_id_type.is_text();
+    let key_type = match as_text && object.winner.is_none() {
+        true => key_type.as_written(),
+        false => key_type,
+    };
     Some(Route {
         object: object.clone(),
-        key_type: key.sql_type.clone(),
+        key_type,
         key_is_partly_indexed: key.partly_indexed && !key.indexed,
         primary_key: source
             .primary_key()
             .iter()
             .map(|column| (column.name.clone(), column.sql_type.clone()))
             .collect(),
-        external_id_type: table.column(&object.external_id)?.sql_type.clone(),
+        external_id_type,
         columns: columns.collect::<Option<_>>()?,
         parents: parents.collect::<Option<_>>()?,
         touches: touches.collect::<Option<_>>()?,

@@ -102,6 +102,12 @@ pub struct Projected {
 }
 
 impl Projected {
+    fn of(rows: Vec<Row>) -> Self {
+        let is_present = |row: &Row| row.get::<_, Option<bool>>("present").is_some();
+        let (rows, absent): (_, Vec<Row>) = rows.into_iter().partition(is_present);
+        Self { rows, absent: absent.iter().map(|row| key(row).to_string()).collect() }
+    }
+
     /// All keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.rows.iter().map(key).chain(self.absent.iter().map(String::as_str))
@@ -178,11 +184,18 @@ pub async fn project(
     wanted: &Wanted,
 ) -> Result<Option<Projected>, Failure> {
     let found = source.rows_within(bytes, statement, &wanted.parameters()).await?;
-    Ok(found.map(|rows| {
-        let (rows, absent): (_, Vec<Row>) =
-            rows.into_iter().partition(|row: &Row| row.get::<_, Option<bool>>("present").is_some());
-        Projected { rows, absent: absent.iter().map(|row| key(row).to_string()).collect() }
-    }))
+    Ok(found.map(Projected::of))
+}
+
+/// The same for a part of what was refused.
+pub async fn project_part(
+    source: &Evaluator,
+    bytes: usize,
+    statement: &str,
+    wanted: &Wanted,
+) -> Result<Option<Projected>, Failure> {
+    let found = source.rows_within_unless_locked(bytes, statement, &wanted.parameters()).await?;
+    Ok(found.map(Projected::of))
 }
 
 /// Finds out which keys are wanted, without reading their rows.
@@ -395,7 +408,13 @@ pub(crate) fn inner(route: &Route) -> String {
         });
     }
     for (index, parent) in route.parents.iter().enumerate() {
-        list.push(format!("{}::pg_catalog.text as schoolbell__p{index}", parent.key.sql()));
+        let key = parent.key.sql();
+        // As it is written: a field that refers to a parent is trimmed like any other.
+        let key = match parent.sql_type.is_text() {
+            true => null_if_empty(&trimmed(&key)),
+            false => format!("{key}::pg_catalog.text"),
+        };
+        list.push(format!("{key} as schoolbell__p{index}"));
     }
     list.join(",\n")
 }

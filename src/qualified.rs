@@ -25,6 +25,12 @@ pub struct SqlType {
 }
 
 impl SqlType {
+    /// The type of a key whose letters count as they are written.
+    #[must_use]
+    pub fn as_written(self) -> Self {
+        Self { folds: true, ..self }
+    }
+
     /// Whether texts that the database takes for equal may differ.
     pub fn folds(&self) -> bool {
         self.folds

@@ -204,7 +204,14 @@ impl Worker {
         let reader =
             Reader::new(lanes.clone(), sessions, target.clone(), pace.clone(), metrics.clone());
         let gate = Gate::new(lanes.clone(), source.clone());
-        let writer = Writer::new(lanes.clone(), gate, tools.session, target, tools.may_copy);
+        let writer = Writer::new(
+            lanes.clone(),
+            gate,
+            tools.session,
+            target,
+            tools.may_copy,
+            pace.statement_timeout,
+        );
         let acknowledger = Acknowledger::new(lanes, source, tools.paired, metrics.clone(), doubt);
         let rest = Rest::new(heard, wish, tools.rings);
         Self { reader, writer, acknowledger, pace, rest, tally: Tally::default(), metrics }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::db::{Evaluator, Session, Transaction};
 use crate::failure::Failure;
 use crate::mapping::Mapping;
+use crate::pairing;
 use crate::plan::Route;
 use crate::resync::{self, Report, Request};
 use crate::service::Ground;
@@ -87,7 +88,13 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     let repairs = carry_out(&config, &mapping, &source, &jobs).await?;
     // What was replayed is right now, or parked with the reason.
     let repaired = options.repair && repairs.iter().all(is_done);
-    for Compared { verdict, seconds } in &compared {
+    // What another target holds says nothing of the one that the source's changes go to.
+    let foreign = pairing::mismatch(&source, Some(&ground.target.session().await?)).await;
+    let foreign = foreign.map_err(super::reason)?;
+    if let Some(mismatch) = &foreign {
+        tell!("this comparison is not recorded, because {mismatch}");
+    }
+    for Compared { verdict, seconds } in compared.iter().filter(|_| foreign.is_none()) {
         let now = if repaired { mended(verdict, &repairs) } else { verdict.clone() };
         if let Err(failure) = verified::record(&source, &now, *seconds).await {
             // Whoever may only read may compare all the same.

@@ -163,9 +163,16 @@ impl Session {
         &self,
         statement: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let begin = format!("begin; {}", self.settings.transaction);
+        self.alone_with(&format!("begin; {}", self.settings.transaction), statement).await
+    }
+
+    async fn alone_with<T>(
+        &self,
+        begin: &str,
+        statement: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let (begun, done, committed) = join3(
-            self.client().batch_execute(&begin),
+            self.client().batch_execute(begin),
             statement,
             self.client().batch_execute("commit"),
         )
@@ -175,6 +182,9 @@ impl Session {
         committed.map(|()| done)
     }
 }
+
+/// Where what was refused is tried in parts, each would wait for locks as long as the whole.
+const LOCK_HURRY: &str = "set local lock_timeout = '100ms'";
 
 /// A session for statements that evaluate what a mapping says, on the database's own search path, in transactions that
 /// only read. It takes no statement of ours that leaves out a schema, which is why it is no [`Session`].
@@ -198,6 +208,25 @@ impl Evaluator {
         parameters: &[&dyn Parameter],
     ) -> Result<Option<Vec<Row>>, Error> {
         self.0.rows_within(bytes, sql, parameters).await
+    }
+
+    /// The same, which waits only briefly for what is locked.
+    pub async fn rows_within_unless_locked(
+        &self,
+        bytes: usize,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Option<Vec<Row>>, Error> {
+        let Self(session) = self;
+        let settings = match session.way {
+            Way::Direct => "",
+            Way::Pooled => &session.settings.transaction,
+        };
+        let rows = async {
+            let stream = session.client().query_typed_raw(sql, typed(parameters)).await?;
+            within(bytes, stream).await
+        };
+        session.alone_with(&format!("begin; {settings}; {LOCK_HURRY}"), rows).await
     }
 
     /// The row of a statement that always returns one.

@@ -16,7 +16,7 @@ use super::{Difference, Finding, Verdict, What};
 use crate::apart::Apart;
 use crate::change::{self, InFlight};
 use crate::db::{Evaluator, Session};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::mapping::OnDelete;
 use crate::name::ident;
 use crate::parked;
@@ -366,7 +366,14 @@ impl<'a> Judge<'a> {
         let Statements { values, target_values, .. } = self.statements;
         let (rows, others) = tokio::try_join!(
             read_within(bytes, self.source, self.route, self.statements, values, keys),
-            async { Ok(self.target.rows_within(bytes, target_values, &[&ids]).await?) },
+            async {
+                match self.target.rows_within(bytes, target_values, &[&ids]).await {
+                    Err(error) if failure::is_unfit(&error) => {
+                        rows_by_id(self.target, target_values, &ids).await.map(Some)
+                    }
+                    rows => Ok(rows?),
+                }
+            },
         )?;
         Ok(rows.zip(others).map(|(rows, others)| [by_id(&rows.found), by_id(&others)]))
     }
@@ -515,6 +522,22 @@ async fn read_within(
     Ok(Some(all))
 }
 
+/// The target rows with these external ids. What the target cannot hold is not there.
+async fn rows_by_id(target: &Session, sql: &str, ids: &[String]) -> Result<Vec<Row>, Failure> {
+    let (mut apart, mut found) = (Apart::new(0..ids.len()), Vec::new());
+    while let Some(part) = apart.next_part() {
+        match target.rows(sql, &[&&ids[part.clone()]]).await {
+            Ok(rows) => {
+                apart.through();
+                found.extend(rows);
+            }
+            Err(error) if failure::is_unfit(&error) => apart.refuse(part, error.into())?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
 /// The prints of target rows by their external ids.
 pub async fn target_prints(
     target: &Session,
@@ -522,7 +545,7 @@ pub async fn target_prints(
     ids: &[String],
 ) -> Result<HashMap<String, Vec<Marks>>, Failure> {
     let mut prints: HashMap<String, Vec<Marks>> = HashMap::new();
-    for row in target.rows(&statements.target_prints_of, &[&ids]).await? {
+    for row in rows_by_id(target, &statements.target_prints_of, ids).await? {
         prints.entry(row.get("id")).or_default().push(Marks::of(&row));
     }
     // Two looks at the same rows must look the same.

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::judge::Judge;
 use super::{Difference, What, statements};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
 use crate::project;
@@ -48,7 +48,11 @@ pub(super) async fn look(judge: &mut Judge<'_>, route: &Route, total: u64) -> Re
                     break;
                 }
             };
-            let others = judge.target.rows(&target_sql, &[&key]).await?;
+            let others = match judge.target.rows(&target_sql, &[&key]).await {
+                // What the target cannot hold is not there.
+                Err(error) if failure::is_unfit(&error) => Vec::new(),
+                others => others?,
+            };
             found = differences(route, rows.first(), &others);
             if found.is_empty() || !judge.is_settled(&key).await? {
                 found.clear();

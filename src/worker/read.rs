@@ -547,7 +547,7 @@ async fn project_apart(
     let (mut apart, mut all) = (Apart::new(whole), Projected::default());
     while let Some(part) = apart.next_part() {
         let left = room.bytes.saturating_sub(all.bytes());
-        match project::project(source, left, &lane.project, &part).await {
+        match project::project_part(source, left, &lane.project, &part).await {
             Ok(Some(projected)) => {
                 apart.through();
                 all.add(projected);

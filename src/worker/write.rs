@@ -3,10 +3,14 @@
 //! Promise: a refused row holds up no other; it is found by halving, not by trying every row.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{join3, try_join_all};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::leave::{Gate, Leaving};
 use super::{Batch, Done, Lane};
@@ -14,12 +18,20 @@ use crate::apart::Apart;
 use crate::apply::{Call, Part};
 use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::outcome::{self, Outcome, Outcomes};
 use crate::project::Projected;
 
-/// Waits only briefly for locked rows: a batch that is tried in parts would wait at every halving.
-const HURRY: &str = "set local lock_timeout = '100ms'";
+/// A batch that is tried in parts would wait for locked rows at every halving: it waits only this long.
+const LOCK_HURRY: &str = "set local lock_timeout = '100ms'";
+/// A batch is broken off after this long, and tried in parts: one slow row must not hold up all others.
+const BATCH_LIMIT: Duration = Duration::from_secs(10);
+/// A part of it, after this long: it is halved again and again.
+const PART_LIMIT: Duration = Duration::from_millis(500);
+/// A single row that is left of it, after this long. Where it is all that is due it has the time of a batch.
+const ROW_LIMIT: Duration = Duration::from_secs(2);
+/// For each row, on top of that. With Heroku Connect's triggers a row takes about 0.05 ms.
+const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
 
 /// What helps when a table has changed since it was planned for.
 const PLANNED_ANEW: &str =
@@ -35,8 +47,48 @@ pub(super) struct Writer {
     target: Pool,
     /// The role may have temporary tables.
     may_copy: bool,
+    patience: Patience,
     /// The target had no room for a batch of so many rows.
     pub(super) too_many: Option<usize>,
+}
+
+/// How long statements may take: some times as long as they have taken lately, so that a table without an index, where each
+/// takes seconds, is no trouble.
+struct Patience {
+    /// However long the others took.
+    most: Duration,
+    /// The longest that got through lately, in microseconds.
+    longest: AtomicU64,
+}
+
+impl Patience {
+    fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
+    }
+
+    fn of_batch(&self, rows: usize) -> Duration {
+        self.limit(BATCH_LIMIT, 4, rows)
+    }
+
+    fn of_part(&self, rows: usize) -> Duration {
+        self.limit(if rows == 1 { ROW_LIMIT } else { PART_LIMIT }, 2, rows)
+    }
+
+    fn limit(&self, base: Duration, times: u32, rows: usize) -> Duration {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        (base + LIMIT_PER_ROW.saturating_mul(rows)).max(self.longest() * times).min(self.most)
+    }
+
+    /// Statements have become quicker when many in turn were.
+    fn got_through(&self, took: Duration) {
+        let longest = took.max(self.longest() * 9 / 10);
+        self.longest.store(longest.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// It is not some rows that are slow.
+    fn nothing_got_through(&self) {
+        self.got_through((self.longest() * 2).clamp(ROW_LIMIT, self.most));
+    }
 }
 
 impl Writer {
@@ -46,8 +98,10 @@ impl Writer {
         session: Arc<Mutex<Direct>>,
         target: Pool,
         may_copy: bool,
+        most: Duration,
     ) -> Self {
-        Self { lanes, gate, session, target, may_copy, too_many: None }
+        let patience = Patience { most, longest: AtomicU64::new(0) };
+        Self { lanes, gate, session, target, may_copy, patience, too_many: None }
     }
 
     /// Applies a batch in one transaction, or, where rows are refused, so that the others get through.
@@ -103,10 +157,13 @@ impl Writer {
         if calls.is_empty() {
             return Ok(outcomes);
         }
+        let (limit, began) =
+            (self.patience.of_batch(calls.iter().map(Call::rows).sum()), Instant::now());
         let told = match calls.iter().all(Call::is_one_message) {
-            true => at_once(session, &calls).await?,
-            false => in_turn(session, &calls).await?,
+            true => at_once(session, &calls, limit).await?,
+            false => in_turn(session, &calls, limit).await?,
         };
+        self.patience.got_through(began.elapsed());
         failpoint::reach(Failpoint::AfterCommit).await;
         for (lane, told) in lanes.into_iter().zip(told) {
             outcomes[lane].extend(told);
@@ -155,9 +212,32 @@ impl Writer {
         }
         if apart.affects_all {
             self.primary().await?;
+            if apart
+                .refused
+                .iter()
+                .any(|(_, failure)| failure.refusal().is_some_and(Refusal::is_slow))
+            {
+                self.patience.nothing_got_through();
+            }
+        }
+        let mut refused = apart.refused;
+        // A value that must be unique may have been freed by a row that was written after it was asked for.
+        let is_taken = |failure: &Failure| matches!(failure.sqlstate(), Some("23505" | "23P01"));
+        let mut before = usize::MAX;
+        while refused.len() < before {
+            before = refused.len();
+            for (part, failure) in std::mem::take(&mut refused) {
+                match is_taken(&failure) {
+                    false => refused.push((part, failure)),
+                    true => match self.alone(lane, part).await {
+                        Ok(told) => outcomes.extend(told),
+                        Err(failure) => refused.push((part, failure)),
+                    },
+                }
+            }
         }
         let mut is_current = None;
-        for (part, failure) in apart.refused {
+        for (part, failure) in refused {
             let outcome = match Outcome::of(failure)? {
                 // It is only looked for, and what the target cannot hold is not there.
                 Outcome::Dead(_) if matches!(part, Part::Absent(_)) && !lane.deletes() => continue,
@@ -198,11 +278,22 @@ impl Writer {
         let session = &*self.session.lock().await;
         let Some(call) = self.call(session, lane, part).await? else { return Ok(Vec::new()) };
         let client = &**session.client();
-        let told = transaction(client, async {
-            client.batch_execute(HURRY).await?;
+        let (limit, began) = (self.patience.of_part(part.len()), Instant::now());
+        let told = transaction(client, limit, async {
+            client.batch_execute(LOCK_HURRY).await?;
             call.run(client).await
         });
-        told.await
+        let told = told.await;
+        match &told {
+            Ok(_) => self.patience.got_through(began.elapsed()),
+            Err(failure) => {
+                let is_cancelled = failure.sqlstate() == Some(SqlState::QUERY_CANCELED.code());
+                if is_cancelled && part.len() == 1 && began.elapsed() >= limit {
+                    return Err(Failure::Retry(Refusal::slow(limit)));
+                }
+            }
+        }
+        told
     }
 }
 
@@ -211,7 +302,7 @@ type Told = Vec<Outcomes>;
 
 /// One transaction whose statements are sent without waiting for each other's answers: one round trip. Where one is
 /// refused, the server refuses those after it, and what was to be the commit ends the transaction.
-async fn at_once(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> {
+async fn at_once(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Result<Told, Failure> {
     let client = &**session.client();
     let commit = async {
         failpoint::reach(Failpoint::BeforeCommit).await;
@@ -219,7 +310,8 @@ async fn at_once(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> 
     };
     let statements = try_join_all(calls.iter().map(|call| call.run(client)));
     // Polled in this order, and each sends when it is first polled.
-    let (begun, told, committed) = join3(client.batch_execute("begin"), statements, commit).await;
+    let (begun, told, committed) =
+        join3(client.batch_execute(&begin(limit)), statements, commit).await;
     begun?;
     let told = told?;
     committed?;
@@ -227,9 +319,9 @@ async fn at_once(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> 
 }
 
 /// One transaction with rows that are streamed.
-async fn in_turn(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> {
+async fn in_turn(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Result<Told, Failure> {
     let client = &**session.client();
-    let told = transaction(client, async {
+    let told = transaction(client, limit, async {
         let mut told = Vec::new();
         for call in calls {
             told.push(call.run(client).await?);
@@ -240,13 +332,19 @@ async fn in_turn(session: &Direct, calls: &[Call<'_>]) -> Result<Told, Failure> 
     told.await
 }
 
+/// A transaction each statement of which is broken off after this long.
+fn begin(limit: Duration) -> String {
+    format!("begin; set local statement_timeout = {}", limit.as_millis())
+}
+
 /// Commits what was done, or rolls it back. Broken off in the middle, the transaction ends with the session: who
 /// breaks off gives the session up.
 async fn transaction<T>(
     client: &Client,
+    limit: Duration,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Failure> {
-    client.batch_execute("begin").await?;
+    client.batch_execute(&begin(limit)).await?;
     match work.await {
         Ok(done) => {
             client.batch_execute("commit").await?;

@@ -259,7 +259,8 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
     let changes: (Vec<&str>, Vec<i64>) = Default::default();
     let states = vec!["dead"; parked.len()];
     let held = vec![false; parked.len()];
-    let parameters: [&(dyn ToSql + Sync); 15] = [
+    let seconds = vec![1; parked.len()];
+    let parameters: [&(dyn ToSql + Sync); 16] = [
         &changes.0,
         &changes.1,
         &schools(freed),
@@ -275,6 +276,7 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
         &held,
         &"system",
         &"database",
+        &seconds,
     ];
     session.execute(ACKNOWLEDGE, &parameters).await.map(|_| ())
 }

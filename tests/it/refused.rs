@@ -314,8 +314,8 @@ async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
         .replace("$2", "''")
         .replace("$3", "1000");
     // Of a batch whose keys were all fine: nothing to free by name, nothing to park.
-    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '1', 'source'";
-    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[], text, text";
+    let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '1', 'source', '{}'";
+    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[], text, text, int4[]";
     let acknowledge = include_str!("../../sql/acknowledge.sql");
     bell.source_sql(&format!("prepare acknowledge ({types}) as {acknowledge}")).await;
     let acknowledge = format!("execute acknowledge ({nothing})");
@@ -399,7 +399,8 @@ async fn a_row_that_takes_too_long_is_found_and_tried_again_and_the_others_are_w
     assert_eq!(
         bell.source_texts(parked).await,
         [
-            "school, retrying, 57014, canceling statement due to statement timeout, it is tried again by itself"
+            "school, retrying, 57014, it takes longer than 0.7 s, and holds up all others meanwhile, look for what its trigger \
+             waits for or computes; it is tried again by itself, less often than others"
         ]
     );
     assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 99);
@@ -462,4 +463,85 @@ async fn a_key_whose_parking_is_refused_holds_up_no_other() {
     let states = "select state || ' ' || count(*) from schoolbell.parked where object = 'role' \
                   group by state order by 1";
     assert_eq!(bell.source_texts(states).await, ["retrying 1", "waiting 19"]);
+}
+
+/// Every row of a batch may be written while another one still has its value.
+#[tokio::test]
+async fn a_unique_value_that_moves_from_row_to_row_holds_up_none_of_them() {
+    let bell = TestBell::installed().await;
+    bell.target_sql("create unique index on salesforce.editor__c (website__c)").await;
+    for n in 0..6 {
+        let school = bell.insert_school(&format!("School {n}")).await;
+        bell.source_sql(&format!("update schools set website = 'w{n}' where id = '{school}'"))
+            .await;
+    }
+    bell.drain().await;
+
+    // Each has the next one's.
+    bell.source_sql("update schools set website = 'w' || right(website, 1)::int + 1").await;
+    bell.drain().await;
+
+    let dead = "select key from schoolbell.parked where object = 'school'";
+    assert_eq!(bell.source_texts(dead).await, Vec::<String>::new());
+    let there = bell.target_texts("select website__c from salesforce.editor__c order by 1").await;
+    assert_eq!(there, ["w1", "w2", "w3", "w4", "w5", "w6"]);
+}
+
+/// Many rows that may pass are not taken for all rows.
+#[tokio::test]
+async fn good_rows_get_through_among_as_many_that_are_refused_for_now() {
+    let mut bell = TestBell::installed().await;
+    bell.target_sql(
+        "create function salesforce.full_disk() returns trigger language plpgsql as $$ begin \
+         if new.name like 'Bad%' then raise exception 'no room' using errcode = '53100'; end if; return new; end $$; \
+         create trigger full_disk before insert on salesforce.editor__c \
+         for each row execute function salesforce.full_disk()",
+    )
+    .await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select case n % 2 when 0 then 'Bad ' else 'Good ' end || n, 'R', 'T', 'GB', 'w', now(), now() \
+         from generate_series(1, 200) n",
+    )
+    .await;
+    bell.drain().await;
+
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 100);
+    let parked = "select count(*) from schoolbell.parked where state = 'retrying'";
+    assert_eq!(bell.source_count(parked).await, 100);
+    bell.target_sql("drop trigger full_disk on salesforce.editor__c").await;
+    bell.service_starts();
+    bell.caught_up().await;
+    assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 200);
+}
+
+/// With the limits that the service has unless it is told otherwise.
+#[tokio::test]
+async fn a_row_that_would_take_an_hour_delays_the_others_by_seconds_and_is_tried_less_often() {
+    let bell = TestBell::start().await;
+    bell.target_sql(
+        "create function salesforce.dawdle() returns trigger language plpgsql as $$ begin \
+         if new.name = 'Slow' then perform pg_sleep(3600); end if; return new; end $$; \
+         create trigger dawdle before insert on salesforce.editor__c \
+         for each row execute function salesforce.dawdle()",
+    )
+    .await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select case n when 142 then 'Slow' else 'Quick ' || n end, 'R', 'T', 'GB', 'w', now(), now() \
+         from generate_series(1, 300) n",
+    )
+    .await;
+
+    bell.target_becomes("select count(*)::text from salesforce.editor__c", &["299"]).await;
+    let slow = "select reason from schoolbell.parked where state = 'retrying' and sqlstate = '57014' \
+                and due_at > tried_at + interval '10 seconds'";
+    eventually("it is parked for long", || async {
+        let reasons = bell.source_texts(slow).await;
+        match reasons.len() == 1 && reasons[0].starts_with("it takes longer than") {
+            true => Ok(()),
+            false => Err(reasons),
+        }
+    })
+    .await;
 }

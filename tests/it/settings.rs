@@ -373,16 +373,20 @@ async fn a_target_without_the_sources_characters_holds_up_only_the_rows_that_hav
          create table salesforce.c__c (k__c varchar(255) unique, p__r__k__c varchar(255), {HEROKU_CONNECT})"
     ))
     .await;
-    bell.use_mapping(
-        "version = 1\n[object.p]\nsource = \"p\"\nkey = \"k\"\ntarget = \"p__c\"\nexternal_id = \"k__c\"\non_delete = \"delete\"\n\
+    let mapping = "version = 1\n[object.p]\nsource = \"p\"\nkey = \"k\"\ntarget = \"p__c\"\nexternal_id = \"k__c\"\non_delete = \"delete\"\n\
          [object.c]\nsource = \"c\"\nkey = \"k\"\ntarget = \"c__c\"\nexternal_id = \"k__c\"\n[object.c.fields]\np__r__k__c = \"p\"\n\
-         [[object.c.parents]]\nobject = \"p\"\nkey = \"p\"\n",
-    )
-    .await;
+         [[object.c.parents]]\nobject = \"p\"\nkey = \"p\"\n";
+    bell.use_mapping(mapping).await;
     bell.source_sql("insert into p values ('a'), ('Ж'), ('é'); insert into c values ('1', 'a'), ('2', 'Ж'), ('3', 'é')")
         .await;
     bell.drain().await;
     assert_eq!(bell.mirrored("p__c", "k__c").await, ["a", "é"]);
+    let file = bell.mapping_file(mapping).display().to_string();
+    for command in [&["verify", "--mapping", &file][..], &["explain", "p", "Ж", "--mapping", &file]]
+    {
+        let ended = bell.run(command).await;
+        assert!(ended.code < 2, "{ended}");
+    }
 
     // As a release before may have left it, or a mapping with other types.
     bell.source_sql(
