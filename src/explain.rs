@@ -389,7 +389,7 @@ impl Look<'_> {
             parent.sql_type
         );
         let row = match &key {
-            Some(key) => self.target.rows(&sql, &[key]).await?.pop(),
+            Some(key) => rows_if_fit(self.target, &sql, key).await?.pop(),
             None => None,
         };
         Ok(ParentRow {
@@ -429,10 +429,7 @@ impl Look<'_> {
             ident(&object.external_id),
             self.route.external_id_type
         );
-        let rows = match self.target.rows(&sql, &[&projected.key]).await {
-            Err(error) if failure::is_unfit(&error) => Vec::new(),
-            rows => rows?,
-        };
+        let rows = rows_if_fit(self.target, &sql, &projected.key).await?;
         let mut found = Vec::new();
         for row in rows {
             let id = row.get("id");
@@ -517,6 +514,18 @@ impl Look<'_> {
     }
 }
 
+/// The rows of a key; none where it can be no key there.
+async fn rows_if_fit(
+    session: &Session,
+    sql: &str,
+    key: &str,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    match session.rows(sql, &[&key]).await {
+        Err(error) if failure::is_unfit(&error) => Ok(Vec::new()),
+        rows => rows,
+    }
+}
+
 /// Looks through a whole table, because no index ignores capitals.
 async fn near_miss(
     session: &Session,
@@ -534,7 +543,7 @@ async fn near_miss(
         folded(&format!("t.{}", ident(column))),
         folded("$1::text")
     );
-    let found = session.rows(&sql, &[&wanted]).await?.pop();
+    let found = rows_if_fit(session, &sql, wanted).await?.pop();
     Ok(found.map(|row| NearMiss {
         table: table.plain(),
         wanted: wanted.to_string(),
