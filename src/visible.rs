@@ -17,6 +17,16 @@ pub fn is_hidden(character: char) -> bool {
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
+/// A text as an argument of a command that is shown to be pasted: a shell takes it as it is.
+pub fn argument(text: &str) -> Cow<'_, str> {
+    let is_plain =
+        |character: char| character.is_alphanumeric() || "-_.:,@/+=%".contains(character);
+    match !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 /// A value, or a line that values are part of: a newline inside is one of theirs, so it is written as `\n`.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden, |safe, character| match character {
@@ -147,5 +157,14 @@ mod tests {
         assert_eq!(toml, "# \\u202e\nfile = \"a\\u009bb\"\n");
         let table: toml::Table = toml.parse().expect("TOML");
         assert_eq!(table["file"].as_str(), Some("a\u{9b}b"));
+    }
+
+    #[test]
+    fn an_argument_is_quoted_where_a_shell_would_read_it_otherwise() {
+        assert_eq!(argument("31c8-4001:a"), "31c8-4001:a");
+        assert_eq!(argument("{\"id\": \"7\"}"), "'{\"id\": \"7\"}'");
+        assert_eq!(argument("it's"), r"'it'\''s'");
+        assert_eq!(argument(""), "''");
+        assert_eq!(argument("-x"), "'-x'");
     }
 }

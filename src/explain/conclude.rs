@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Entry, Explanation, NearMiss, ParentRow, SourceState, TargetRow};
 use crate::heroku_connect::FAILED;
 use crate::parked::Parked;
+use crate::visible::argument;
 
 /// What happens next, or what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,12 +88,13 @@ impl Explanation {
                 "Its target row should be deleted, and is {reason}. To delete it: `schoolbell parked retry {object} --key \
                  {key}`; to keep it: `schoolbell parked drop {object} --key {key}`.",
                 object = self.object,
-                key = self.key
+                key = argument(&self.key)
             )),
             _ => needs_you(format!(
                 "It was refused: {reason}. To do: {remedy}; it goes on when the row changes, or with `schoolbell parked \
                  retry {} --key {}`.",
-                self.object, self.key
+                self.object,
+                argument(&self.key)
             )),
         }
     }
@@ -174,7 +176,11 @@ impl Explanation {
     }
 
     fn replay(&self, why: &str) -> String {
-        format!("{why}: `schoolbell resync {} --key {}` writes it.", self.object, self.key)
+        format!(
+            "{why}: `schoolbell resync {} --key {}` writes it.",
+            self.object,
+            argument(&self.key)
+        )
     }
 
     /// The target's rows are right.
@@ -222,7 +228,8 @@ impl Explanation {
         }
         needs_you(format!(
             "Salesforce refused it: {error}. Mend that, then `schoolbell parked retry --failed {} --key {}`.",
-            self.object, self.key
+            self.object,
+            argument(&self.key)
         ))
     }
 }

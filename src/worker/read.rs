@@ -32,7 +32,8 @@ const A_FEW: usize = 3;
 /// A replay that is hindered by what passes is tried again after so long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
-const WRONG_KEYS: &str = "mend `keys` of this object's touched_by in the mapping, or the row of the other table whose key this is";
+const WRONG_KEYS: &str = "correct `keys` of this object's touched_by in the mapping, or the row of the other table whose \
+                          key this is, then `schoolbell parked retry`";
 
 /// About so many bytes a batch or page should have, by the average of the one before: few of them turn out too large.
 const USUAL_BYTES: usize = BATCH_BYTES / 2;
