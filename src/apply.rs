@@ -3,7 +3,7 @@
 //! Promise: the same rows applied twice leave the same target and cause no second write. A row that is
 //! right is not touched, a row whose parent Salesforce does not know is not written, and a row that
 //! exists is never upserted (each attempt would burn a value of the target's int4 id sequence). A row that
-//! somebody else has locked is not waited for: who waits while he holds others is half of a deadlock.
+//! somebody else has locked is not waited for while others are held: who does that is half of a deadlock.
 //!
 //! Few rows go as the parameters of one statement, which takes one round trip. Many go by COPY into a temporary
 //! table first, because unpacking twenty arrays costs the server twice as much for each row.
@@ -36,7 +36,7 @@ const COPY_BYTES: usize = 64 * 1024;
 /// The statements of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statements {
-    write: String,
+    write: Write,
     copied: Copied,
     compare: String,
     lacking: String,
@@ -51,14 +51,48 @@ pub struct Statements {
 struct Copied {
     create: String,
     copy: String,
-    write: String,
+    write: Write,
+}
+
+/// The same in two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Write {
+    /// Rows that somebody has locked are waited for.
+    waiting: String,
+    /// They are passed over, which costs each row a lock of its own.
+    passing: String,
+}
+
+impl Write {
+    fn new(route: &Route, from: &From) -> Self {
+        Self {
+            waiting: write(route, from, Locked::Wait),
+            passing: write(route, from, Locked::PassOver),
+        }
+    }
+
+    fn form(&self, locked: Locked) -> &str {
+        match locked {
+            Locked::Wait => &self.waiting,
+            Locked::PassOver => &self.passing,
+        }
+    }
+}
+
+/// What is done about rows that somebody else has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// They are waited for. Only for a single row: who waits while he holds others is half of a deadlock.
+    Wait,
+    /// They are not written.
+    PassOver,
 }
 
 impl Statements {
     /// Builds them.
     pub fn new(route: &Route) -> Self {
         Self {
-            write: write(route, &From::Parameters),
+            write: Write::new(route, &From::Parameters),
             copied: Copied::new(route),
             compare: compare(route),
             lacking: lacking(route),
@@ -130,6 +164,7 @@ impl Parts for Part<'_> {
 pub struct Call<'a> {
     route: &'a Route,
     part: Part<'a>,
+    locked: Locked,
     way: Way<'a>,
 }
 
@@ -150,6 +185,7 @@ impl<'a> Call<'a> {
         statements: &'a Statements,
         part: Part<'a>,
         may_copy: bool,
+        locked: Locked,
     ) -> Result<Option<Self>, Failure> {
         let way = match part {
             _ if part.is_empty() => return Ok(None),
@@ -162,11 +198,11 @@ impl<'a> Call<'a> {
                 Way::Copy(&statements.copied)
             }
             Part::Rows(rows) => Way::Parameters(
-                target.prepare_cached(&statements.write).await?,
+                target.prepare_cached(statements.write.form(locked)).await?,
                 columns_of(route, rows),
             ),
         };
-        Ok(Some(Self { route, part, way }))
+        Ok(Some(Self { route, part, locked, way }))
     }
 
     /// How many rows it is about.
@@ -193,7 +229,7 @@ impl<'a> Call<'a> {
             }
             (Part::Rows(rows), Way::Copy(copied)) => {
                 copy_in(target, &copied.copy, self.route, rows).await?;
-                target.query_typed(&copied.write, &[]).await?
+                target.query_typed(copied.write.form(self.locked), &[]).await?
             }
             (Part::Absent(_), Way::Copy(_)) => unreachable!("keys are never copied"),
         };
@@ -372,7 +408,7 @@ impl Copied {
                 columns.join(",\n")
             ),
             copy: format!("copy {table} from stdin (format binary)"),
-            write: write(route, &From::Table(table)),
+            write: Write::new(route, &From::Table(table)),
         }
     }
 }
@@ -488,7 +524,7 @@ fn differs(route: &Route) -> String {
     }
 }
 
-fn update(route: &Route) -> Option<String> {
+fn update(route: &Route, locked: Locked) -> Option<String> {
     let set: Vec<String> = route
         .columns
         .iter()
@@ -499,11 +535,14 @@ fn update(route: &Route) -> Option<String> {
     if set.is_empty() {
         return None;
     }
+    let free = match locked {
+        Locked::Wait => String::new(),
+        Locked::PassOver => format!("\njoin free on {}", equal("free.key", "needed.key")),
+    };
     Some(format!(
-        "update {} as t\nset {}\nfrom needed\njoin free on {}\nwhere not needed.missing and {}\nreturning needed.key",
+        "update {} as t\nset {}\nfrom needed{free}\nwhere not needed.missing and {}\nreturning needed.key",
         route.object.target,
         set.join(",\n"),
-        equal("free.key", "needed.key"),
         has_id(route, "needed.external_id"),
     ))
 }
@@ -519,7 +558,7 @@ fn free(route: &Route) -> String {
 }
 
 /// Those that somebody has.
-fn locked() -> String {
+fn passed_over() -> String {
     format!(
         "select needed.key, 'locked', null, null\nfrom needed\nwhere not needed.missing\n\
          and not exists (select from free where {})",
@@ -545,12 +584,16 @@ fn insert(route: &Route) -> String {
 }
 
 /// One statement: its parts see the target as it was, so no row is both updated and inserted.
-fn write(route: &Route, from: &From) -> String {
+fn write(route: &Route, from: &From, locked: Locked) -> String {
     let mut steps = vec![gated(route, from), needed(route)];
     let mut results = vec![waiting(route)];
-    if let Some(update) = update(route) {
-        steps.extend([free(route), format!("updated as (\n{update}\n)")]);
-        results.extend([done("updated"), locked()]);
+    if let Some(update) = update(route, locked) {
+        if locked == Locked::PassOver {
+            steps.push(free(route));
+            results.push(passed_over());
+        }
+        steps.push(format!("updated as (\n{update}\n)"));
+        results.push(done("updated"));
     }
     match route.object.update_only {
         true => results.push(MISSING.to_string()),
@@ -611,7 +654,7 @@ fn delete(route: &Route) -> String {
     let (id, id_type) = (format!("t.{}", ident(external_id)), &route.external_id_type);
     let there = format!("select {id} as id\nfrom {target} as t\nwhere {}", has_key(route));
     // To lock a row takes the right to update it, which a role that only inserts and deletes does without.
-    let lock = if update(route).is_some() { "\nfor update skip locked" } else { "" };
+    let lock = if update(route, Locked::Wait).is_some() { "\nfor update skip locked" } else { "" };
     let is_free = id_type.equal_any(&id, "select free.id from free");
     format!(
         "with free as materialized (\n{there}{lock}\n), deleted as (\n\

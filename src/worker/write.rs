@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 use super::leave::{Gate, Leaving};
 use super::{Batch, Done, Lane};
 use crate::apart::Apart;
-use crate::apply::{Call, Part};
+use crate::apply::{Call, Locked, Part};
 use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
 use crate::failure::{Failure, Refusal};
@@ -23,7 +23,9 @@ use crate::outcome::{self, Outcome, Outcomes};
 use crate::project::Projected;
 
 /// A batch that is tried in parts would wait for locked rows at every halving: it waits only this long.
-const LOCK_HURRY: &str = "set local lock_timeout = '100ms'";
+const LOCK_HURRY: &str = "; set local lock_timeout = '100ms'";
+/// So long a single row is waited for where somebody else has locked it.
+const LOCK_WAIT: &str = "; set local lock_timeout = '50ms'";
 /// A batch is broken off after this long, and tried in parts: one slow row must not hold up all others.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
 /// A part of it, after this long: it is halved again and again.
@@ -112,7 +114,7 @@ impl Writer {
             batch.refused.extend(refused);
         }
         let leaving = self.gate.leaving(&self.session, &batch).await?;
-        let mut outcomes = match self.together(&batch, &leaving).await {
+        let mut outcomes = match self.briefly_or_passing_over(&batch, &leaving).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
             Err(refused) => {
@@ -135,10 +137,30 @@ impl Writer {
         Ok(Done { batch, outcomes })
     }
 
+    /// A single row is waited for, because nothing is held meanwhile. Of several, what is not free is passed over.
+    async fn briefly_or_passing_over(
+        &mut self,
+        batch: &Batch,
+        leaving: &Leaving<'_>,
+    ) -> Result<Vec<Outcomes>, Failure> {
+        let leave = leaving.keys.iter().map(|keys| keys.len()).sum::<usize>();
+        if leave == 0
+            && batch.projected.iter().map(|projected| projected.rows.len()).sum::<usize>() == 1
+        {
+            match self.together(batch, leaving, Locked::Wait).await {
+                Err(failure) if failure.sqlstate() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => {
+                }
+                done => return done,
+            }
+        }
+        self.together(batch, leaving, Locked::PassOver).await
+    }
+
     async fn together(
         &mut self,
         batch: &Batch,
         leaving: &Leaving<'_>,
+        locked: Locked,
     ) -> Result<Vec<Outcomes>, Failure> {
         let mut outcomes = vec![Vec::new(); self.lanes.len()];
         let session = &*self.session.lock().await;
@@ -149,7 +171,7 @@ impl Writer {
         let coming =
             (0..self.lanes.len()).map(|index| (index, Part::Rows(&batch.projected[index].rows)));
         for (index, part) in leaving.chain(coming) {
-            if let Some(call) = self.call(session, &self.lanes[index], part).await? {
+            if let Some(call) = self.call(session, &self.lanes[index], part, locked).await? {
                 calls.push(call);
                 lanes.push(index);
             }
@@ -160,8 +182,8 @@ impl Writer {
         let (limit, began) =
             (self.patience.of_batch(calls.iter().map(Call::rows).sum()), Instant::now());
         let told = match calls.iter().all(Call::is_one_message) {
-            true => at_once(session, &calls, limit).await?,
-            false => in_turn(session, &calls, limit).await?,
+            true => at_once(session, &calls, &begin(limit, locked)).await?,
+            false => in_turn(session, &calls, &begin(limit, locked)).await?,
         };
         self.patience.got_through(began.elapsed());
         failpoint::reach(Failpoint::AfterCommit).await;
@@ -176,8 +198,10 @@ impl Writer {
         session: &Direct,
         lane: &'a Lane,
         part: Part<'a>,
+        locked: Locked,
     ) -> Result<Option<Call<'a>>, Failure> {
-        Call::prepare(session.client(), &lane.route, &lane.statements, part, self.may_copy).await
+        let Lane { route, statements, .. } = lane;
+        Call::prepare(session.client(), route, statements, part, self.may_copy, locked).await
     }
 
     async fn apart_by_lanes(
@@ -276,14 +300,13 @@ impl Writer {
     /// Applies a part in a transaction of its own.
     async fn alone(&self, lane: &Lane, part: Part<'_>) -> Result<Outcomes, Failure> {
         let session = &*self.session.lock().await;
-        let Some(call) = self.call(session, lane, part).await? else { return Ok(Vec::new()) };
+        let Some(call) = self.call(session, lane, part, Locked::PassOver).await? else {
+            return Ok(Vec::new());
+        };
         let client = &**session.client();
         let (limit, began) = (self.patience.of_part(part.len()), Instant::now());
-        let told = transaction(client, limit, async {
-            client.batch_execute(LOCK_HURRY).await?;
-            call.run(client).await
-        });
-        let told = told.await;
+        let begin = begin(limit, Locked::PassOver) + LOCK_HURRY;
+        let told = transaction(client, &begin, call.run(client)).await;
         match &told {
             Ok(_) => self.patience.got_through(began.elapsed()),
             Err(failure) => {
@@ -302,7 +325,7 @@ type Told = Vec<Outcomes>;
 
 /// One transaction whose statements are sent without waiting for each other's answers: one round trip. Where one is
 /// refused, the server refuses those after it, and what was to be the commit ends the transaction.
-async fn at_once(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Result<Told, Failure> {
+async fn at_once(session: &Direct, calls: &[Call<'_>], begin: &str) -> Result<Told, Failure> {
     let client = &**session.client();
     let commit = async {
         failpoint::reach(Failpoint::BeforeCommit).await;
@@ -310,8 +333,7 @@ async fn at_once(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Resul
     };
     let statements = try_join_all(calls.iter().map(|call| call.run(client)));
     // Polled in this order, and each sends when it is first polled.
-    let (begun, told, committed) =
-        join3(client.batch_execute(&begin(limit)), statements, commit).await;
+    let (begun, told, committed) = join3(client.batch_execute(begin), statements, commit).await;
     begun?;
     let told = told?;
     committed?;
@@ -319,9 +341,9 @@ async fn at_once(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Resul
 }
 
 /// One transaction with rows that are streamed.
-async fn in_turn(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Result<Told, Failure> {
+async fn in_turn(session: &Direct, calls: &[Call<'_>], begin: &str) -> Result<Told, Failure> {
     let client = &**session.client();
-    let told = transaction(client, limit, async {
+    let told = transaction(client, begin, async {
         let mut told = Vec::new();
         for call in calls {
             told.push(call.run(client).await?);
@@ -333,18 +355,22 @@ async fn in_turn(session: &Direct, calls: &[Call<'_>], limit: Duration) -> Resul
 }
 
 /// A transaction each statement of which is broken off after this long.
-fn begin(limit: Duration) -> String {
-    format!("begin; set local statement_timeout = {}", limit.as_millis())
+fn begin(limit: Duration, locked: Locked) -> String {
+    let waits = match locked {
+        Locked::Wait => LOCK_WAIT,
+        Locked::PassOver => "",
+    };
+    format!("begin; set local statement_timeout = {}{waits}", limit.as_millis())
 }
 
 /// Commits what was done, or rolls it back. Broken off in the middle, the transaction ends with the session: who
 /// breaks off gives the session up.
 async fn transaction<T>(
     client: &Client,
-    limit: Duration,
+    begin: &str,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Failure> {
-    client.batch_execute(&begin(limit)).await?;
+    client.batch_execute(begin).await?;
     match work.await {
         Ok(done) => {
             client.batch_execute("commit").await?;

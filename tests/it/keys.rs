@@ -307,6 +307,36 @@ async fn a_key_that_is_only_written_otherwise_leaves_no_former_row_behind() {
     }
 }
 
+/// A key of `char(n)` is recorded with its blanks, and parked without them: otherwise nothing would free it.
+#[tokio::test]
+async fn a_key_that_was_refused_is_freed_however_its_change_was_recorded() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql("create table p0 (k char(3) primary key, d date unique not null, n int)").await;
+    bell.target_sql(&format!(
+        "create table salesforce.p0__c (k__c varchar(255) unique, n__c float8, {HEROKU_CONNECT}); \
+         create table salesforce.d__c (k__c varchar(255) unique, n__c float8, {HEROKU_CONNECT})"
+    ))
+    .await;
+    bell.use_mapping(
+        "version = 1\n[object.p0]\nsource = \"p0\"\nkey = \"k\"\ntarget = \"p0__c\"\nexternal_id = \"k__c\"\n\
+         filter = \"1 / n > 0\"\n[object.p0.fields]\nn__c = \"n\"\n\
+         [object.d]\nsource = \"p0\"\nkey = \"d\"\ntarget = \"d__c\"\nexternal_id = \"k__c\"\n\
+         [object.d.fields]\nn__c = { sql = \"1 / n\" }\n",
+    )
+    .await;
+    bell.source_sql("set datestyle = 'SQL, DMY'; insert into p0 values ('D', '01/02/2026', 0)")
+        .await;
+    bell.drain().await;
+    assert_eq!(bell.parked().await, ["d 2026-02-01 dead", "p0 D dead"]);
+
+    bell.source_sql("update p0 set n = 1").await;
+    bell.drain().await;
+
+    assert_eq!(bell.parked().await, Vec::<String>::new());
+    assert_eq!(bell.mirrored("p0__c", "k__c").await, ["D"]);
+    assert_eq!(bell.mirrored("d__c", "k__c").await, ["2026-02-01"]);
+}
+
 /// Salesforce trims text: a key with blanks at its ends would come back as another one, and be inserted again for ever.
 #[tokio::test]
 async fn keys_that_salesforce_would_change_are_dead_and_named() {

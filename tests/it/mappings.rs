@@ -357,6 +357,17 @@ impl Run {
         }
     }
 
+    /// Of rows that nobody has named, as after a TRUNCATE, none is deleted unasked.
+    async fn deletions_are_released(&self) {
+        let held = "select count(*) from schoolbell.parked where held";
+        if self.bell.source_count(held).await > 0 {
+            let retry = ["parked", "retry", "item", "--yes", "--mapping", &self.file];
+            let ended = self.bell.run(&retry).await;
+            assert!(ended.code < 2, "{ended}");
+            self.drain().await;
+        }
+    }
+
     async fn is_right(&self) {
         let Self { world, model, bell, .. } = self;
         let mut wrong = String::new();
@@ -414,6 +425,7 @@ async fn runs(world: World, steps: &[Step]) {
         run.step(step).await;
     }
     run.drain().await;
+    run.deletions_are_released().await;
     run.is_right().await;
 }
 
@@ -436,7 +448,7 @@ proptest! {
     #[test]
     fn whatever_the_mapping_says_the_target_holds_what_it_means(
         world in world(),
-        steps in proptest::collection::vec(step(), 5..25),
+        steps in proptest::collection::vec(step(), 5..20),
     ) {
         Runtime::new().unwrap().block_on(runs(world, &steps));
     }

@@ -231,6 +231,8 @@ async fn a_real_deadlock_with_somebody_in_the_target_passes() {
          for each row execute function salesforce.touch_both()",
     )
     .await;
+    // A batch of two rows: a single one waits only briefly.
+    bell.insert_school("Three").await;
     bell.source_sql("update schools set municipality = 'Knot' where name = 'One'").await;
     bell.service_starts();
 

@@ -504,7 +504,8 @@ impl Stage {
         }
     }
 
-    /// Nobody is the victim of a deadlock, whoever locks what and in whatever order.
+    /// Nobody is the victim of a deadlock, whoever locks what and in whatever order. The others have none among themselves:
+    /// one locks a single row.
     async fn foreign_locks(&mut self, place: Failpoint, struck: usize) {
         let millis = self.random.u64(300..1_500);
         let mut tasks = Vec::new();
@@ -518,7 +519,7 @@ impl Stage {
                 &self.target,
                 "target",
                 "select from salesforce.editor__c where editoruuid__c <> md5('probe')::uuid::text \
-              order by random() limit 50 for update",
+              order by random() limit 1 for update",
             ),
         ] {
             let client = cluster.connect(database).await.unwrap();
