@@ -58,7 +58,7 @@ macro_rules! definitions {
             pub const $constant: Definition =
                 Definition::new(MetricType::$kind, $name, &$labels, $help);
         )*
-        /// Every metric, in the order of the exposition and of the README.
+        /// Every metric, in the order of the exposition and of docs/metrics.md.
         pub const ALL: &[Definition] = &[$($constant),*];
     };
 }

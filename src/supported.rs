@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::db::Session;
 
-/// The major versions that the tests run on. What older ones lack is listed in the README under "Limits".
+/// The major versions that the tests run on. What older ones lack is listed in docs/limits.md.
 pub const VERSIONS: RangeInclusive<i32> = 14..=18;
 
 /// The encoding of a database that does not know what its bytes mean, so nobody can tell how to write them elsewhere.

@@ -51,7 +51,7 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
     if facts.is_superuser {
         // Every right follows from that. Nothing to paste: it may be the only superuser.
         return Ok(Diagnosis::advice(format!("{role} is a superuser")).say(
-            "let the service have a role of its own, with the grants of \"Roles and grants\" in the README",
+            "let the service have a role of its own, with the grants of docs/roles-and-grants.md",
         ));
     }
     let names: Vec<&TableName> = spares.iter().map(|spare| &spare.table).collect();

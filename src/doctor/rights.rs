@@ -1,4 +1,4 @@
-//! Checks of the rights that the service needs, as the README's "Roles and grants" has them.
+//! Checks of the rights that the service needs, as docs/roles-and-grants.md has them.
 //!
 //! Rights on the columns that are read or written are enough; where all of a table are missing, the whole table is
 //! granted.

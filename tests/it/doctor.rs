@@ -24,7 +24,7 @@ const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 /// Every limit within the doctor, one after the other, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A system as the README has it: roles with its grants, and a service that runs with them.
+/// A system as the book has it: roles with its grants, and a service that runs with them.
 struct Healthy {
     bell: TestBell,
     roles: Roles,
@@ -187,9 +187,8 @@ async fn a_system_as_the_readme_has_it_is_well_in_every_check() {
 
 #[tokio::test]
 async fn the_json_has_each_check_of_the_readme_once() {
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("### Doctor\n").expect("the section is there");
-    let section = section.split("\n### ").next().unwrap();
+    let page = include_str!("../../docs/doctor.md");
+    let (_, section) = page.split_once("\n## The checks\n").expect("the section is there");
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let documented: BTreeSet<&str> = rows.flat_map(|(names, _)| names.split("`, `")).collect();
     let bell = TestBell::bare().await;

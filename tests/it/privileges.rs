@@ -1,4 +1,5 @@
-//! Least privilege: the README's roles and grants are executed as they stand there, and everything works with them.
+//! Least privilege: the grants of docs/roles-and-grants.md are executed as they are written there, and everything works with
+//! them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,16 +13,19 @@ use crate::support::program::{Ended, Program};
 /// In names and addresses of these tests. No log may ever hold it.
 const MARKER: &str = "Zebrafink";
 
-/// The SQL blocks of a section of the README.
+/// The section with the grants of the service's two roles.
+const SERVICE: &str = "The service's roles";
+
+/// The SQL blocks of a section of the page on roles and grants.
 fn blocks(section: &str) -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once(&format!("### {section}\n")).expect("the section is there");
-    let section = rest.split("\n### ").next().unwrap_or(rest);
+    let page = include_str!("../../docs/roles-and-grants.md");
+    let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect("the section is there");
+    let section = rest.split("\n## ").next().unwrap_or(rest);
     let blocks = section.split("```sql\n").skip(1);
     blocks.map(|block| block.split("```").next().unwrap_or(block).to_string()).collect()
 }
 
-/// Roles of this test only (a cluster's databases share them), with the README's grants.
+/// Roles of this test only (a cluster's databases share them), with the page's grants.
 pub struct Roles {
     pub owner: String,
     pub app: String,
@@ -32,7 +36,7 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// The README's SQL for these roles.
+    /// The page's SQL for these roles.
     fn own(&self, sql: &str) -> String {
         let own = sql
             .replace(" to bell;", &format!(" to {};", self.bell))
@@ -43,9 +47,9 @@ impl Roles {
         own
     }
 
-    /// Gives the README's grants.
+    /// Gives the page's grants.
     pub async fn grant(&self, bell: &TestBell) {
-        let blocks = blocks("Roles and grants");
+        let blocks = blocks(SERVICE);
         bell.source_sql(&self.own(&blocks[0])).await;
         bell.target_sql(&self.own(&blocks[1])).await;
         bell.target_sql(&self.own(&blocks[3])).await;
@@ -75,7 +79,7 @@ pub fn as_role(url: &str, role: &str) -> String {
     own
 }
 
-/// The application's tables belong to an ordinary role, which has migrated; the README's grants are given.
+/// The application's tables belong to an ordinary role, which has migrated; the page's grants are given.
 pub async fn granted() -> (TestBell, Roles) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +97,7 @@ pub async fn granted() -> (TestBell, Roles) {
         roles.bell, roles.bridge
     ))
     .await;
-    // What the README says comes before; the default since PostgreSQL 15.
+    // What the page says comes before; the default since PostgreSQL 15.
     bell.source_sql("revoke create on schema public from public").await;
     bell.target_sql("revoke create on schema public from public").await;
     bell.source_sql(&format!(
@@ -188,7 +192,7 @@ async fn with_the_roles_and_grants_of_the_readme_everything_works() {
 
     everything_works(&bell, &roles).await;
 
-    // What the README says of the owner is enough to leave, too.
+    // What the page says of the owner is enough to leave, too.
     let owner = as_role(&bell.source_url(), &roles.owner);
     let left = bell.run(&["uninstall", "--yes", "--source-url", &owner]).await;
     assert_eq!(left.code, 0, "{left}");
@@ -199,12 +203,12 @@ async fn with_the_roles_and_grants_of_the_readme_everything_works() {
 async fn rights_on_the_mapped_columns_alone_are_enough() {
     let (bell, roles) = granted().await;
     bell.source_sql(&roles.own("revoke select on schools, roles from bell;")).await;
-    let by_column = &blocks("Roles and grants")[2];
+    let by_column = &blocks(SERVICE)[2];
     bell.source_sql(&roles.own(by_column)).await;
 
     everything_works(&bell, &roles).await;
 
-    // The README names what the built-in mapping reads, and not a column more.
+    // The page names what the built-in mapping reads, and not a column more.
     let database = Database::new(bell.config().source, "test").unwrap();
     let (source, evaluator) =
         (database.session().await.unwrap(), database.evaluator().await.unwrap());
@@ -233,7 +237,7 @@ async fn rights_on_the_mapped_columns_alone_are_enough() {
 #[tokio::test]
 async fn without_the_rights_on_heroku_connect_s_log_status_says_so_and_everything_else_works() {
     let (bell, roles) = granted().await;
-    let [.., told] = &blocks("Roles and grants")[..] else { panic!("there is no such block") };
+    let [.., told] = &blocks(SERVICE)[..] else { panic!("there is no such block") };
     bell.target_sql(&roles.own(&told.replace("grant ", "revoke ").replace(" to ", " from "))).await;
     some_rows(&bell, &roles).await;
 
@@ -255,7 +259,7 @@ async fn with_the_reading_rights_of_the_readme_both_sides_are_compared_and_nothi
     let reader = format!("{}_reader", roles.bell);
     bell.on_every_server(&format!("create role {reader} login")).await;
     let own = |sql: &str| sql.replace(" to auditor;", &format!(" to {reader};"));
-    let blocks = blocks("Verify");
+    let blocks = blocks("A role that only compares");
     bell.source_sql(&own(&blocks[0])).await;
     bell.target_sql(&own(&blocks[1])).await;
     bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
@@ -281,7 +285,7 @@ async fn with_the_reading_rights_of_the_readme_both_sides_are_compared_and_nothi
     assert_eq!(bell.source_count("select count(*) from schoolbell.resync").await, 0);
 }
 
-/// A right of the README: on which side, the privilege, and the kind and name of what it is on.
+/// A right of the page: on which side, the privilege, and the kind and name of what it is on.
 struct Right {
     in_target: bool,
     privilege: String,
@@ -289,10 +293,10 @@ struct Right {
     role: &'static str,
 }
 
-/// The single rights of the README's blocks. Those for `on_delete = "delete"` are no part of this mapping.
+/// The single rights of the page's blocks. Those for `on_delete = "delete"` are no part of this mapping.
 fn rights() -> Vec<Right> {
     let mut rights = Vec::new();
-    for (in_target, block) in blocks("Roles and grants").iter().take(2).enumerate() {
+    for (in_target, block) in blocks(SERVICE).iter().take(2).enumerate() {
         for line in block.lines().take_while(|line| !line.contains("only where a mapping")) {
             let Some(grant) = line.strip_prefix("grant ") else { continue };
             let grant = grant.split(';').next().unwrap_or(grant);
@@ -353,7 +357,7 @@ async fn works_or_complains(bell: &TestBell, roles: &Roles) -> String {
 #[tokio::test]
 async fn each_right_of_the_readme_is_needed_and_the_one_that_is_missing_is_named() {
     let rights = rights();
-    assert!(rights.len() >= 20, "only {} rights were found in the README", rights.len());
+    assert!(rights.len() >= 20, "only {} rights were found on the page", rights.len());
     let (bell, roles) = granted().await;
     let people = ["00000000-0000-0000-0000-000000000001".to_string()];
     schoolbell::demo::stand_in::create_contacts(&bell.target, &people).await.unwrap();
