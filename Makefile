@@ -50,6 +50,10 @@ build: ## Build target/release/schoolbell
 	@scripts/setup build
 	cargo build --release --locked
 
+.PHONY: docs
+docs: ## Build the book of docs/ into target/book
+	scripts/book
+
 .PHONY: fmt
 fmt: ## Format the Rust code
 	@scripts/setup build lints
