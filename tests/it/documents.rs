@@ -110,13 +110,10 @@ fn each_alert_has_a_summary_and_a_section_that_its_runbook_leads_to() {
     let names = all("- alert: ");
 
     assert_eq!((all("summary: ").len(), all("severity: ").len()), (names.len(), names.len()));
-    let runbooks: Vec<String> = names
-        .iter()
-        .map(|name| format!("docs/metrics.md#{}", name.to_ascii_lowercase()))
-        .collect();
+    let runbooks: Vec<String> =
+        names.iter().map(|name| format!("docs/metrics.md#{}", name.to_ascii_lowercase())).collect();
     assert_eq!(all("runbook: "), runbooks);
-    let sections: Vec<&str> =
-        page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     assert_eq!(sections.iter().collect::<BTreeSet<_>>(), names.iter().collect::<BTreeSet<_>>());
 }
 
@@ -144,7 +141,8 @@ fn pages() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.join("docs")];
-    let mut entries: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap()).collect();
+    let mut entries: Vec<_> =
+        std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap()).collect();
     while let Some(folder) = folders.pop() {
         entries.extend(std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()));
         for path in entries.drain(..).map(|entry| entry.path()) {
