@@ -234,6 +234,21 @@ fn each_link_of_a_page_leads_to_a_file_and_a_heading_that_are_there() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Words that a reader in a hurry, or with another first language, stumbles over. The program's own output is code.
+#[test]
+fn the_pages_use_the_usual_word() {
+    let unusual = ["mend", "mends", "mended", "heal", "heals", "healed", "anew", "whoever"];
+    for page in pages() {
+        let text: String = prose(&read(&page)).split('`').step_by(2).collect();
+        // The table of metrics has the program's own words.
+        let lines = text.lines().filter(|line| !line.starts_with("|  |"));
+        let words = lines.flat_map(|line| line.split(|letter: char| !letter.is_alphabetic()));
+        for word in words.map(str::to_lowercase) {
+            assert!(!unusual.contains(&word.as_str()), "{page} says {word}: see CONTRIBUTING.md");
+        }
+    }
+}
+
 #[test]
 fn each_page_is_in_the_book_once() {
     const SUMMARY: &str = "docs/SUMMARY.md";
