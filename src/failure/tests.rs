@@ -76,7 +76,9 @@ fn what_becomes_of_a_code_is_decided_by_its_class_but_for_a_few() {
     for class in CLASSES {
         let wanted = match class {
             "0A" | "3F" | "42" => ["blocked", "reconnect"],
-            "08" | "26" | "3D" | "40" | "53" | "55" | "57" | "58" | "XX" => ["retry", "reconnect"],
+            "08" | "26" | "3D" | "40" | "53" | "55" | "57" | "58" | "72" | "HV" | "XX" => {
+                ["retry", "reconnect"]
+            }
             _ => ["dead", "reconnect"],
         };
         let code = format!("{class}ZZZ");
