@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::support::{HEROKU_CONNECT, TestBell, rows};
 
 /// What an ordinary run can afford.
-const CASES: u32 = 16;
+const CASES: u32 = 8;
 
 /// Types of keys, each with the three keys that are used, as the database writes them.
 const KEYS: [(&str, [&str; 3]); 8] = [
