@@ -30,7 +30,7 @@ pub mod wire;
 pub mod writers;
 
 /// A state that is not reached by then never will be; the longest honest wait is a few seconds.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(240);
 /// Names the folder of the server programs for the targets; without it they are in the sources' cluster.
 const TARGET_BIN_VARIABLE: &str = "SCHOOLBELL_TARGET_POSTGRES_BIN";
 /// Between two looks at a state that is waited for.
