@@ -389,7 +389,7 @@ impl Look<'_> {
             parent.sql_type
         );
         let row = match &key {
-            Some(key) => rows_if_fit(self.target, &sql, key).await?.pop(),
+            Some(key) => failure::none_if_unfit(self.target.rows(&sql, &[key]).await)?.pop(),
             None => None,
         };
         Ok(ParentRow {
@@ -429,7 +429,7 @@ impl Look<'_> {
             ident(&object.external_id),
             self.route.external_id_type
         );
-        let rows = rows_if_fit(self.target, &sql, &projected.key).await?;
+        let rows = failure::none_if_unfit(self.target.rows(&sql, &[&projected.key]).await)?;
         let mut found = Vec::new();
         for row in rows {
             let id = row.get("id");
@@ -514,18 +514,6 @@ impl Look<'_> {
     }
 }
 
-/// The rows of a key; none where it can be no key there.
-async fn rows_if_fit(
-    session: &Session,
-    sql: &str,
-    key: &str,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    match session.rows(sql, &[&key]).await {
-        Err(error) if failure::is_unfit(&error) => Ok(Vec::new()),
-        rows => rows,
-    }
-}
-
 /// Looks through a whole table, because no index ignores capitals.
 async fn near_miss(
     session: &Session,
@@ -543,7 +531,7 @@ async fn near_miss(
         folded(&format!("t.{}", ident(column))),
         folded("$1::text")
     );
-    let found = rows_if_fit(session, &sql, wanted).await?.pop();
+    let found = failure::none_if_unfit(session.rows(&sql, &[&wanted]).await)?.pop();
     Ok(found.map(|row| NearMiss {
         table: table.plain(),
         wanted: wanted.to_string(),

@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::error::{DbError, SqlState};
 
 mod condition;
@@ -119,6 +120,16 @@ impl Refusal {
 /// Whether a value cannot be one of the type that it is meant for: its form, its range or its characters.
 pub fn is_unfit(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| condition::class(code.code()) == "22")
+}
+
+/// The rows of a key that was asked for; none where it can be no key there.
+pub fn none_if_unfit(
+    rows: Result<Vec<Row>, tokio_postgres::Error>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    match rows {
+        Err(error) if is_unfit(&error) => Ok(Vec::new()),
+        rows => rows,
+    }
 }
 
 impl Failure {

@@ -48,11 +48,7 @@ pub(super) async fn look(judge: &mut Judge<'_>, route: &Route, total: u64) -> Re
                     break;
                 }
             };
-            let others = match judge.target.rows(&target_sql, &[&key]).await {
-                // What the target cannot hold is not there.
-                Err(error) if failure::is_unfit(&error) => Vec::new(),
-                others => others?,
-            };
+            let others = failure::none_if_unfit(judge.target.rows(&target_sql, &[&key]).await)?;
             found = differences(route, rows.first(), &others);
             if found.is_empty() || !judge.is_settled(&key).await? {
                 found.clear();

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
 use tokio::runtime::Runtime;
 
-use crate::support::{HEROKU_CONNECT, TestBell, rows};
+use crate::support::{self, HEROKU_CONNECT, TestBell, rows};
 
 /// What an ordinary run can afford.
 const CASES: u32 = 8;
@@ -429,21 +428,8 @@ async fn runs(world: World, steps: &[Step]) {
     run.is_right().await;
 }
 
-fn config() -> Config {
-    let mut config = Config::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
-    }
-    if std::env::var_os("PROPTEST_MAX_SHRINK_TIME").is_none() {
-        config.max_shrink_time = 60_000;
-    }
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proptest-regressions/mappings.txt");
-    config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)));
-    config
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(support::drawn(CASES, "mappings"))]
 
     #[test]
     fn whatever_the_mapping_says_the_target_holds_what_it_means(

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
 
-use crate::support::{TestBell, rows};
+use crate::support::{self, TestBell, rows};
 use operation::{Operation, Statement};
 use rules::{Key, Model, Object, School};
 
@@ -28,23 +27,10 @@ const CASES: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 prop_state_machine! {
-    #![proptest_config(config())]
+    #![proptest_config(support::drawn(CASES, "model"))]
 
     #[test]
     fn whatever_happens_the_target_holds_what_the_model_says(sequential 20..50 => Bridge);
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
-    }
-    if std::env::var_os("PROPTEST_MAX_SHRINK_TIME").is_none() {
-        config.max_shrink_time = 60_000;
-    }
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proptest-regressions/model.txt");
-    config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(file)));
-    config
 }
 
 /// The refusals are a table, so that they can change without a lock on what they are about. Only users are

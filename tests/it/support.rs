@@ -571,6 +571,22 @@ pub async fn texts(client: &Client, sql: &str) -> Vec<String> {
         .collect()
 }
 
+/// How cases are drawn, and where the failed ones of a module are kept. An environment that says otherwise is obeyed.
+pub fn drawn(cases: u32, module: &str) -> proptest::test_runner::Config {
+    let mut config = proptest::test_runner::Config::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    if std::env::var_os("PROPTEST_MAX_SHRINK_TIME").is_none() {
+        config.max_shrink_time = 60_000;
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proptest-regressions");
+    let file: &'static str = format!("{folder}/{module}.txt").leak();
+    let kept = proptest::test_runner::FileFailurePersistence::Direct(file);
+    config.failure_persistence = Some(Box::new(kept));
+    config
+}
+
 /// Looks again and again until the state is there; says what was found instead when it never is.
 pub async fn eventually<F, T, E>(what: &str, mut look: impl FnMut() -> F) -> T
 where
