@@ -9,7 +9,8 @@ select
     -- where we cut with an ellipsis; `character` alone is one character.
     -- Of a domain what it is made of: an operator for enums, ranges, rows or arrays takes no domain over one.
     case
-        when bt.typcategory = 'A' and bt.typelem <> 0 then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
+        -- Not oidvector, which has elements and is no array of them.
+        when et.typarray = bt.oid then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
         else pg_catalog.format('%I.%I', tn.nspname, bt.typname)
     end as type_sql,
     t.typtype = 'd' as is_domain,

@@ -4,6 +4,8 @@
 //! waits for, its target row, what Heroku Connect and Salesforce made of it; [`Explanation::conclude`] draws the
 //! conclusion and asks no database.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -239,6 +241,9 @@ pub async fn explain(
     })
 }
 
+/// A source row that takes longer to read is not waited for: that is what the answer says.
+const READING_LIMIT: Duration = Duration::from_secs(15);
+
 struct Look<'a> {
     source: &'a Session,
     evaluator: &'a Evaluator,
@@ -277,7 +282,10 @@ impl Look<'_> {
             parents: Vec::new(),
             refused,
         };
-        match self.evaluator.rows(&sql, &wanted.parameters()).await {
+        let parameters = wanted.parameters();
+        let found =
+            self.evaluator.rows_within_briefly(READING_LIMIT, usize::MAX, &sql, &parameters).await;
+        match found.map(Option::unwrap_or_default) {
             Ok(rows) => Ok(rows.first().map_or_else(|| absent(None), projection)),
             // What cannot be a key of this table is the key of no row in it.
             Err(error) if failure::is_unfit(&error) => match self.rows_with(key).await {

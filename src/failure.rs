@@ -32,8 +32,11 @@ const TOO_LARGE: &str = "invalid memory alloc request size";
 /// What helps then.
 const SHORTEN: &str =
     "the value is too large for the server to compute with; make it smaller in the source row";
-/// What helps where a single row takes very long.
+/// What helps where a single row takes very long in the target.
 const SLOW: &str = "look for what its trigger waits for or computes; it is tried again by itself, less often than others";
+/// The same in the source.
+const SLOW_SOURCE: &str = "look for what the mapping's expressions and filter wait for or compute for this row; it is tried \
+                           again by itself, less often than others";
 /// What helps where a policy may hide rows: these would be taken for rows that are gone.
 const SHOW_ROWS: &str =
     "let the role of the connection URL see every row: alter role ... bypassrls";
@@ -74,21 +77,30 @@ impl Refusal {
         }
     }
 
-    /// A row that was broken off, because others wait for it meanwhile.
-    pub fn slow(limit: Duration) -> Self {
+    /// A target row whose write was broken off, because others wait for it meanwhile.
+    pub fn slow_in_the_target(limit: Duration) -> Self {
+        Self::slow(limit, SLOW)
+    }
+
+    /// A source row that was broken off while it was read.
+    pub fn slow_in_the_source(limit: Duration) -> Self {
+        Self::slow(limit, SLOW_SOURCE)
+    }
+
+    fn slow(limit: Duration, remedy: &'static str) -> Self {
         Self {
             sqlstate: SqlState::QUERY_CANCELED.code().to_string(),
             reason: format!(
                 "it takes longer than {:.1} s, and holds up all others meanwhile",
                 limit.as_secs_f64()
             ),
-            remedy: SLOW,
+            remedy,
         }
     }
 
     /// Whether each attempt holds up all others for seconds.
     pub fn is_slow(&self) -> bool {
-        self.remedy == SLOW
+        [SLOW, SLOW_SOURCE].contains(&self.remedy)
     }
 
     /// A key that Salesforce would change.
@@ -141,6 +153,16 @@ impl Failure {
     /// The server has not the memory or disk for so much at once; for less it may.
     pub fn is_lack_of_room(&self) -> bool {
         matches!(self.sqlstate(), Some("53200" | "53400"))
+    }
+
+    /// A statement was broken off: it had taken too long, or somebody cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate() == Some(SqlState::QUERY_CANCELED.code())
+    }
+
+    /// See [`Refusal::is_slow`].
+    pub fn is_slow(&self) -> bool {
+        self.refusal().is_some_and(Refusal::is_slow)
     }
 
     /// What a database refused.

@@ -4,6 +4,7 @@
 //! with its row in the form that Salesforce keeps, or as absent. Knows only the route.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -187,14 +188,16 @@ pub async fn project(
     Ok(found.map(Projected::of))
 }
 
-/// The same for a part of what was refused.
+/// The same for a part of what was refused, which is broken off after this long.
 pub async fn project_part(
     source: &Evaluator,
+    limit: Duration,
     bytes: usize,
     statement: &str,
     wanted: &Wanted,
 ) -> Result<Option<Projected>, Failure> {
-    let found = source.rows_within_unless_locked(bytes, statement, &wanted.parameters()).await?;
+    let parameters = wanted.parameters();
+    let found = source.rows_within_briefly(limit, bytes, statement, &parameters).await?;
     Ok(found.map(Projected::of))
 }
 

@@ -3,6 +3,8 @@
 //! Promise: a replay writes nothing by itself, goes on where it was interrupted, and is carried out once,
 //! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
@@ -228,7 +230,10 @@ pub fn release(mapping: &Mapping) -> String {
     fill(RELEASE, &[("{fingerprints}", &format!("array[{fingerprints}]"))])
 }
 
-/// How many source rows a request is about.
+/// Progress is not worth a longer wait: the replay is not stored yet, and its transaction is open.
+const COUNT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many source rows a request is about; 0 where that takes too long to find out.
 async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Result<i64, Failure> {
     if let Some(keys) = &request.keys {
         return Ok(keys.len() as i64);
@@ -239,13 +244,18 @@ async fn count(evaluator: &Evaluator, object: &Object, request: &Request) -> Res
             object.source,
             wanted(object, 1)
         );
-        let row = evaluator.row(&sql, &[&request.since]).await.map_err(Failure::from)?;
-        Ok::<i64, Failure>(row.get(0))
+        let parameters: [&dyn Parameter; 1] = [&request.since];
+        let counted =
+            evaluator.rows_within_briefly(COUNT_LIMIT, usize::MAX, &sql, &parameters).await;
+        counted.map(|rows| rows.map_or(0, |rows| rows[0].get(0))).map_err(Failure::from)
     };
     match count(&project::filter(object)).await {
         Err(failure @ Failure::Reconnect(_)) => Err(failure),
         // A filter that some row is refused by does not keep the others from being replayed.
-        Err(_) => count("").await,
+        Err(_) => match count("").await {
+            Err(failure) if failure.is_cancelled() => Ok(0),
+            counted => counted,
+        },
         counted => counted,
     }
 }
@@ -344,6 +354,7 @@ async fn source_page(
     let parameters: [&dyn Parameter; 3] = [&job.position, &job.request.since, &rows];
     let (published, all) =
         (walk(route, job, &project::filter(&route.object)), walk(route, job, ""));
+    let mut is_slow = false;
     if let Some(sql) = project::stretch(route, &published) {
         match evaluator.rows_within(bytes, &sql, &parameters).await {
             Ok(found) => {
@@ -356,6 +367,7 @@ async fn source_page(
                 failure @ Failure::Reconnect(_) => return Err(failure),
                 refused => {
                     tracing::debug!(sqlstate = refused.sqlstate(), "a page is refused as a whole");
+                    is_slow = refused.is_cancelled();
                 }
             },
         }
@@ -365,12 +377,15 @@ async fn source_page(
         let found = evaluator.rows_within(bytes, &sql, &parameters).await?;
         Ok::<_, Failure>(found.as_deref().map(keys_of))
     };
-    match keys(&published).await {
-        Ok(found) => Ok(found),
-        Err(failure @ Failure::Reconnect(_)) => Err(failure),
-        // Some row's fault; what is the table's is met again.
-        Err(_) => keys(&all).await,
+    if !is_slow {
+        match keys(&published).await {
+            // Some row's fault; what is the table's is met again.
+            Err(Failure::Retry(_) | Failure::Blocked(_) | Failure::Dead(_)) => {}
+            done => return done,
+        }
     }
+    evaluator.lift_limit().await?;
+    keys(&all).await
 }
 
 fn keys_of(found: &[Row]) -> Found {

@@ -29,6 +29,7 @@ use crate::resync::Page;
 
 mod acknowledge;
 mod leave;
+mod patience;
 mod read;
 mod rest;
 mod write;

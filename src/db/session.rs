@@ -7,6 +7,8 @@
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::TryStreamExt;
@@ -188,16 +190,43 @@ const LOCK_HURRY: &str = "set local lock_timeout = '100ms'";
 
 /// A session for statements that evaluate what a mapping says, on the database's own search path, in transactions that
 /// only read. It takes no statement of ours that leaves out a schema, which is why it is no [`Session`].
-pub struct Evaluator(Session);
+pub struct Evaluator {
+    session: Session,
+    /// How long a statement of [`Evaluator::rows_within`] may take, in milliseconds.
+    limit: AtomicU64,
+}
 
 impl Evaluator {
     pub(super) fn new(session: Session) -> Self {
-        Self(session)
+        let limit = AtomicU64::new(milliseconds(session.settings.statement_timeout));
+        Self { session, limit }
+    }
+
+    /// From now on [`Evaluator::rows_within`] is broken off after this long, rounded up so that it seldom changes. The user's
+    /// own limit stays.
+    pub async fn limit_statements(&self, limit: Duration) -> Result<(), Error> {
+        let seconds = limit.as_secs().max(1).next_power_of_two();
+        let most = self.session.settings.statement_timeout;
+        self.set_limit(Duration::from_secs(seconds).min(most)).await
+    }
+
+    /// From now on it may take as long as any statement of this session.
+    pub async fn lift_limit(&self) -> Result<(), Error> {
+        self.set_limit(self.session.settings.statement_timeout).await
+    }
+
+    async fn set_limit(&self, limit: Duration) -> Result<(), Error> {
+        let limit = milliseconds(limit);
+        let is_set = self.limit.swap(limit, Ordering::Relaxed) == limit;
+        if is_set || self.session.is_pooled() || self.session.settings.users_limit {
+            return Ok(());
+        }
+        self.session.client().batch_execute(&format!("set statement_timeout = {limit}")).await
     }
 
     /// The rows of a statement.
     pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
-        self.0.rows(sql, parameters).await
+        self.session.rows(sql, parameters).await
     }
 
     /// See [`Session::rows_within`].
@@ -207,18 +236,37 @@ impl Evaluator {
         sql: &str,
         parameters: &[&dyn Parameter],
     ) -> Result<Option<Vec<Row>>, Error> {
-        self.0.rows_within(bytes, sql, parameters).await
+        let limit = self.limit.load(Ordering::Relaxed);
+        if !self.session.is_pooled()
+            || limit == milliseconds(self.session.settings.statement_timeout)
+        {
+            return self.session.rows_within(bytes, sql, parameters).await;
+        }
+        self.alone(&format!("set local statement_timeout = {limit}"), bytes, sql, parameters).await
     }
 
-    /// The same, which waits only briefly for what is locked.
-    pub async fn rows_within_unless_locked(
+    /// The same, which is broken off after this long, and waits only briefly for what is locked.
+    pub async fn rows_within_briefly(
         &self,
+        limit: Duration,
         bytes: usize,
         sql: &str,
         parameters: &[&dyn Parameter],
     ) -> Result<Option<Vec<Row>>, Error> {
-        let Self(session) = self;
-        let settings = match session.way {
+        let limit = milliseconds(limit);
+        let settings = format!("{LOCK_HURRY}; set local statement_timeout = {limit}");
+        self.alone(&settings, bytes, sql, parameters).await
+    }
+
+    async fn alone(
+        &self,
+        settings: &str,
+        bytes: usize,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Option<Vec<Row>>, Error> {
+        let Self { session, .. } = self;
+        let ours = match session.way {
             Way::Direct => "",
             Way::Pooled => &session.settings.transaction,
         };
@@ -226,21 +274,21 @@ impl Evaluator {
             let stream = session.client().query_typed_raw(sql, typed(parameters)).await?;
             within(bytes, stream).await
         };
-        session.alone_with(&format!("begin; {settings}; {LOCK_HURRY}"), rows).await
+        session.alone_with(&format!("begin; {ours}; {settings}"), rows).await
     }
 
     /// The row of a statement that always returns one.
     pub async fn row(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Error> {
-        self.0.row(sql, parameters).await
+        self.session.row(sql, parameters).await
     }
 
     /// The rows of a statement that is asked once and rolled back, whatever it does.
     pub async fn rows_and_roll_back(&self, sql: &str) -> Result<Vec<Row>, Error> {
-        let begin = match self.0.way {
+        let begin = match self.session.way {
             Way::Direct => "begin read only".to_string(),
-            Way::Pooled => format!("begin; {}", self.0.settings.transaction),
+            Way::Pooled => format!("begin; {}", self.session.settings.transaction),
         };
-        let client = self.0.client();
+        let client = self.session.client();
         let (begun, rows, ended) = join3(
             client.batch_execute(&begin),
             client.query_typed(sql, &[]),
@@ -254,7 +302,7 @@ impl Evaluator {
 
     /// Begins a transaction in which several statements see the same rows; dropped, it is rolled back.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
-        self.0.begin().await
+        self.session.begin().await
     }
 }
 
@@ -348,4 +396,8 @@ fn values<'a>(parameters: &[&'a dyn Parameter]) -> Vec<&'a (dyn ToSql + Sync)> {
 
 fn types(parameters: &[&dyn Parameter]) -> Vec<Type> {
     parameters.iter().map(|parameter| parameter.value().1).collect()
+}
+
+fn milliseconds(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }

@@ -116,6 +116,10 @@ pub struct Settings {
     pub session: String,
     /// Gives a transaction our settings, for as long as it lasts.
     pub transaction: String,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
+    /// The user has set a limit of their own in `options`, which is kept.
+    pub users_limit: bool,
 }
 
 impl Settings {
@@ -155,6 +159,8 @@ impl Settings {
         Self {
             transaction: transaction.collect::<Vec<_>>().join("; "),
             session: session.collect::<Vec<_>>().join("; "),
+            statement_timeout,
+            users_limit: words.contains(&"statement_timeout"),
         }
     }
 }
@@ -218,7 +224,7 @@ mod tests {
     fn a_string_ends_in_every_session_where_the_mapping_was_checked_for_it() {
         let users = "-c standard_conforming_strings=off";
         for session_use in [Use::Own, Use::Evaluate, Use::Write] {
-            let Settings { session, transaction } =
+            let Settings { session, transaction, .. } =
                 Settings::new("service", Some(users), Duration::ZERO, session_use);
             assert!(session.contains("; set standard_conforming_strings = 'on';"), "{session}");
             let local = "set local standard_conforming_strings = 'on';";
@@ -228,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_a_mapping_says_is_evaluated_where_nothing_can_be_written() {
-        let Settings { session, transaction } =
+        let Settings { session, transaction, .. } =
             Settings::new("service", None, Duration::ZERO, Use::Evaluate);
         assert!(session.contains("; set default_transaction_read_only = 'on';"), "{session}");
         assert!(

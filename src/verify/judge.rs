@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 
 use super::statements::{self, Statements};
 use super::{Difference, Finding, Verdict, What};
-use crate::apart::Apart;
+use crate::apart::{Apart, Parts};
 use crate::change::{self, InFlight};
 use crate::db::{Evaluator, Session};
 use crate::failure::{self, Failure};
@@ -36,6 +36,11 @@ const LOOKS: u32 = 3;
 /// Between two looks at a key: longer than a batch takes from its claim to its acknowledgement.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Changes when a transaction that writes begins or ends anywhere in the cluster.
+/// Source rows are read in smaller parts where they take longer than this: one slow row must stand alone in the end.
+const PART_LIMIT: Duration = Duration::from_secs(5);
+/// For each row, on top of that.
+const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
+
 const SNAPSHOT: &str = "select pg_catalog.pg_current_snapshot()::text";
 
 /// A row of either side: which, and how its values look.
@@ -484,6 +489,11 @@ pub async fn read_apart(
     Ok(found.await?.unwrap_or_default())
 }
 
+/// How long the source may take to read so many rows.
+pub fn limit_of(rows: usize) -> Duration {
+    PART_LIMIT + LIMIT_PER_ROW.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX))
+}
+
 /// The same; none where several rows have more than so many bytes.
 async fn read_within(
     bytes: usize,
@@ -497,7 +507,8 @@ async fn read_within(
     let (mut apart, mut all) = (Apart::new(whole), Found::default());
     while let Some(part) = apart.next_part() {
         let read: usize = all.found.iter().map(Row::raw_size_bytes).sum();
-        match source.rows_within(bytes.saturating_sub(read), sql, &part.parameters()).await {
+        let (limit, bytes) = (limit_of(part.count()), bytes.saturating_sub(read));
+        match source.rows_within_briefly(limit, bytes, sql, &part.parameters()).await {
             Ok(None) => return Ok(None),
             Ok(Some(rows)) => {
                 apart.through();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::judge::Judge;
+use super::judge::{Judge, limit_of};
 use super::{Difference, What, statements};
 use crate::failure::{self, Failure};
 use crate::name::ident;
@@ -36,8 +36,12 @@ pub(super) async fn look(judge: &mut Judge<'_>, route: &Route, total: u64) -> Re
             if look > 1 {
                 tokio::time::sleep(PAUSE).await;
             }
-            let rows = match judge.source.rows(&source_sql, &[&key]).await.map_err(Failure::from) {
-                Ok(rows) => rows,
+            let read = judge
+                .source
+                .rows_within_briefly(limit_of(1), usize::MAX, &source_sql, &[&key])
+                .await;
+            let rows = match read.map_err(Failure::from) {
+                Ok(rows) => rows.unwrap_or_default(),
                 Err(failure @ Failure::Reconnect(_)) => return Err(failure),
                 // A row that is refused is told by the comparison itself.
                 Err(refused) => {

@@ -62,6 +62,9 @@ pub async fn walk(
     }
 }
 
+/// Where a stretch takes longer it is read in parts, so that a slow row stands alone.
+const STRETCH_LIMIT: Duration = Duration::from_mins(1);
+
 async fn pause(began: Instant, rest: u32) {
     let pause = (began.elapsed() * rest).min(LONGEST_REST);
     if pause > Duration::ZERO {
@@ -86,13 +89,16 @@ async fn stretch(
         Some(_) => (&statements.next_stretch, &statements.next_keys),
     };
     let last_of = |rows: &[Row]| rows.last().filter(|_| is_full(rows)).map(|row| row.get("key"));
-    match judge.source.rows(rows_sql, &[&after]).await.map_err(Failure::from) {
+    judge.source.limit_statements(STRETCH_LIMIT).await?;
+    let found = judge.source.rows_within(usize::MAX, rows_sql, &[&after]).await;
+    match found.map(Option::unwrap_or_default).map_err(Failure::from) {
         Ok(found) => {
             let last = last_of(&found);
             Ok((Found { found, ..Found::default() }, last))
         }
         Err(failure @ Failure::Reconnect(_)) => Err(failure),
         Err(_) => {
+            judge.source.lift_limit().await?;
             let keys = judge.source.rows(keys_sql, &[&after]).await?;
             let last = last_of(&keys);
             let keys = keys.iter().map(|row| row.get("key")).collect();

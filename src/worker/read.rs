@@ -10,14 +10,15 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use super::patience::Patience;
 use super::{Batch, Due, InHand, Lane, leave};
-use crate::apart::Apart;
+use crate::apart::{Apart, Parts};
 use crate::apply;
 use crate::change::{self, Change, Position};
 use crate::config::Pace;
 use crate::db::{Evaluator, Pool, Session};
 use crate::failpoint::{self, Failpoint};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::metrics::{Metrics, Step};
 use crate::outcome::Outcome;
 use crate::parked;
@@ -51,6 +52,7 @@ pub(super) struct Reader {
     source: Session,
     /// Reads rows as the mapping has them.
     evaluator: Evaluator,
+    patience: Patience,
     target: Pool,
     /// Objects whose rows are deleted, each with one whose rows leave before.
     first: Vec<(usize, usize)>,
@@ -86,6 +88,7 @@ impl Reader {
             lanes,
             source,
             evaluator,
+            patience: Patience::new(pace.statement_timeout),
             target,
             position: Position::default(),
             strange_tables: HashSet::new(),
@@ -204,8 +207,11 @@ impl Reader {
         let asked = wanted.iter().filter(|wanted| !wanted.is_empty()).count();
         let room = Room { bytes: BATCH_BYTES / asked.max(1), single };
         // All at once on one connection: together they take one round trip.
+        let source = Source { session: &self.evaluator, patience: &self.patience };
+        let keys = wanted.iter().map(Parts::count).sum();
+        self.evaluator.limit_statements(self.patience.of_batch(keys)).await?;
         let lanes = self.lanes.iter().zip(wanted);
-        let reads = lanes.map(|(lane, wanted)| project_lane(&self.evaluator, lane, wanted, room));
+        let reads = lanes.map(|(lane, wanted)| project_lane(source, lane, wanted, room));
         for (index, looked) in try_join_all(reads).await?.into_iter().enumerate() {
             let Some(looked) = looked else { return Ok(false) };
             batch.projected.push(looked.projected);
@@ -323,6 +329,8 @@ impl Reader {
         let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
         let size = resync::Size { rows, bytes: BATCH_BYTES };
         let route = &self.lanes[lane].route;
+        let limit = self.patience.of_batch(usize::try_from(rows).unwrap_or_default());
+        self.evaluator.limit_statements(limit).await?;
         Ok(match resync::page(&self.evaluator, &target, route, job, size).await? {
             Some((page, content)) => {
                 self.hindered.remove(&id);
@@ -487,10 +495,52 @@ struct Room {
     single: bool,
 }
 
+/// The session that reads, and how long a statement of it may take.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    session: &'a Evaluator,
+    patience: &'a Patience,
+}
+
+impl Source<'_> {
+    async fn whole(
+        self,
+        lane: &Lane,
+        wanted: &Wanted,
+        bytes: usize,
+    ) -> Result<Option<Projected>, Failure> {
+        let began = Instant::now();
+        let projected = project::project(self.session, bytes, &lane.project, wanted).await?;
+        self.patience.got_through(began.elapsed());
+        Ok(projected)
+    }
+
+    async fn part(
+        self,
+        lane: &Lane,
+        part: &Wanted,
+        bytes: usize,
+    ) -> Result<Option<Projected>, Failure> {
+        let (limit, began) = (self.patience.of_part(part.count()), Instant::now());
+        let projected =
+            project::project_part(self.session, limit, bytes, &lane.project, part).await;
+        match &projected {
+            Ok(_) => self.patience.got_through(began.elapsed()),
+            Err(failure)
+                if part.count() == 1 && failure.is_cancelled() && began.elapsed() >= limit =>
+            {
+                return Err(Failure::Retry(Refusal::slow_in_the_source(limit)));
+            }
+            Err(_) => {}
+        }
+        projected
+    }
+}
+
 /// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it. None
 /// where there is no room for the rows.
 async fn project_lane(
-    source: &Evaluator,
+    source: Source<'_>,
     lane: &Lane,
     mut wanted: Wanted,
     room: Room,
@@ -499,13 +549,17 @@ async fn project_lane(
     if wanted.is_empty() {
         return Ok(Some(Looked::default()));
     }
-    let projected = match project::project(source, room.bytes, &lane.project, &wanted).await {
+    let projected = match source.whole(lane, &wanted, room.bytes).await {
         Ok(projected) => projected,
         Err(failure @ Failure::Reconnect(_)) => return Err(failure),
         Err(failure) => {
             let lacked_room = failure.is_lack_of_room();
-            let looked = project_apart(source, lane, wanted, room).await?;
-            return Ok(looked.map(|looked| Looked { lacked_room, ..looked }));
+            let began = Instant::now();
+            let Some(looked) = project_apart(source, lane, wanted, room).await? else {
+                return Ok(None);
+            };
+            source.patience.came_apart(&failure, began.elapsed(), looked.refused.iter());
+            return Ok(Some(Looked { lacked_room, ..looked }));
         }
     };
     match projected {
@@ -519,7 +573,7 @@ async fn project_lane(
 
 /// Only the keys that are named: a replay looks at those that are touched.
 async fn untouched(
-    source: &Evaluator,
+    source: Source<'_>,
     lane: &Lane,
     keys: Vec<String>,
     room: Room,
@@ -532,11 +586,12 @@ async fn untouched(
 
 /// The same in parts, after it failed as a whole.
 async fn project_apart(
-    source: &Evaluator,
+    source: Source<'_>,
     lane: &Lane,
     wanted: Wanted,
     room: Room,
 ) -> Result<Option<Looked>, Failure> {
+    source.session.lift_limit().await?;
     let Touched { mut keys, mut refused, unknown } = touched_keys(source, lane, &wanted).await?;
     let too_many = unknown || keys.len() > MOST_TOUCHED;
     if too_many {
@@ -548,7 +603,7 @@ async fn project_apart(
     let (mut apart, mut all) = (Apart::new(whole), Projected::default());
     while let Some(part) = apart.next_part() {
         let left = room.bytes.saturating_sub(all.bytes());
-        match project::project_part(source, left, &lane.project, &part).await {
+        match source.part(lane, &part, left).await {
             Ok(Some(projected)) => {
                 apart.through();
                 all.add(projected);
@@ -558,9 +613,12 @@ async fn project_apart(
             Err(failure) => apart.refuse(part, failure)?,
         }
     }
+    if apart.affects_all && apart.refused.iter().any(|(_, failure)| failure.is_slow()) {
+        source.patience.nothing_got_through();
+    }
     for (part, failure) in apart.refused {
         let outcome = Outcome::of(failure)?;
-        if !project::can_be_sent(source, &part.keys).await? {
+        if !project::can_be_sent(source.session, &part.keys).await? {
             let object = lane.name();
             tracing::warn!(
                 object,
@@ -568,7 +626,7 @@ async fn project_apart(
             );
             continue;
         }
-        let keys = match project::resolve(source, &lane.resolve, &part).await {
+        let keys = match project::resolve(source.session, &lane.resolve, &part).await {
             // As the source writes them, which is how they are freed again.
             Ok(keys) => keys,
             Err(failure @ Failure::Reconnect(_)) => return Err(failure),
@@ -592,7 +650,7 @@ struct Touched {
 /// Finds the keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
 /// parked as it was recorded, so that the others go on.
 async fn touched_keys(
-    source: &Evaluator,
+    source: Source<'_>,
     lane: &Lane,
     wanted: &Wanted,
 ) -> Result<Touched, Failure> {
@@ -603,7 +661,7 @@ async fn touched_keys(
         if part.is_empty() || touched.keys.len() > MOST_TOUCHED {
             continue;
         }
-        match project::resolve(source, &lane.resolve, &part).await {
+        match project::resolve(source.session, &lane.resolve, &part).await {
             Ok(mut found) => {
                 apart.through();
                 touched.keys.append(&mut found);

@@ -3,7 +3,6 @@
 //! Promise: a refused row holds up no other; it is found by halving, not by trying every row.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join3, try_join_all};
@@ -13,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::leave::{Gate, Leaving};
+use super::patience::Patience;
 use super::{Batch, Done, Lane};
 use crate::apart::Apart;
 use crate::apply::{Call, Locked, Part};
@@ -26,15 +26,6 @@ use crate::project::Projected;
 const LOCK_HURRY: &str = "; set local lock_timeout = '100ms'";
 /// So long a single row is waited for where somebody else has locked it.
 const LOCK_WAIT: &str = "; set local lock_timeout = '50ms'";
-/// A batch is broken off after this long, and tried in parts: one slow row must not hold up all others.
-const BATCH_LIMIT: Duration = Duration::from_secs(10);
-/// A part of it, after this long: it is halved again and again.
-const PART_LIMIT: Duration = Duration::from_millis(500);
-/// A single row that is left of it, after this long. Where it is all that is due it has the time of a batch.
-const ROW_LIMIT: Duration = Duration::from_secs(2);
-/// For each row, on top of that. With Heroku Connect's triggers a row takes about 0.05 ms.
-const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
-
 /// What helps when a table has changed since it was planned for.
 const PLANNED_ANEW: &str =
     "the table has changed; it is tried again by itself when the service has seen how";
@@ -54,45 +45,6 @@ pub(super) struct Writer {
     pub(super) too_many: Option<usize>,
 }
 
-/// How long statements may take: some times as long as they have taken lately, so that a table without an index, where each
-/// takes seconds, is no trouble.
-struct Patience {
-    /// However long the others took.
-    most: Duration,
-    /// The longest that got through lately, in microseconds.
-    longest: AtomicU64,
-}
-
-impl Patience {
-    fn longest(&self) -> Duration {
-        Duration::from_micros(self.longest.load(Ordering::Relaxed))
-    }
-
-    fn of_batch(&self, rows: usize) -> Duration {
-        self.limit(BATCH_LIMIT, 4, rows)
-    }
-
-    fn of_part(&self, rows: usize) -> Duration {
-        self.limit(if rows == 1 { ROW_LIMIT } else { PART_LIMIT }, 2, rows)
-    }
-
-    fn limit(&self, base: Duration, times: u32, rows: usize) -> Duration {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        (base + LIMIT_PER_ROW.saturating_mul(rows)).max(self.longest() * times).min(self.most)
-    }
-
-    /// Statements have become quicker when many in turn were.
-    fn got_through(&self, took: Duration) {
-        let longest = took.max(self.longest() * 9 / 10);
-        self.longest.store(longest.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// It is not some rows that are slow.
-    fn nothing_got_through(&self) {
-        self.got_through((self.longest() * 2).clamp(ROW_LIMIT, self.most));
-    }
-}
-
 impl Writer {
     pub(super) fn new(
         lanes: Arc<Vec<Lane>>,
@@ -102,7 +54,7 @@ impl Writer {
         may_copy: bool,
         most: Duration,
     ) -> Self {
-        let patience = Patience { most, longest: AtomicU64::new(0) };
+        let patience = Patience::new(most);
         Self { lanes, gate, session, target, may_copy, patience, too_many: None }
     }
 
@@ -114,6 +66,7 @@ impl Writer {
             batch.refused.extend(refused);
         }
         let leaving = self.gate.leaving(&self.session, &batch).await?;
+        let began = Instant::now();
         let mut outcomes = match self.briefly_or_passing_over(&batch, &leaving).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Reconnect(reason)) => return Err(Failure::Reconnect(reason)),
@@ -123,7 +76,9 @@ impl Writer {
                 if refused.is_lack_of_room() {
                     self.too_many = Some(batch.projected.iter().map(Projected::len).sum());
                 }
-                self.apart_by_lanes(&batch, &leaving).await?
+                let outcomes = self.apart_by_lanes(&batch, &leaving).await?;
+                self.patience.came_apart(&refused, began.elapsed(), outcomes.iter().flatten());
+                outcomes
             }
         };
         self.gate.correct(&leaving.notes, &outcomes).await?;
@@ -236,11 +191,7 @@ impl Writer {
         }
         if apart.affects_all {
             self.primary().await?;
-            if apart
-                .refused
-                .iter()
-                .any(|(_, failure)| failure.refusal().is_some_and(Refusal::is_slow))
-            {
+            if apart.refused.iter().any(|(_, failure)| failure.is_slow()) {
                 self.patience.nothing_got_through();
             }
         }
@@ -309,12 +260,12 @@ impl Writer {
         let told = transaction(client, &begin, call.run(client)).await;
         match &told {
             Ok(_) => self.patience.got_through(began.elapsed()),
-            Err(failure) => {
-                let is_cancelled = failure.sqlstate() == Some(SqlState::QUERY_CANCELED.code());
-                if is_cancelled && part.len() == 1 && began.elapsed() >= limit {
-                    return Err(Failure::Retry(Refusal::slow(limit)));
-                }
+            Err(failure)
+                if part.len() == 1 && failure.is_cancelled() && began.elapsed() >= limit =>
+            {
+                return Err(Failure::Retry(Refusal::slow_in_the_target(limit)));
             }
+            Err(_) => {}
         }
         told
     }

@@ -50,6 +50,7 @@ mod refused;
 mod resync;
 mod secrets;
 mod settings;
+mod slow;
 mod slow_clients;
 mod supply_chain;
 mod terminal;
