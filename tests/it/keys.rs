@@ -16,7 +16,7 @@ struct Kind {
 impl Kind {
     /// In Salesforce there are no lists, and what users make is unknown there.
     fn is_an_external_id(&self) -> bool {
-        self.built_in && !self.sql_type.ends_with("[]")
+        self.built_in && !self.sql_type.ends_with("[]") && self.sql_type != "oidvector"
     }
 }
 
