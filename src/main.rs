@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use schoolbell::cli::{self, Cli};
-use schoolbell::{commands, logging};
+use schoolbell::commands;
+use schoolbell::logging;
 
 /// One thread: the databases do the work, and a notice that is handed from thread to thread arrives later.
 #[tokio::main(flavor = "current_thread")]

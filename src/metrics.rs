@@ -1,7 +1,7 @@
 //! What is counted and timed while the service works, and the name of every metric.
 //!
 //! Promise: counting costs a few atomic additions per batch and asks no database. What only the databases know
-//! (lag, pending, parked) is not counted here: it is looked at, see [`crate::look`].
+//! (lag, pending, parked) is not counted here: it is looked at, see [`crate::reports::look`].
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

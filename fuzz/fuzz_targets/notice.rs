@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use schoolbell::notice::Notice;
+use schoolbell::bell::notice::Notice;
 
 fuzz_target!(|payload: &str| {
     _ = Notice::decode(payload);

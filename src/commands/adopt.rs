@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::Outcome;
+use crate::capture::schema;
 use crate::cli::Settings;
-use crate::db::Database;
-use crate::pairing::{self, Pair};
-use crate::schema;
+use crate::outbox::pairing::{self, Pair};
+use crate::postgres::db::Database;
 
 pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let config = super::config(settings)?;

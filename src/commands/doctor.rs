@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Outcome;
 use crate::cli::Settings;
-use crate::doctor::{self, Check, Limits, Place, Report, Verdict};
+use crate::reports::doctor::{self, Check, Limits, Place, Report, Verdict};
 use crate::visible;
 
 pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {

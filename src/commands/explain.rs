@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::Settings;
-use crate::explain::{
+use crate::reports::explain::{
     self, Column, Conclusion, Explanation, NearMiss, SourceState, Surroundings, TargetRow,
 };
+use crate::reports::status;
 use crate::service::Ground;
-use crate::status;
 
 /// So much of a value is shown: enough to see what it is about.
 const SHOWN_CHARS: usize = 60;

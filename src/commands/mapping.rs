@@ -6,15 +6,15 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::catalogue;
 use crate::cli::{MappingAction, MappingOptions, Settings};
 use crate::config::Config;
-use crate::db::{Database, Evaluator, Session};
-use crate::draft::{self, Pair};
 use crate::mapping::{Finding, Mapping, SCHEMA};
+use crate::plan::draft::{self, Pair};
 use crate::plan::{self, SourceSide, Unplannable};
-use crate::status::counted;
-use crate::supported;
+use crate::postgres::catalogue;
+use crate::postgres::db::{Database, Evaluator, Session};
+use crate::postgres::supported;
+use crate::reports::status::counted;
 use crate::visible;
 
 pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
@@ -262,8 +262,9 @@ async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
         true => draft::namesakes(&tables.0, &tables.1),
     };
     if pairs.is_empty() {
-        let list = |tables: &[crate::name::TableName]| {
-            let names: Vec<String> = tables.iter().map(crate::name::TableName::plain).collect();
+        let list = |tables: &[crate::postgres::name::TableName]| {
+            let names: Vec<String> =
+                tables.iter().map(crate::postgres::name::TableName::plain).collect();
             names.join(", ")
         };
         bail!(visible::Lines(vec![

@@ -5,20 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::Outcome;
+use crate::capture::publication::{self, Published};
+use crate::capture::schema;
+use crate::capture::schema::Version;
 use crate::capture::{self, Deviation, NotifyMode, Rendered};
 use crate::cli::{MigrateOptions, Settings};
 use crate::config::DatabaseUrl;
-use crate::db::{Evaluator, Session};
 use crate::mapping::Mapping;
 use crate::mapping::difference::{Difference, Dropped};
-use crate::migrated::{self, Migrated};
-use crate::name::TableName;
+use crate::outbox::change;
+use crate::outbox::migrated::{self, Migrated};
+use crate::outbox::parked;
+use crate::outbox::resync::{self, Request};
+use crate::outbox::shape::{self, Captured};
 use crate::plan::{self, SourceSide};
-use crate::publication::{self, Published};
-use crate::resync::{self, Request};
-use crate::schema::Version;
-use crate::shape::{self, Captured};
-use crate::{change, parked, schema, service, status, visible};
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::name::TableName;
+use crate::reports::status;
+use crate::service;
+use crate::visible;
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 

@@ -14,8 +14,11 @@ use crate::config::{Config, Pace};
 use crate::http::{Address, Site};
 use crate::mapping::{self, Mapping};
 use crate::metrics::{Metrics, Role};
+use crate::outbox::change;
+use crate::outbox::parked;
+use crate::outbox::resync;
+use crate::reports::status;
 use crate::service::{self, End};
-use crate::{change, parked, resync, status};
 
 /// More often would mean all the time, on tables of a size that matters.
 const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);

@@ -8,20 +8,20 @@ use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use super::Outcome;
+use crate::apply::writer::Holder;
 use crate::bell;
+use crate::capture::schema;
 use crate::cli::Settings;
 use crate::config::Config;
-use crate::db::{Database, Evaluator, Session};
-use crate::failure;
-use crate::heroku_connect::{self, Mirror};
 use crate::mapping::Mapping;
-use crate::parked;
-use crate::schema;
-use crate::status::{self, Status};
-use crate::supported;
-use crate::verified::Verified;
+use crate::outbox::parked;
+use crate::outbox::verified::Verified;
+use crate::postgres::db::{Database, Evaluator, Session};
+use crate::postgres::failure;
+use crate::postgres::supported;
+use crate::reports::heroku_connect::{self, Mirror};
+use crate::reports::status::{self, Status};
 use crate::visible;
-use crate::writer::Holder;
 
 /// What Salesforce made of the rows takes a look at every row of the target: while watching, it is looked for after so
 /// many times as long as the last look took, and never sooner than that.

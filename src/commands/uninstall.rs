@@ -3,9 +3,12 @@
 use anyhow::{Context, Result};
 
 use super::Outcome;
+use crate::capture;
+use crate::capture::schema;
 use crate::cli::Settings;
-use crate::name::TableName;
-use crate::{capture, change, parked, schema};
+use crate::outbox::change;
+use crate::outbox::parked;
+use crate::postgres::name::TableName;
 
 pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let url = super::source_url(settings)?;

@@ -19,8 +19,8 @@ use tokio_postgres::{Client, NoTls};
 
 use super::programs::{self, User};
 use super::watchdog::Watchdog;
-use crate::failure::chain;
-use crate::name::ident;
+use crate::postgres::failure::chain;
+use crate::postgres::name::ident;
 
 /// Ports to choose from: below the range from which systems number outgoing connections. Within it, a client
 /// that knocks at a stopped server may be given the server's own port and end up talking to itself.

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::supported;
+use crate::postgres::supported;
 
 /// The variable that names the folder of `initdb` and `postgres`.
 pub const BIN_VARIABLE: &str = "SCHOOLBELL_POSTGRES_BIN";

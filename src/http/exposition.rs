@@ -15,10 +15,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Shown;
-use crate::heroku_connect::Mirror;
-use crate::look::{Look, Seen, View};
 use crate::metrics::{self, Definition, Labels, Metrics, Role};
-use crate::verified::Verified;
+use crate::outbox::verified::Verified;
+use crate::reports::heroku_connect::Mirror;
+use crate::reports::look::{Look, Seen, View};
 use crate::visible;
 
 /// OpenMetrics, which Prometheus has read since 2.5.
@@ -119,7 +119,7 @@ impl Exposition {
             of(|look| look.status.mapping_problems.len() as f64),
         )?;
         let parked = || fresh.iter().flat_map(|look| &look.status.parked);
-        let state = |count: &crate::parked::Count| {
+        let state = |count: &crate::outbox::parked::Count| {
             [("object", count.object.clone()), ("state", count.state.clone())]
         };
         page.gauges(
@@ -131,7 +131,7 @@ impl Exposition {
             parked().map(|count| (state(count), seconds(count.oldest))),
         )?;
         let resyncs = || fresh.iter().flat_map(|look| &look.status.resyncs);
-        let resync = |report: &crate::resync::Report| {
+        let resync = |report: &crate::outbox::resync::Report| {
             [("resync", report.id.to_string()), ("object", report.object.clone())]
         };
         page.gauges(

@@ -1,6 +1,6 @@
 //! Whether the service is ready: both databases reached, capture installed, lag under a limit.
 
-use crate::look::View;
+use crate::reports::look::View;
 
 /// Changes are applied within milliseconds. So late, even a bulk update of millions is through.
 pub(super) const LONGEST_LAG_SECONDS: f64 = 300.0;
@@ -43,9 +43,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::look::Look;
-    use crate::parked::Reasons;
-    use crate::status::Status;
+    use crate::outbox::parked::Reasons;
+    use crate::reports::look::Look;
+    use crate::reports::status::Status;
 
     fn look(change: impl FnOnce(&mut Status)) -> Look {
         let mut status = Status::default();

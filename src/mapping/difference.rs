@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Brake, Field, Mapping, Object, OnDelete, Parent, Touch, Value, Winner};
-use crate::name::{TableName, fingerprint};
+use crate::postgres::name::{TableName, fingerprint};
 
 /// A longer value is not repeated to people.
 const SHOWN_CHARS: usize = 60;

@@ -14,7 +14,7 @@ use super::fragment::{flaw, flaw_of_order};
 use super::{
     Brake, Field, Finding, Object, OnDelete, Parent, ParentLines, Touch, TouchLines, Value, Winner,
 };
-use crate::name::{TableName, nearest};
+use crate::postgres::name::{TableName, nearest};
 
 /// The version of the format that is read.
 const VERSION: i64 = 1;

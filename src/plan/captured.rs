@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::touch::changed_mentions;
-use crate::catalogue::{Column, Part, Table};
 use crate::mapping::{Mapping, Object, Value};
-use crate::name::TableName;
+use crate::postgres::catalogue::{Column, Part, Table};
+use crate::postgres::name::TableName;
 
 /// One set of triggers: which changes of a table are recorded, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
 use super::Unplannable;
-use crate::catalogue::Table;
-use crate::db::{Evaluator, Session};
-use crate::failure;
 use crate::mapping::{Finding, Mapping, Object, Parent, Value};
-use crate::name::TableName;
+use crate::postgres::catalogue::Table;
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::failure;
+use crate::postgres::name::TableName;
 
 const ROOTS: &str = include_str!("../../sql/roots.sql");
 

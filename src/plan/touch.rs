@@ -5,10 +5,10 @@ use tokio_postgres::error::SqlState;
 use super::captured::words;
 use super::expression::{About, expression};
 use super::{Unplannable, lacks};
-use crate::catalogue::Table;
-use crate::db::{Evaluator, Session};
 use crate::mapping::{Finding, Object, Touch};
-use crate::name::{ident, literal};
+use crate::postgres::catalogue::Table;
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::name::{ident, literal};
 
 /// How a query for touched keys ends.
 const NAMED: &str = " as t (key)";

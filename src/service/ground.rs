@@ -5,16 +5,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::capture::schema;
 use crate::capture::{self, Deviation, NotifyMode};
 use crate::config::{Config, Unusable};
-use crate::db::{Database, Evaluator, Session};
-use crate::failure::{self, Failure};
 use crate::mapping::Mapping;
-use crate::pairing::Mismatch;
+use crate::outbox::pairing::Mismatch;
+use crate::outbox::shape::Captured;
 use crate::plan::{self, Route, Unplannable};
-use crate::schema;
-use crate::shape::Captured;
-use crate::supported;
+use crate::postgres::db::{Database, Evaluator, Session};
+use crate::postgres::failure::{self, Failure};
+use crate::postgres::supported;
 use crate::worker::Lane;
 
 /// Why the service could not start, or cannot go on.

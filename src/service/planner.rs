@@ -11,12 +11,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ground::{Fatal, Ground, Plan, Reached};
-use crate::db::{Database, Pool};
-use crate::deadline::unless_silent;
-use crate::failure::Failure;
 use crate::mapping::{Mapping, Unusable};
+use crate::outbox::shape;
 use crate::plan::{Form, Unplannable};
-use crate::shape;
+use crate::postgres::db::{Database, Pool};
+use crate::postgres::deadline::unless_silent;
+use crate::postgres::failure::Failure;
 use crate::worker::Lane;
 
 /// Refused rows make it look at once, but not more often than this: a right that is missing is refused all the time.

@@ -13,16 +13,16 @@ use tokio_postgres::Row;
 
 use super::statements::{self, Statements};
 use super::{Difference, Finding, Verdict, What};
-use crate::apart::{Apart, Parts};
-use crate::change::{self, InFlight};
-use crate::db::{Evaluator, Session};
-use crate::failure::{self, Failure};
 use crate::mapping::OnDelete;
-use crate::name::ident;
-use crate::parked;
+use crate::outbox::change::{self, InFlight};
+use crate::outbox::parked;
+use crate::outbox::resync;
 use crate::plan::Route;
+use crate::postgres::apart::{Apart, Parts};
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::failure::{self, Failure};
+use crate::postgres::name::ident;
 use crate::project::{self, BATCH_BYTES, Wanted};
-use crate::resync;
 
 /// So many keys are looked at together: a look reads the whole outbox once, which may hold millions.
 const TOGETHER: usize = 20_000;

@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 
 use super::judge::{Judge, Print, Suspect};
-use crate::db::Transaction;
-use crate::failure::Failure;
 use crate::mapping::OnDelete;
 use crate::plan::Route;
+use crate::postgres::db::Transaction;
+use crate::postgres::failure::Failure;
 
 /// Rows of one fetch: a few megabytes, and some milliseconds' work for the server.
 pub const FETCH: usize = 20_000;

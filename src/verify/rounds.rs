@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Finding, Verdict, verify_slowly};
-use crate::db::Database;
-use crate::deadline::unless_silent;
-use crate::failure::Failure;
+use crate::outbox::verified;
 use crate::plan::Route;
-use crate::verified;
+use crate::postgres::db::Database;
+use crate::postgres::deadline::unless_silent;
+use crate::postgres::failure::Failure;
 use crate::worker::Lane;
 
 /// It rests so many times as long as it works: a tenth of what one session can do on either side is left to it.

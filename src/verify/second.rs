@@ -10,9 +10,9 @@ use tokio_postgres::Row;
 
 use super::judge::{Judge, limit_of};
 use super::{Difference, What, statements};
-use crate::failure::{self, Failure};
-use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
+use crate::postgres::failure::{self, Failure};
+use crate::postgres::name::ident;
 use crate::project;
 
 /// So many rows: some milliseconds.

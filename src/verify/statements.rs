@@ -2,10 +2,10 @@
 //!
 //! Promise: equal rows have the same print on either side, in whatever form the target keeps them. Knows only the route.
 
-use crate::name::ident;
 use crate::plan::{Form, Route, RouteColumn};
+use crate::postgres::name::ident;
+use crate::postgres::qualified::{self, SqlType};
 use crate::project;
-use crate::qualified::{self, SqlType};
 
 /// Rows of one stretch: some tens of milliseconds on either side. A number in the statement, so that the planner knows it.
 pub const STRETCH: usize = 5_000;

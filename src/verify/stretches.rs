@@ -12,9 +12,9 @@ use tokio_postgres::Row;
 use super::judge::{Found, Judge, Print, Suspect, read_apart, target_prints};
 use super::merge::{Frontier, in_target_only};
 use super::statements::{self, STRETCH};
-use crate::db::Transaction;
-use crate::failure::Failure;
 use crate::plan::Route;
+use crate::postgres::db::Transaction;
+use crate::postgres::failure::Failure;
 
 /// A stretch that is this slow reads a whole table, and there may be many. Also, whoever rests says nothing, and must not
 /// be taken for lost.

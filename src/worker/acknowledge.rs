@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{Batch, Done, Lane, Pause, Tally};
-use crate::apart::Apart;
-use crate::change;
-use crate::db::{Pool, Transaction};
 use crate::failpoint::{self, Failpoint};
-use crate::failure::{Failure, Refusal};
 use crate::metrics::Metrics;
-use crate::outcome::{self, Outcome, Outcomes};
-use crate::pairing::Place;
-use crate::parked::{self, Parking};
+use crate::outbox::change;
+use crate::outbox::outcome::{self, Outcome, Outcomes};
+use crate::outbox::pairing::Place;
+use crate::outbox::parked::{self, Parking};
+use crate::outbox::resync::{self, Progress};
 use crate::plan::Route;
-use crate::resync::{self, Progress};
+use crate::postgres::apart::Apart;
+use crate::postgres::db::{Pool, Transaction};
+use crate::postgres::failure::{Failure, Refusal};
 
 /// For so many keys it is worth asking first whether anything is parked at all.
 const MANY_KEYS: usize = 2_000;

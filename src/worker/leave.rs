@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::{Batch, Lane};
 use crate::apply::{self, Asked};
-use crate::brake;
-use crate::db::{Direct, Pool};
-use crate::failure::Failure;
-use crate::outcome::{Outcome, Outcomes};
+use crate::outbox::brake;
+use crate::outbox::outcome::{Outcome, Outcomes};
+use crate::postgres::db::{Direct, Pool};
+use crate::postgres::failure::Failure;
 
 /// A table is counted again after so long: of a share of its rows nobody expects more than that.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);

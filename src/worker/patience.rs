@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::failure::Failure;
-use crate::outcome::Outcome;
+use crate::outbox::outcome::Outcome;
+use crate::postgres::failure::Failure;
 
 /// A batch is broken off after this long, and tried in parts: one slow row must not hold up all others.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
@@ -81,7 +81,9 @@ mod tests {
     const MOST: Duration = Duration::from_mins(2);
 
     fn cancelled() -> Failure {
-        Failure::Retry(crate::failure::Refusal::slow_in_the_target(Duration::from_secs(10)))
+        Failure::Retry(crate::postgres::failure::Refusal::slow_in_the_target(Duration::from_secs(
+            10,
+        )))
     }
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn a_slow_row_earns_the_others_no_more_time() {
         let patience = Patience::new(MOST);
-        let slow = crate::failure::Refusal::slow_in_the_target(Duration::from_secs(2));
+        let slow = crate::postgres::failure::Refusal::slow_in_the_target(Duration::from_secs(2));
 
         let outcomes = [("1".to_string(), Outcome::Retries(slow))];
         patience.came_apart(&cancelled(), Duration::from_secs(20), outcomes.iter());

@@ -12,18 +12,18 @@ use tokio::time::Instant;
 
 use super::patience::Patience;
 use super::{Batch, Due, InHand, Lane, leave};
-use crate::apart::{Apart, Parts};
 use crate::apply;
-use crate::change::{self, Change, Position};
 use crate::config::Pace;
-use crate::db::{Evaluator, Pool, Session};
 use crate::failpoint::{self, Failpoint};
-use crate::failure::{Failure, Refusal};
 use crate::metrics::{Metrics, Step};
-use crate::outcome::Outcome;
-use crate::parked;
+use crate::outbox::change::{self, Change, Position};
+use crate::outbox::outcome::Outcome;
+use crate::outbox::parked;
+use crate::outbox::resync::{self, Content, Job, Page};
+use crate::postgres::apart::{Apart, Parts};
+use crate::postgres::db::{Evaluator, Pool, Session};
+use crate::postgres::failure::{Failure, Refusal};
 use crate::project::{self, BATCH_BYTES, MOST_TOUCHED, Projected, Wanted};
-use crate::resync::{self, Content, Job, Page};
 
 /// So many changes in a second, and more come together soon. Fewer are not kept waiting.
 const BUSY: f64 = 800.0;

@@ -14,12 +14,12 @@ use tokio_postgres::error::SqlState;
 use super::leave::{Gate, Leaving};
 use super::patience::Patience;
 use super::{Batch, Done, Lane};
-use crate::apart::Apart;
 use crate::apply::{Call, Locked, Part};
-use crate::db::{Direct, Pool};
 use crate::failpoint::{self, Failpoint};
-use crate::failure::{Failure, Refusal};
-use crate::outcome::{self, Outcome, Outcomes};
+use crate::outbox::outcome::{self, Outcome, Outcomes};
+use crate::postgres::apart::Apart;
+use crate::postgres::db::{Direct, Pool};
+use crate::postgres::failure::{Failure, Refusal};
 use crate::project::Projected;
 
 /// A batch that is tried in parts would wait for locked rows at every halving: it waits only this long.

@@ -282,7 +282,7 @@ async fn one_statement_of_a_hundred_thousand_rows_sends_one_short_notice() {
     let payloads = listener.until("end").await;
     assert_eq!(payloads.len(), 1, "{payloads:?}");
     assert!(payloads[0].len() < 500, "{}", payloads[0]);
-    let notice = schoolbell::notice::Notice::decode(&payloads[0]).unwrap();
+    let notice = schoolbell::bell::notice::Notice::decode(&payloads[0]).unwrap();
     assert_eq!((notice.table.as_str(), notice.op.as_str()), ("public.schools", "INSERT"));
 }
 

@@ -17,9 +17,10 @@ const PATIENCE: Duration = Duration::from_mins(5);
 async fn refusal(config: &Config) -> String {
     match config.connect(NoTls).await {
         Ok(_) => "let in".into(),
-        Err(error) => error
-            .code()
-            .map_or_else(|| schoolbell::failure::chain(&error), |code| code.code().to_string()),
+        Err(error) => error.code().map_or_else(
+            || schoolbell::postgres::failure::chain(&error),
+            |code| code.code().to_string(),
+        ),
     }
 }
 

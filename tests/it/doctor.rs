@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schoolbell::demo::cluster::Shutdown;
-use schoolbell::doctor::{self, Limits, Place, Remedy, Report, Verdict};
+use schoolbell::reports::doctor::{self, Limits, Place, Remedy, Report, Verdict};
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -19,7 +19,7 @@ use crate::support::{TestBell, eventually};
 
 /// In rows of these tests. No report may ever hold it.
 const MARKER: &str = "Zebrafink";
-/// "SCHBWRIT", as in `src/writer.rs`.
+/// "SCHBWRIT", as in `src/apply/writer.rs`.
 const WRITER_LOCK: i64 = 0x5343_4842_5752_4954;
 /// Every limit within the doctor, one after the other, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schoolbell::config::{Config, DatabaseUrl, Pace};
-use schoolbell::db::Database;
 use schoolbell::demo::cluster::Shutdown;
-use schoolbell::failure::Failure;
+use schoolbell::postgres::db::Database;
+use schoolbell::postgres::failure::Failure;
 use schoolbell::service::End;
 
 use crate::support::log::Log;

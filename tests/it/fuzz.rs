@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use fastrand::Rng;
+use schoolbell::bell::notice::Notice;
 use schoolbell::mapping::{BUILT_IN, HEROKU_CONNECT_COLUMNS, Mapping};
-use schoolbell::notice::Notice;
 use serde_json::Value;
 
 const SEED: u64 = 0x5343_484F_4F4C;
@@ -67,7 +67,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], words: &[&str], random: &mut Rng) {
     }
 }
 
-/// What the triggers and the commands build, as `src/notice.rs` says: read here without its code.
+/// What the triggers and the commands build, as `src/bell/notice.rs` says: read here without its code.
 fn is_ours(payload: &str) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_str(payload) else { return false };
     let operations = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "RETRY", "CANARY"];

@@ -1,6 +1,6 @@
 //! What Heroku Connect and Salesforce made of the rows: told by `status`, as far as the role may know.
 
-use schoolbell::heroku_connect::cure;
+use schoolbell::reports::heroku_connect::cure;
 use schoolbell::service::Ground;
 
 use crate::support::TestBell;

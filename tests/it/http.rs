@@ -478,7 +478,7 @@ async fn a_copy_that_stands_by_shows_who_is_the_writer_and_is_ready() {
     visitor.becomes("/readyz", 200).await;
     let page = visitor.shows("standby for").await;
 
-    let writer = format!("by {}", schoolbell::writer::process());
+    let writer = format!("by {}", schoolbell::apply::writer::process());
     assert!(page.contains(&writer), "{writer}: {page}");
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use schoolbell::capture::schema::{self, Version};
 use schoolbell::mapping::BUILT_IN;
-use schoolbell::schema::{self, Version};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::program::Program;

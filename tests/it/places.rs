@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use schoolbell::demo::cluster::{Cluster, Options, send};
 use schoolbell::mapping::BUILT_IN;
-use schoolbell::name::ident;
+use schoolbell::postgres::name::ident;
 use serde_json::Value;
 use tokio::process::Child;
 use tokio_postgres::Client;

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use schoolbell::db::Database;
 use schoolbell::plan;
+use schoolbell::postgres::db::Database;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::TestBell;

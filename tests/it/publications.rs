@@ -1,7 +1,7 @@
 //! Publications that carry our tables, and replication slots: with real subscribers, which stop where they are said to
 //! stop and go on where the advice was followed as it is printed.
 
-use schoolbell::doctor::{self, Diagnosis, Limits, Place, Verdict};
+use schoolbell::reports::doctor::{self, Diagnosis, Limits, Place, Verdict};
 use tokio_postgres::Client;
 
 use crate::support::{TestBell, eventually};

@@ -232,7 +232,7 @@ async fn an_encoded_password_connects() {
     let role = format!("{}_with_password", bell.source_name);
     let sql = format!(
         "create role {role} superuser login password {}",
-        schoolbell::name::literal(&password)
+        schoolbell::postgres::name::literal(&password)
     );
     bell.source_sql(&sql).await;
     let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();

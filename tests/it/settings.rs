@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schoolbell::config::DatabaseUrl;
-use schoolbell::db::Database;
+use schoolbell::postgres::db::Database;
 use tokio_postgres::Client;
 
 use crate::pooler::{Options, Pooler};

@@ -5,7 +5,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use schoolbell::name::{ident, literal};
+use schoolbell::postgres::name::{ident, literal};
 use schoolbell::visible;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;

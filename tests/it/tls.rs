@@ -10,7 +10,7 @@ use rcgen::{
 use schoolbell::config::DatabaseUrl;
 use schoolbell::demo::cluster::{Cluster, Options, Shutdown};
 use schoolbell::demo::stand_in;
-use schoolbell::failure;
+use schoolbell::postgres::failure;
 use tokio_postgres::Client;
 
 use crate::support::program::{Ended, Program};

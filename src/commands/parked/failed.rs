@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{ParkedChoice, Settings};
 use crate::commands::{self, Outcome, resync as replay};
 use crate::config::Config;
-use crate::db::{Direct, Evaluator, Session};
-use crate::heroku_connect::Failed;
-use crate::heroku_connect::cure::{self, Plan, Way};
 use crate::mapping::Mapping;
+use crate::postgres::db::{Direct, Evaluator, Session};
+use crate::reports::heroku_connect::Failed;
+use crate::reports::heroku_connect::cure::{self, Plan, Way};
 use crate::service::Ground;
 use crate::worker::Lane;
 

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::super::Shown;
 use super::super::figure::{Escaped, count, since, time};
 use super::UNKNOWN;
-use crate::heroku_connect::Mirror;
-use crate::look::{Look, Moment};
 use crate::metrics::{Metrics, Role};
+use crate::reports::heroku_connect::Mirror;
+use crate::reports::look::{Look, Moment};
 
 /// A station of the flow. Its part of the line is drawn for both directions: to the right, and on a phone downwards.
 struct Stop {

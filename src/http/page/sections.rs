@@ -4,10 +4,11 @@ use super::super::Shown;
 use super::super::chart::{Chart, Point};
 use super::super::figure::{Escaped, amount, count, counted, sentence, since, time};
 use super::UNKNOWN;
-use crate::look::{Look, Moment};
-use crate::parked::Reason;
-use crate::verified::Verified;
-use crate::{bell, writer};
+use crate::apply::writer;
+use crate::bell;
+use crate::outbox::parked::Reason;
+use crate::outbox::verified::Verified;
+use crate::reports::look::{Look, Moment};
 
 /// A rate is that of so many seconds: a trickle looks like noise in less.
 const RATE_SECONDS: i64 = 30;

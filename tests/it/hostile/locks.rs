@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schoolbell::bell::{self, Heard, Wishes};
-use schoolbell::db::Database;
-use schoolbell::name::literal;
+use schoolbell::postgres::db::Database;
+use schoolbell::postgres::name::literal;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_postgres::Client;

@@ -1,6 +1,6 @@
 //! A mapping's SQL that does not stay in its place.
 
-use schoolbell::db::Database;
+use schoolbell::postgres::db::Database;
 
 use crate::capture::Listener;
 use crate::support::log::Log;

@@ -1,0 +1,11 @@
+//! The tables of schema `schoolbell`: each has one module that names it.
+
+pub mod brake;
+pub mod change;
+pub mod migrated;
+pub mod outcome;
+pub mod pairing;
+pub mod parked;
+pub mod resync;
+pub mod shape;
+pub mod verified;

@@ -1,0 +1,13 @@
+//! What every conversation with a Postgres needs: sessions, what a failure means, names and types, the catalogue.
+
+pub mod apart;
+pub mod backoff;
+pub mod catalogue;
+pub mod db;
+pub mod deadline;
+pub mod failure;
+pub mod name;
+pub mod qualified;
+pub mod stranger;
+pub mod supported;
+pub mod tls;

@@ -1,0 +1,7 @@
+//! What people ask: how it goes, where a row is, what hinders the work.
+
+pub mod doctor;
+pub mod explain;
+pub mod heroku_connect;
+pub mod look;
+pub mod status;

@@ -1,0 +1,416 @@
+//! What is pending, waiting and dead; how late; who is the writer; whether capture is installed.
+//!
+//! Reads both databases and changes neither. Keys, counts and times only.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::apply::writer;
+use crate::apply::writer::{Holder, Holding};
+use crate::bell;
+use crate::capture;
+use crate::capture::Deviation;
+use crate::capture::schema;
+use crate::mapping::Mapping;
+use crate::outbox::change;
+use crate::outbox::pairing;
+use crate::outbox::parked;
+use crate::outbox::resync;
+use crate::outbox::shape::{self, Changed};
+use crate::outbox::verified;
+use crate::plan;
+use crate::plan::Unplannable;
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::stranger::Stranger;
+use crate::reports::heroku_connect::Mirror;
+use crate::service;
+
+/// The schema's version since which the databases are noted.
+const PAIRING_VERSION: i32 = 11;
+/// The schema's version since which it is noted what captured tables are.
+const SHAPE_VERSION: i32 = 12;
+/// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
+const LATE_SECONDS: f64 = 300.0;
+/// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
+const UNSENT_SECONDS: f64 = 3_600.0;
+
+/// The report of `status`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// Version of schema `schoolbell`.
+    pub schema_version: i32,
+    /// Whether `SALESFORCE_ENABLED` allows this process to write.
+    pub enabled: bool,
+    /// Changes that are not acknowledged.
+    pub pending_changes: i64,
+    /// When the oldest of them was made.
+    pub oldest_change_at: Option<Timestamp>,
+    /// Its age; 0 when nothing is pending.
+    pub lag_seconds: f64,
+    /// Parked keys by object and state.
+    pub parked: Vec<parked::Count>,
+    /// The process that writes, if there is one.
+    pub writer: Option<Holder>,
+    /// Who holds the writer's lock without being one, so that nobody can write.
+    pub writer_blocked_by: Option<Stranger>,
+    /// Who holds the doorbell's lock without any business there.
+    pub bell_blocked_by: Vec<Stranger>,
+    /// How full the source's queue of notices is, from 0 to 1.
+    pub notification_queue: f64,
+    /// Why the target could not be asked for the writer.
+    pub target_problem: Option<String>,
+    /// Why these databases do not work together: the source is a copy, or its changes go elsewhere.
+    pub pairing_problem: Option<String>,
+    /// When the triggers ring.
+    pub notify: Option<String>,
+    /// Triggers that are not as the mapping needs them.
+    pub capture_problems: Vec<String>,
+    /// What has happened to captured tables, where no trigger tells which rows that concerns, and no replay was ordered yet.
+    pub unanswered: Vec<String>,
+    /// Some of that loses changes; otherwise it is about rights alone.
+    #[serde(skip)]
+    pub changes_may_be_missed: bool,
+    /// What either database lacks of what the mapping names, as far as they can be asked.
+    pub mapping_problems: Vec<String>,
+    /// Replays that are not finished.
+    pub resyncs: Vec<resync::Report>,
+    /// Replays that have failed, and were neither repeated nor dismissed.
+    pub failed_resyncs: Vec<resync::Report>,
+    /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
+    pub salesforce: Vec<Mirror>,
+    /// When each object of the mapping was last compared as a whole, and what was found.
+    pub verified: Vec<verified::Verified>,
+}
+
+/// How things are, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nothing to act on.
+    Well,
+    /// Somebody should look at it; changes arrive all the same.
+    Attention,
+    /// Changes do not arrive, or may be missed.
+    Trouble,
+}
+
+/// What is wrong now, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Headline {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, and what helps.
+    pub sentence: String,
+}
+
+/// The report with its headline, for a machine.
+#[derive(Debug, Serialize)]
+pub struct Told<'a> {
+    headline: Headline,
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
+impl Status {
+    /// For a machine.
+    pub fn told(&self) -> Told<'_> {
+        Told { headline: self.headline(), status: self }
+    }
+
+    /// Whether somebody should look at it. That this process may not write is no more than a setting of it.
+    pub fn needs_attention(&self) -> bool {
+        self.findings().iter().any(|found| found.level > Level::Well)
+    }
+
+    /// The worst that is wrong; of several the one that explains the others.
+    pub fn headline(&self) -> Headline {
+        let findings = self.findings();
+        let worst = findings.iter().map(|found| found.level).max();
+        let found = findings.into_iter().find(|found| Some(found.level) == worst);
+        found.unwrap_or_else(|| {
+            let sentence = match (self.pending_changes, &self.writer) {
+                (_, _) if !self.enabled => {
+                    "Nothing is wrong, but SALESFORCE_ENABLED is not true here: nothing is written."
+                        .into()
+                }
+                (0, Some(_)) => "All is well: every change is applied.".into(),
+                (0, None) => {
+                    "Nothing is pending, and nobody would apply it: start `schoolbell run`.".into()
+                }
+                (pending, _) => format!("All is well: {} on the way.", counted(pending, "change")),
+            };
+            Headline { level: Level::Well, sentence }
+        })
+    }
+
+    /// Everything that somebody should look at, causes before their consequences.
+    fn findings(&self) -> Vec<Headline> {
+        let mut findings = Vec::new();
+        let mut find = |level, sentence| findings.push(Headline { level, sentence });
+        if let Some(problem) = &self.pairing_problem {
+            let (first, rest) = problem.split_at(1);
+            find(Level::Trouble, format!("{}{rest}.", first.to_uppercase()));
+        }
+        if let Some(problem) = &self.target_problem {
+            find(Level::Trouble, format!("The target cannot be asked: {problem}."));
+        }
+        if let Some(stranger) = &self.writer_blocked_by {
+            let end = stranger.end();
+            let sentence = format!(
+                "Nobody can write, {stranger} holds the writer's lock: end it in the target: {end}"
+            );
+            find(Level::Trouble, sentence);
+        }
+        if let [first, others @ ..] = self.capture_problems.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            let means = match self.changes_may_be_missed {
+                true => "Changes may be missed",
+                false => "Somebody may get rights that are not meant for him",
+            };
+            find(Level::Trouble, format!("{means}, {first}{more}: run `schoolbell migrate`."));
+        }
+        if let [first, others @ ..] = self.mapping_problems.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            let sentence = format!(
+                "The mapping does not fit, {first}{more}: mend the file or the table; what waits for it is written then."
+            );
+            find(Level::Trouble, sentence);
+        }
+        if let Some(first) = self.unanswered.first() {
+            let sentence = format!(
+                "A table was changed, {first}: `schoolbell run` replays it by itself as soon as it looks."
+            );
+            find(Level::Attention, sentence);
+        }
+        let blocked = self.target_problem.is_some() || self.writer_blocked_by.is_some();
+        if self.writer.is_none() && !blocked && self.pending_changes > 0 {
+            let pending = counted(self.pending_changes, "change");
+            find(
+                Level::Trouble,
+                format!("{pending} waiting, and nobody is at work: start `schoolbell run`."),
+            );
+        } else if self.lag_seconds > LATE_SECONDS {
+            let pending = counted(self.pending_changes, "change");
+            let minutes = self.lag_seconds / 60.0;
+            find(
+                Level::Trouble,
+                format!("{pending} pending, the oldest for {minutes:.0} minutes."),
+            );
+        }
+        for stranger in &self.bell_blocked_by {
+            let end = stranger.end();
+            let sentence = format!(
+                "The service cannot sleep, or every writer rings: {stranger} holds the doorbell's lock. End it in the \
+                 source: {end}"
+            );
+            find(Level::Attention, sentence);
+        }
+        if self.notification_queue >= bell::QUEUE_LIMIT {
+            let sentence = format!(
+                "The source's notification queue is {:.0} % full, so the triggers ring no more and the service polls: end \
+                 the session that listens in an open transaction.",
+                self.notification_queue * 100.0
+            );
+            find(Level::Attention, sentence);
+        }
+        let held: i64 = self.parked.iter().map(|count| count.held).sum();
+        if held > 0 {
+            let sentence = format!(
+                "The brake holds {}: see `schoolbell parked list --state dead`, then retry them to delete the target rows, or \
+                 drop them to keep those.",
+                counted(held, "deletion")
+            );
+            find(Level::Attention, sentence);
+        }
+        let dead: i64 = self.parked_in("dead") - held;
+        if dead > 0 {
+            let sentence = format!(
+                "{} refused for good: see `schoolbell parked list --state dead`.",
+                counted(dead, "key")
+            );
+            find(Level::Attention, sentence);
+        }
+        let retrying = self.parked.iter().filter(|count| count.state == "retrying");
+        if let Some(since) = retrying.map(|count| count.oldest).min() {
+            let long = lag_seconds(Some(since)) > LATE_SECONDS;
+            let sentence = format!(
+                "{} refused and tried again since {since:.0}: see `schoolbell parked list --state retrying`.",
+                counted(self.parked_in("retrying"), "key")
+            );
+            find(if long { Level::Attention } else { Level::Well }, sentence);
+        }
+        let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
+        if failed > 0 {
+            let sentence = format!(
+                "Salesforce refused {}: mend the reason, then `schoolbell parked retry --failed`.",
+                counted(failed, "row")
+            );
+            find(Level::Attention, sentence);
+        }
+        let unsent = self.salesforce.iter().filter_map(|mirror| mirror.unsent.as_ref());
+        let oldest = unsent.map(|unsent| unsent.oldest_seconds).fold(0.0, f64::max);
+        if oldest > UNSENT_SECONDS {
+            let minutes = oldest / 60.0;
+            let sentence = format!(
+                "Heroku Connect has left a row for {minutes:.0} minutes: look at its dashboard."
+            );
+            find(Level::Attention, sentence);
+        }
+        let waiting = self.resyncs.iter().filter(|resync| resync.waits_for_mapping());
+        let objects: BTreeSet<&str> = waiting.map(|resync| resync.object.as_str()).collect();
+        if !objects.is_empty() {
+            let objects = objects.into_iter().collect::<Vec<_>>().join(", ");
+            let sentence = format!(
+                "A replay of {objects} waits for a service with the mapping it was asked for with: let the service read \
+                 that one, or run `schoolbell migrate` with the one it has."
+            );
+            find(Level::Attention, sentence);
+        }
+        if let [first, others @ ..] = self.failed_resyncs.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                more => format!(" ({more} more)"),
+            };
+            find(Level::Attention, format!("{}{more}.", first.failure()));
+        }
+        let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
+        if wrong > 0 {
+            let sentence = format!(
+                "{} found wrong when last compared: see `schoolbell verify`, mend with `schoolbell verify --repair`.",
+                counted(wrong, "row")
+            );
+            find(Level::Attention, sentence);
+        }
+        findings
+    }
+
+    /// How many keys are parked in this state.
+    pub fn parked_in(&self, state: &str) -> i64 {
+        self.parked.iter().filter(|count| count.state == state).map(|count| count.keys).sum()
+    }
+}
+
+/// Collects the report, except what Salesforce made of it. `target` may be out of reach: then the reason stands in its
+/// place.
+pub async fn collect(
+    (source, evaluator): (&Session, &Evaluator),
+    target: Result<&Session, &str>,
+    mapping: &Mapping,
+    enabled: bool,
+) -> Result<Status, tokio_postgres::Error> {
+    let schema_version = match schema::version(source).await? {
+        schema::Version::Missing => 0,
+        schema::Version::Older(version)
+        | schema::Version::Current(version)
+        | schema::Version::Newer(version) => version,
+    };
+    let pending = change::pending(source).await?;
+    let (holding, target_problem) = match target {
+        Err(problem) => (None, Some(problem.to_string())),
+        Ok(target) => match writer::holding(target, &mapping.objects).await {
+            Ok(holding) => (holding, None),
+            Err(error) => (None, Some(crate::postgres::failure::chain(&error))),
+        },
+    };
+    let target_now = target.ok().filter(|_| target_problem.is_none());
+    let pairing_problem = match schema_version {
+        version if version < PAIRING_VERSION => None,
+        _ => pairing::mismatch(source, target_now).await?.map(|mismatch| mismatch.to_string()),
+    };
+    let (writer, writer_blocked_by) = match holding {
+        Some(Holding::Writer(holder)) => (Some(holder), None),
+        Some(Holding::Stranger(stranger)) => (None, Some(stranger)),
+        None => (None, None),
+    };
+    let mode = service::installed_mode(source).await?;
+    let (deviations, mut mapping_problems, unanswered) =
+        deviations((source, evaluator), mapping, mode, schema_version).await?;
+    if let Ok(target) = target
+        && target_problem.is_none()
+    {
+        mapping_problems.extend(problems_in_target(target, mapping).await);
+    }
+    Ok(Status {
+        schema_version,
+        enabled,
+        pending_changes: pending.changes,
+        oldest_change_at: pending.oldest,
+        lag_seconds: lag_seconds(pending.oldest),
+        parked: parked::counts(source).await?,
+        writer,
+        writer_blocked_by,
+        bell_blocked_by: bell::strangers(source).await?,
+        notification_queue: bell::queue_usage(source).await?,
+        target_problem,
+        pairing_problem,
+        notify: mode.map(|mode| mode.to_string()),
+        changes_may_be_missed: deviations.iter().any(|deviation| !deviation.is_about_rights()),
+        capture_problems: deviations.iter().map(ToString::to_string).collect(),
+        mapping_problems,
+        unanswered,
+        resyncs: resync::reports(source, None).await?,
+        failed_resyncs: resync::failed(source).await?,
+        salesforce: Vec::new(),
+        verified: last_verified(source, mapping).await?,
+    })
+}
+
+/// A number with its noun: `1 row`, `2 rows`.
+pub fn counted(number: i64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+async fn last_verified(
+    source: &Session,
+    mapping: &Mapping,
+) -> Result<Vec<verified::Verified>, tokio_postgres::Error> {
+    let mut verified = verified::last(source).await?;
+    verified.retain(|last| mapping.objects.iter().any(|object| object.name == last.object));
+    Ok(verified)
+}
+
+fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
+    oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64().max(0.0))
+}
+
+/// What does not fit, told by file and line. That the target cannot be asked is told otherwise.
+async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
+    match plan::target_side(target, mapping).await {
+        Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
+        // That it cannot be looked at is told otherwise.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// What is wrong with the triggers, and what the source lacks of what the mapping names.
+async fn deviations(
+    (source, evaluator): (&Session, &Evaluator),
+    mapping: &Mapping,
+    mode: Option<capture::NotifyMode>,
+    schema_version: i32,
+) -> Result<(Vec<Deviation>, Vec<String>, Vec<String>), tokio_postgres::Error> {
+    let source_side = match plan::source_side(source, evaluator, mapping).await {
+        Ok(source_side) => source_side,
+        Err(Unplannable::Mapping(unusable)) => {
+            let problems = unusable.to_string().lines().map(str::to_string).collect();
+            return Ok((Vec::new(), problems, Vec::new()));
+        }
+        Err(Unplannable::Database(error)) => return Err(error),
+    };
+    let mode = mode.unwrap_or(capture::NotifyMode::Doorbell);
+    let wanted = capture::render(&source_side.captures, mode);
+    let unanswered = match schema_version {
+        version if version < SHAPE_VERSION => Vec::new(),
+        _ => shape::unanswered(source, &source_side.captured()).await?,
+    };
+    let unanswered = unanswered.iter().map(Changed::sentence).collect();
+    Ok((capture::deviations(source, &wanted).await?, source_side.unseen, unanswered))
+}

@@ -1,0 +1,216 @@
+//! Compares the source, as the mapping has it, with the target, and tells which keys are missing, differ or are left over.
+//!
+//! Promise: it writes nothing; its memory does not grow with the tables; and a key whose change is on its way, or
+//! that is parked, is counted as such and not reported as wrong.
+//!
+//! Both sides are read in the order of the external ids, of each row only a print of its values. Keys whose prints
+//! differ are looked at again, until they are right or nothing on its way explains the difference; only then are their
+//! values read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::plan::Route;
+use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::failure::Failure;
+
+mod judge;
+mod merge;
+mod rounds;
+mod second;
+mod statements;
+mod stretches;
+
+use judge::Judge;
+use merge::Frontier;
+use statements::Statements;
+
+pub use rounds::keep_verifying;
+
+/// One key that is not as it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The object.
+    pub object: String,
+    /// The key; of a row that the source does not have, its external id.
+    pub key: String,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What is to be said of a key.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// The target has no row.
+    Missing,
+    /// The rows differ.
+    Differing {
+        /// In these columns.
+        columns: Vec<Difference>,
+    },
+    /// The source publishes no such row, and `on_delete` says that the target should not have it either.
+    Unexpected,
+    /// The source publishes no such row, and it stays, as `on_delete` says. Nothing is to be mended.
+    Kept,
+    /// The source refuses to compute what the mapping says of its row.
+    Unreadable {
+        /// The database's message, without the row's contents.
+        reason: String,
+    },
+}
+
+/// A column with what either side has.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// The target's column.
+    pub column: String,
+    /// What the mapping makes of the source's row.
+    pub source: Option<String>,
+    /// What the target has, in the form in which it is compared.
+    pub target: Option<String>,
+}
+
+/// What a comparison of one object has found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// The object.
+    pub object: String,
+    /// Rows that the source publishes.
+    pub rows: u64,
+    /// Of them, those that are right.
+    pub equal: u64,
+    /// Keys that the target lacks.
+    pub missing: u64,
+    /// Keys whose rows differ.
+    pub differing: u64,
+    /// Target rows that should not be there.
+    pub unexpected: u64,
+    /// Rows that the source cannot compute.
+    pub unreadable: u64,
+    /// Target rows that stay although their source is gone (`on_delete = "keep"`).
+    pub kept: u64,
+    /// Keys with a change that is not applied yet.
+    pub in_flight: u64,
+    /// Parked keys, by what they wait for or why they are parked.
+    pub parked: BTreeMap<String, u64>,
+    /// When the first of the missing and differing rows was last changed: what got past capture began by then.
+    pub since: Option<Timestamp>,
+    /// Only a sample was compared, of about so many rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_of: Option<u64>,
+}
+
+impl Verdict {
+    /// Whether there is something to mend.
+    pub fn is_wrong(&self) -> bool {
+        self.wrong() > 0
+    }
+
+    /// How many keys are to be mended.
+    pub fn wrong(&self) -> u64 {
+        self.missing + self.differing + self.unexpected + self.unreadable
+    }
+
+    fn count(&mut self, what: &What) {
+        *match what {
+            What::Kept => &mut self.kept,
+            What::Missing => &mut self.missing,
+            What::Differing { .. } => &mut self.differing,
+            What::Unexpected => &mut self.unexpected,
+            What::Unreadable { .. } => &mut self.unreadable,
+        } += 1;
+    }
+}
+
+/// The sessions of a comparison.
+pub struct Sides {
+    /// Holds a snapshot of the source while it is read.
+    pub source: Evaluator,
+    /// The same of the target.
+    pub target: Session,
+    /// Looks at single keys of the source.
+    pub source_again: Evaluator,
+    /// Looks at what is on its way and what is parked.
+    pub books: Session,
+    /// The same of the target.
+    pub target_again: Session,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope {
+    /// All rows.
+    All,
+    /// About so many of either side, at random.
+    Sample(u64),
+}
+
+/// Compares the rows of an object. Each finding goes to `told`, kept rows only with `names_kept`; `progress` is called
+/// with the rows read so far.
+pub async fn verify(
+    sides: &mut Sides,
+    route: &Route,
+    scope: Scope,
+    names_kept: bool,
+    told: mpsc::Sender<Finding>,
+    progress: impl Fn(u64),
+) -> Result<Verdict, Failure> {
+    let statements = Statements::new(route);
+    let Sides { source, target, source_again, books, target_again } = sides;
+    let mut judge = Judge::new(source_again, books, target_again, route, &statements, told);
+    judge.names_kept = names_kept;
+    let (source, target) = (source.begin().await?, target.begin().await?);
+    match scope {
+        Scope::Sample(rows) => {
+            stretches::sample(&source, &target, route, &mut judge, rows, &progress).await?;
+        }
+        Scope::All => {
+            if let Some(frontier) =
+                merge::merge(&source, &target, route, &mut judge, &progress).await?
+            {
+                tracing::debug!(
+                    object = route.object.name,
+                    "rows that cannot be read are looked for"
+                );
+                drop((source, target));
+                let no_rest = 0;
+                stretches::walk(route, &mut judge, &frontier, no_rest, &progress).await?;
+            }
+        }
+    }
+    progress(judge.verdict.rows);
+    judge.settle().await?;
+    let total = judge.verdict.sample_of.unwrap_or(judge.verdict.rows);
+    second::look(&mut judge, route, total).await?;
+    Ok(judge.verdict)
+}
+
+/// Compares all rows of an object without haste: no statement is long, and after each the sessions rest for `rest` times
+/// as long.
+pub async fn verify_slowly(
+    source: &Evaluator,
+    books: &Session,
+    target: &Session,
+    route: &Route,
+    rest: u32,
+    told: mpsc::Sender<Finding>,
+) -> Result<Verdict, Failure> {
+    let statements = Statements::new(route);
+    let mut judge = Judge::new(source, books, target, route, &statements, told);
+    stretches::walk(route, &mut judge, &Frontier::default(), rest, &|_| ()).await?;
+    judge.settle().await?;
+    let total = judge.verdict.rows;
+    second::look(&mut judge, route, total).await?;
+    Ok(judge.verdict)
+}
+
+/// How many rows the source publishes of an object, as far as the planner knows.
+pub async fn estimate(source: &Evaluator, route: &Route) -> Result<u64, Failure> {
+    let explained = source.row(&Statements::new(route).estimate, &[]).await?;
+    Ok(stretches::expected(&explained))
+}
