@@ -15,8 +15,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use crate::worker::Tally;
-
 /// A metric as it is documented.
 #[derive(Debug)]
 pub struct Definition {
@@ -402,6 +400,41 @@ impl Metrics {
     pub fn total(family: &Family<Labels<1>, Counter>, objects: &[String]) -> u64 {
         let of = |object: &String| Some(family.get(&[("object", object.clone())])?.get());
         objects.iter().filter_map(of).sum()
+    }
+}
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Changes acknowledged.
+    pub changes: u64,
+    /// Target rows inserted or updated.
+    pub written: u64,
+    /// Keys that were right already.
+    pub equal: u64,
+    /// Keys parked as waiting.
+    pub waiting: u64,
+    /// Keys parked as retrying.
+    pub retrying: u64,
+    /// Keys parked as dead.
+    pub dead: u64,
+    /// Target rows deleted.
+    pub deleted: u64,
+    /// Target rows kept although their source is gone.
+    pub kept: u64,
+}
+
+impl Tally {
+    /// Adds what was done elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.changes += other.changes;
+        self.written += other.written;
+        self.equal += other.equal;
+        self.waiting += other.waiting;
+        self.retrying += other.retrying;
+        self.dead += other.dead;
+        self.deleted += other.deleted;
+        self.kept += other.kept;
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use schoolbell::config::DatabaseUrl;
 use schoolbell::outbox::change::{self, Position};
 use schoolbell::postgres::db::{Database, Session};
+use schoolbell::postgres::url::DatabaseUrl;
 
 use crate::Scale;
 use crate::bridge::{self, Bridge};

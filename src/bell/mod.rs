@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Notification};
 
+use crate::config::QUEUE_LIMIT;
 use crate::failpoint::{self, Failpoint};
 use crate::metrics::Metrics;
 use crate::postgres::backoff::Backoff;
@@ -37,10 +38,6 @@ const STRANGERS: &str = concat!(
 pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
 /// The channel of the notices.
 pub const CHANNEL: &str = "schoolbell";
-
-/// How full the queue of notices may be, as a share, for a trigger to ring: when it is full, commits that notify fail, and
-/// the application's must not fail because of us. The queue is one for all databases of the server.
-pub const QUEUE_LIMIT: f64 = 0.5;
 
 /// How long one attempt to arm may wait for transactions that decided not to ring: while it waits, others
 /// already ring, which costs them, so it gives up soon and tries again.

@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::bell::notice;
-use crate::bell::{self, BELL_LOCK, CHANNEL};
+use crate::bell::{BELL_LOCK, CHANNEL};
+use crate::config::QUEUE_LIMIT;
 use crate::plan::Capture;
 use crate::postgres::db::{self, Direct, Session};
 use crate::postgres::name::{TableName, fingerprint, ident, literal};
+use crate::postgres::template::fill;
 use crate::visible;
 
 const FUNCTION: &str = include_str!("../../triggers/capture.sql");
@@ -242,7 +244,7 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
     let table = literal(&capture.table.plain());
     let bell = BELL_LOCK.to_string();
     let payload = notice::payload_sql(&capture.table);
-    let queue_limit = bell::QUEUE_LIMIT.to_string();
+    let queue_limit = QUEUE_LIMIT.to_string();
     let ring = fill(
         ring,
         &[
@@ -290,28 +292,6 @@ fn function(capture: &Capture, mode: NotifyMode) -> String {
             ("{table}", &visible::line(&capture.table.plain())),
         ],
     )
-}
-
-/// Replaces each placeholder once over the template, never inside what was put in.
-pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::new();
-    let mut rest = template;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        filled.push_str(before);
-        match values.iter().find(|(name, _)| from.starts_with(name)) {
-            Some((name, value)) => {
-                filled.push_str(value);
-                rest = &from[name.len()..];
-            }
-            None => {
-                filled.push('{');
-                rest = &from[1..];
-            }
-        }
-    }
-    filled.push_str(rest);
-    filled
 }
 
 /// The settings that the function needs. Its values are those of our own sessions, which read what it writes.

@@ -1,5 +1,6 @@
 //! `migrate`: the schema and the triggers, brought up to date; what another mapping means for rows that exist.
 
+use crate::worker::page;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
@@ -10,17 +11,18 @@ use crate::capture::schema;
 use crate::capture::schema::Version;
 use crate::capture::{self, Deviation, NotifyMode, Rendered};
 use crate::cli::{MigrateOptions, Settings};
-use crate::config::DatabaseUrl;
 use crate::mapping::Mapping;
 use crate::mapping::difference::{Difference, Dropped};
 use crate::outbox::change;
 use crate::outbox::migrated::{self, Migrated};
 use crate::outbox::parked;
 use crate::outbox::resync::{self, Request};
-use crate::outbox::shape::{self, Captured};
+use crate::outbox::shape;
+use crate::plan::Captured;
 use crate::plan::{self, SourceSide};
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::name::TableName;
+use crate::postgres::url::DatabaseUrl;
 use crate::reports::status;
 use crate::service;
 use crate::visible;
@@ -362,7 +364,9 @@ impl Change {
         let transaction = session.begin().await.map_err(super::reason)?;
         let mut jobs = Vec::new();
         for object in mapping.objects.iter().filter(|object| replays.contains(&&*object.name)) {
-            jobs.push(resync::create(&transaction, &evaluator, object, &Request::default()).await?);
+            let all = Request::default();
+            let total = page::count(&evaluator, object, &all).await?;
+            jobs.push(resync::create(&transaction, object, &all, total).await?);
         }
         // Last, since a service that looks for replays waits for whoever has changed them.
         for sql in notes {

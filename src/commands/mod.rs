@@ -17,13 +17,14 @@ use crate::bell;
 use crate::bell::notice;
 use crate::capture::schema;
 use crate::cli::{Cli, Command, Settings};
-use crate::config::{Config, DatabaseUrl, Unusable};
+use crate::config::Config;
 use crate::demo::cluster::ClusterError;
 use crate::mapping::{self as mappings, Mapping};
 use crate::outbox::pairing::{self, Pair};
 use crate::plan::Unplannable;
 use crate::postgres::db::{Database, Direct, Evaluator, Session};
 use crate::postgres::supported;
+use crate::postgres::url::{DatabaseUrl, Unusable};
 use crate::service::Fatal;
 use crate::visible;
 

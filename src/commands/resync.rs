@@ -14,13 +14,14 @@ use crate::cli::{ResyncOptions, Settings};
 use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
 use crate::outbox::outcome::{self, Outcome as KeyOutcome};
-use crate::outbox::resync::{self, Content, Job, Report, Request, Size};
+use crate::outbox::resync::{self, Job, Report, Request};
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::failure::Failure;
 use crate::project::{self, BATCH_BYTES, Projected, Wanted};
 use crate::service::{self, End, Ground};
 use crate::visible;
 use crate::worker::Lane;
+use crate::worker::page::{self, Content, Size};
 
 /// Between two looks at the progress.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -68,7 +69,8 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     let transaction = source.begin().await?;
     let mut ids = Vec::new();
     for lane in &lanes {
-        let id = resync::create(&transaction, &evaluator, &lane.route.object, &request).await?;
+        let total = page::count(&evaluator, &lane.route.object, &request).await?;
+        let id = resync::create(&transaction, &lane.route.object, &request, total).await?;
         ids.push(id);
     }
     transaction.commit().await?;
@@ -363,7 +365,7 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
             own: false,
         };
         let size = Size { rows, bytes: BATCH_BYTES };
-        let page = resync::page(&evaluator, &target, &lane.route, job, size).await?;
+        let page = page::next(&evaluator, &target, &lane.route, job, size).await?;
         let read = match page {
             Some((page, content)) => {
                 read(&evaluator, lane, content).await?.map(|projected| (page, projected))

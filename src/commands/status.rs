@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::Outcome;
 use crate::apply::writer::Holder;
-use crate::bell;
 use crate::capture::schema;
 use crate::cli::Settings;
 use crate::config::Config;
+use crate::config::QUEUE_LIMIT;
 use crate::mapping::Mapping;
 use crate::outbox::parked;
 use crate::outbox::verified::Verified;
@@ -212,7 +212,7 @@ fn report(status: &Status) -> Vec<String> {
             format!("{stranger} holds the doorbell's lock; end it in the source: {end}"),
         ));
     }
-    if status.notification_queue >= bell::QUEUE_LIMIT {
+    if status.notification_queue >= QUEUE_LIMIT {
         let full = status.notification_queue * 100.0;
         lines.push(("bell", format!("the queue of notices is {full:.0} % full, so nobody rings")));
     }

@@ -1,5 +1,6 @@
 //! `verify`: compares both sides, prints what is wrong, and with `--repair` replays exactly those keys.
 
+use crate::worker::page;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -14,11 +15,12 @@ use crate::mapping::Mapping;
 use crate::outbox::pairing;
 use crate::outbox::resync::{self, Report, Request};
 use crate::outbox::verified;
+use crate::outbox::verified::Comparison;
 use crate::plan::Route;
 use crate::postgres::db::{Evaluator, Session, Transaction};
 use crate::postgres::failure::Failure;
 use crate::service::Ground;
-use crate::verify::{self, Difference, Finding, Scope, Sides, Verdict, What};
+use crate::verify::{self, Difference, Finding, Scope, Sides, What};
 use crate::visible;
 use crate::worker::Lane;
 
@@ -31,8 +33,8 @@ const REPAIR_SETTING: &str = "set local idle_in_transaction_session_timeout = '1
 
 /// The report for a machine.
 #[derive(Debug, Serialize)]
-struct Comparison {
-    objects: Vec<Verdict>,
+struct Answer {
+    objects: Vec<Comparison>,
     findings: Vec<Finding>,
     /// Findings that are counted and not listed.
     not_listed: u64,
@@ -42,7 +44,7 @@ struct Comparison {
 
 /// A verdict, and how long it took.
 struct Compared {
-    verdict: Verdict,
+    verdict: Comparison,
     seconds: f64,
 }
 
@@ -101,10 +103,10 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
             tracing::debug!(reason = %failure, "when it was verified cannot be recorded");
         }
     }
-    let verdicts: Vec<Verdict> = compared.into_iter().map(|compared| compared.verdict).collect();
-    let wrong = verdicts.iter().any(Verdict::is_wrong);
+    let verdicts: Vec<Comparison> = compared.into_iter().map(|compared| compared.verdict).collect();
+    let wrong = verdicts.iter().any(Comparison::is_wrong);
     let Found { listed, not_listed, .. } = found;
-    let result = Comparison { objects: verdicts, findings: listed, not_listed, repairs };
+    let result = Answer { objects: verdicts, findings: listed, not_listed, repairs };
     match options.json {
         true => super::print_json(&result)?,
         false => print(&result)?,
@@ -164,7 +166,8 @@ impl<'a> Repair<'a> {
             let keys = std::mem::take(&mut self.keys);
             let request = Request { keys: Some(keys), ..Request::default() };
             let (store, ask) = (&self.transaction, &self.evaluator);
-            self.jobs.push(resync::create(store, ask, &route.object, &request).await?);
+            let total = page::count(ask, &route.object, &request).await?;
+            self.jobs.push(resync::create(store, &route.object, &request, total).await?);
         }
         Ok(())
     }
@@ -258,7 +261,7 @@ fn is_done(report: &Report) -> bool {
 }
 
 /// What a comparison would have found after its repair.
-fn mended(verdict: &Verdict, repairs: &[Report]) -> Verdict {
+fn mended(verdict: &Comparison, repairs: &[Report]) -> Comparison {
     let of_object = repairs.iter().filter(|report| report.object == verdict.object);
     let waiting: i64 = of_object.map(|report| report.progress.waiting).sum();
     let waiting = waiting.unsigned_abs();
@@ -275,7 +278,7 @@ fn mended(verdict: &Verdict, repairs: &[Report]) -> Verdict {
     mended
 }
 
-fn print(result: &Comparison) -> Result<()> {
+fn print(result: &Answer) -> Result<()> {
     let mut table = super::Table::new([
         "object",
         "rows",
@@ -338,7 +341,7 @@ fn print(result: &Comparison) -> Result<()> {
     }
     if !result.repairs.is_empty() {
         replay::print(&result.repairs)?;
-    } else if result.objects.iter().any(Verdict::is_wrong) {
+    } else if result.objects.iter().any(Comparison::is_wrong) {
         say!("to write exactly these: schoolbell verify --repair")?;
     }
     Ok(())

@@ -23,9 +23,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::config::{Config, Pace, Unusable};
+use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Standing};
+use crate::postgres::url::Unusable;
 use crate::reports::look::{Seen, View, Watcher, Window};
 use crate::service::reporting::kept_up;
 use crate::visible;

@@ -5,10 +5,10 @@
 
 use jiff::Timestamp;
 
-use crate::capture::fill;
 use crate::mapping::{Mapping, Unusable};
 use crate::postgres::db::Session;
 use crate::postgres::name::{literal, literal_of_lines};
+use crate::postgres::template::fill;
 
 const LAST: &str = include_str!("../../sql/mapping_last.sql");
 const STORE: &str = include_str!("../../sql/mapping_store.sql");

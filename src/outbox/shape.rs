@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::outbox::resync;
+use crate::plan::Captured;
 use crate::plan::Route;
 use crate::postgres::db::Session;
 use crate::postgres::failure::Failure;
@@ -18,9 +19,6 @@ const NOW: &str =
     concat!(include_str!("../../sql/parts_of.sql"), include_str!("../../sql/shape_now.sql"));
 const NOTE: &str = include_str!("../../sql/shape_note.sql");
 const NOTED: &str = "select source_table, shape from schoolbell.shape";
-
-/// The captured tables, each with the columns that matter.
-pub type Captured = BTreeMap<TableName, Vec<String>>;
 
 /// What has changed of a table since it was looked at last.
 #[derive(Debug, Clone, PartialEq, Eq)]

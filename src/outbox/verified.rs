@@ -4,13 +4,55 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 use crate::postgres::db::Session;
 use crate::postgres::failure::Failure;
-use crate::verify::Verdict;
 
 const RECORD: &str = include_str!("../../sql/verified_record.sql");
 const LAST: &str = include_str!("../../sql/verified_last.sql");
+
+/// What a comparison of one object has found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Comparison {
+    /// The object.
+    pub object: String,
+    /// Rows that the source publishes.
+    pub rows: u64,
+    /// Of them, those that are right.
+    pub equal: u64,
+    /// Keys that the target lacks.
+    pub missing: u64,
+    /// Keys whose rows differ.
+    pub differing: u64,
+    /// Target rows that should not be there.
+    pub unexpected: u64,
+    /// Rows that the source cannot compute.
+    pub unreadable: u64,
+    /// Target rows that stay although their source is gone (`on_delete = "keep"`).
+    pub kept: u64,
+    /// Keys with a change that is not applied yet.
+    pub in_flight: u64,
+    /// Parked keys, by what they wait for or why they are parked.
+    pub parked: BTreeMap<String, u64>,
+    /// When the first of the missing and differing rows was last changed: what got past capture began by then.
+    pub since: Option<Timestamp>,
+    /// Only a sample was compared, of about so many rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_of: Option<u64>,
+}
+
+impl Comparison {
+    /// Whether there is something to mend.
+    pub fn is_wrong(&self) -> bool {
+        self.wrong() > 0
+    }
+
+    /// How many keys are to be mended.
+    pub fn wrong(&self) -> u64 {
+        self.missing + self.differing + self.unexpected + self.unreadable
+    }
+}
 
 /// The last comparison of an object.
 #[derive(Debug, Clone, Serialize)]
@@ -49,7 +91,7 @@ impl Verified {
 }
 
 /// Stores what a comparison has found; of a sample, nothing.
-pub async fn record(source: &Session, verdict: &Verdict, seconds: f64) -> Result<(), Failure> {
+pub async fn record(source: &Session, verdict: &Comparison, seconds: f64) -> Result<(), Failure> {
     if verdict.sample_of.is_some() {
         return Ok(());
     }

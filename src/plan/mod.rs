@@ -10,7 +10,6 @@ use std::fmt;
 use tokio_postgres::types::Oid;
 
 use crate::mapping::{Field, Finding, Mapping, Object, Unusable, Value};
-use crate::outbox::shape::Captured;
 use crate::postgres::catalogue::{self, Column, Table};
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::name::{self, TableName, ident};
@@ -243,6 +242,9 @@ impl SourceSide {
         captured
     }
 }
+
+/// The captured tables, each with the columns that matter.
+pub type Captured = BTreeMap<TableName, Vec<String>>;
 
 /// What the target has.
 #[derive(Debug, Default)]

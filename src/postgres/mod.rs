@@ -1,4 +1,4 @@
-//! What every conversation with a Postgres needs: sessions, what a failure means, names and types, the catalogue.
+//! What every conversation with a Postgres needs: where it is, sessions, what a failure means, names and types, the catalogue.
 
 pub mod apart;
 pub mod backoff;
@@ -10,4 +10,6 @@ pub mod name;
 pub mod qualified;
 pub mod stranger;
 pub mod supported;
+pub mod template;
 pub mod tls;
+pub mod url;

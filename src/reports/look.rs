@@ -12,13 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Config, Pace, Unusable};
+use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::outbox::parked::{self, Reasons};
 use crate::postgres::db::{Database, Evaluator, Session};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
+use crate::postgres::url::Unusable;
 use crate::reports::heroku_connect::{self, Mirror};
 use crate::reports::status::{self, Status};
 
@@ -231,7 +232,7 @@ impl Watcher {
     ) -> Result<(Self, Window), Unusable> {
         let (sender, seen) = watch::channel(Arc::default());
         let asked = Arc::new(Notify::new());
-        let side = |url: &crate::config::DatabaseUrl| {
+        let side = |url: &crate::postgres::url::DatabaseUrl| {
             let mut database = Database::new(url.clone(), "page")?;
             database.limit_statements(STATEMENT_TIMEOUT);
             Ok::<_, Unusable>(Side::new(database))

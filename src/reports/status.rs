@@ -13,6 +13,7 @@ use crate::bell;
 use crate::capture;
 use crate::capture::Deviation;
 use crate::capture::schema;
+use crate::config::QUEUE_LIMIT;
 use crate::mapping::Mapping;
 use crate::outbox::change;
 use crate::outbox::pairing;
@@ -213,7 +214,7 @@ impl Status {
             );
             find(Level::Attention, sentence);
         }
-        if self.notification_queue >= bell::QUEUE_LIMIT {
+        if self.notification_queue >= QUEUE_LIMIT {
             let sentence = format!(
                 "The source's notification queue is {:.0} % full, so the triggers ring no more and the service polls: end \
                  the session that listens in an open transaction.",

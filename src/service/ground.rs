@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use crate::capture::schema;
 use crate::capture::{self, Deviation, NotifyMode};
-use crate::config::{Config, Unusable};
+use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::outbox::pairing::Mismatch;
-use crate::outbox::shape::Captured;
+use crate::plan::Captured;
 use crate::plan::{self, Route, Unplannable};
 use crate::postgres::db::{Database, Evaluator, Session};
 use crate::postgres::failure::{self, Failure};
 use crate::postgres::supported;
+use crate::postgres::url::Unusable;
 use crate::worker::Lane;
 
 /// Why the service could not start, or cannot go on.

@@ -17,10 +17,12 @@ use tokio::time::Instant;
 
 use crate::apply::writer::{self, Holding};
 use crate::apply::{self, Asked, Statements};
-use crate::bell::{self, Heard, QUEUE_LIMIT, Wishes};
+use crate::bell::{self, Heard, Wishes};
 use crate::capture::NotifyMode;
+use crate::config::QUEUE_LIMIT;
 use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
+use crate::metrics::Tally;
 use crate::metrics::{Metrics, Role};
 use crate::outbox::pairing::{self, Pair, Place};
 use crate::outbox::parked::{self, Awaited, Choice};
@@ -32,7 +34,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::stranger::Stranger;
 use crate::service::reporting::kept_up;
 use crate::verify;
-use crate::worker::{self, Lane, Tally, Tools, Worker};
+use crate::worker::{self, Lane, Tools, Worker};
 
 mod ground;
 mod planner;

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::statements::{self, Statements};
-use super::{Difference, Finding, Verdict, What};
+use super::{Difference, Finding, What, count};
 use crate::mapping::OnDelete;
 use crate::outbox::change::{self, InFlight};
 use crate::outbox::parked;
 use crate::outbox::resync;
+use crate::outbox::verified::Comparison;
 use crate::plan::Route;
 use crate::postgres::apart::{Apart, Parts};
 use crate::postgres::db::{Evaluator, Session};
@@ -110,7 +111,7 @@ pub struct Judge<'a> {
     fresh: Vec<Suspect>,
     waiting: VecDeque<Waiting>,
     /// What was found so far.
-    pub verdict: Verdict,
+    pub verdict: Comparison,
 }
 
 /// Keys that looked wrong while something moved: they are looked at again.
@@ -173,7 +174,7 @@ impl<'a> Judge<'a> {
         statements: &'a Statements,
         told: mpsc::Sender<Finding>,
     ) -> Self {
-        let verdict = Verdict { object: route.object.name.clone(), ..Verdict::default() };
+        let verdict = Comparison { object: route.object.name.clone(), ..Comparison::default() };
         Self {
             source,
             books,
@@ -208,12 +209,12 @@ impl<'a> Judge<'a> {
     pub async fn keep(&mut self, key: String) {
         match self.names_kept {
             true => self.tell(key, What::Kept).await,
-            false => self.verdict.count(&What::Kept),
+            false => count(&mut self.verdict, &What::Kept),
         }
     }
 
     async fn tell(&mut self, key: String, what: What) {
-        self.verdict.count(&what);
+        count(&mut self.verdict, &what);
         let object = self.route.object.name.clone();
         // Nobody listens any more: what is counted is right all the same.
         _ = self.told.send(Finding { object, key, what }).await;

@@ -7,9 +7,8 @@
 //! differ are looked at again, until they are right or nothing on its way explains the difference; only then are their
 //! values read.
 
-use std::collections::BTreeMap;
+use crate::outbox::verified::Comparison;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -75,56 +74,14 @@ pub struct Difference {
     pub target: Option<String>,
 }
 
-/// What a comparison of one object has found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Verdict {
-    /// The object.
-    pub object: String,
-    /// Rows that the source publishes.
-    pub rows: u64,
-    /// Of them, those that are right.
-    pub equal: u64,
-    /// Keys that the target lacks.
-    pub missing: u64,
-    /// Keys whose rows differ.
-    pub differing: u64,
-    /// Target rows that should not be there.
-    pub unexpected: u64,
-    /// Rows that the source cannot compute.
-    pub unreadable: u64,
-    /// Target rows that stay although their source is gone (`on_delete = "keep"`).
-    pub kept: u64,
-    /// Keys with a change that is not applied yet.
-    pub in_flight: u64,
-    /// Parked keys, by what they wait for or why they are parked.
-    pub parked: BTreeMap<String, u64>,
-    /// When the first of the missing and differing rows was last changed: what got past capture began by then.
-    pub since: Option<Timestamp>,
-    /// Only a sample was compared, of about so many rows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample_of: Option<u64>,
-}
-
-impl Verdict {
-    /// Whether there is something to mend.
-    pub fn is_wrong(&self) -> bool {
-        self.wrong() > 0
-    }
-
-    /// How many keys are to be mended.
-    pub fn wrong(&self) -> u64 {
-        self.missing + self.differing + self.unexpected + self.unreadable
-    }
-
-    fn count(&mut self, what: &What) {
-        *match what {
-            What::Kept => &mut self.kept,
-            What::Missing => &mut self.missing,
-            What::Differing { .. } => &mut self.differing,
-            What::Unexpected => &mut self.unexpected,
-            What::Unreadable { .. } => &mut self.unreadable,
-        } += 1;
-    }
+fn count(compared: &mut Comparison, what: &What) {
+    *match what {
+        What::Kept => &mut compared.kept,
+        What::Missing => &mut compared.missing,
+        What::Differing { .. } => &mut compared.differing,
+        What::Unexpected => &mut compared.unexpected,
+        What::Unreadable { .. } => &mut compared.unreadable,
+    } += 1;
 }
 
 /// The sessions of a comparison.
@@ -159,7 +116,7 @@ pub async fn verify(
     names_kept: bool,
     told: mpsc::Sender<Finding>,
     progress: impl Fn(u64),
-) -> Result<Verdict, Failure> {
+) -> Result<Comparison, Failure> {
     let statements = Statements::new(route);
     let Sides { source, target, source_again, books, target_again } = sides;
     let mut judge = Judge::new(source_again, books, target_again, route, &statements, told);
@@ -199,7 +156,7 @@ pub async fn verify_slowly(
     route: &Route,
     rest: u32,
     told: mpsc::Sender<Finding>,
-) -> Result<Verdict, Failure> {
+) -> Result<Comparison, Failure> {
     let statements = Statements::new(route);
     let mut judge = Judge::new(source, books, target, route, &statements, told);
     stretches::walk(route, &mut judge, &Frontier::default(), rest, &|_| ()).await?;

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Finding, Verdict, verify_slowly};
+use super::{Finding, verify_slowly};
 use crate::outbox::verified;
+use crate::outbox::verified::Comparison;
 use crate::plan::Route;
 use crate::postgres::db::Database;
 use crate::postgres::deadline::unless_silent;
@@ -32,7 +33,7 @@ const TRY_AGAIN: Duration = Duration::from_mins(5);
 
 /// A comparison with the keys that are to be named.
 struct Compared {
-    verdict: Verdict,
+    verdict: Comparison,
     keys: Vec<String>,
 }
 
@@ -132,7 +133,7 @@ async fn first_keys(mut findings: mpsc::Receiver<Finding>) -> Vec<String> {
 
 fn tell(Compared { verdict, keys }: &Compared) {
     let parked: u64 = verdict.parked.values().sum();
-    let Verdict { object, rows, equal, in_flight, .. } = verdict;
+    let Comparison { object, rows, equal, in_flight, .. } = verdict;
     if verdict.is_wrong() {
         let since = verdict.since.map(|since| since.to_string());
         tracing::warn!(

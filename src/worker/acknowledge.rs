@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Batch, Done, Lane, Pause, Tally};
+use super::{Batch, Done, Lane, Pause};
 use crate::failpoint::{self, Failpoint};
 use crate::metrics::Metrics;
+use crate::metrics::Tally;
 use crate::outbox::change;
 use crate::outbox::outcome::{self, Outcome, Outcomes};
 use crate::outbox::pairing::Place;

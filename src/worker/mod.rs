@@ -4,6 +4,7 @@
 //! They never overtake each other: what is read first is written first, so the newest row wins.
 //! When a step fails, everything in hand is dropped and read again: nothing was acknowledged.
 
+use crate::metrics::Tally;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::project::{self, Projected};
 
 mod acknowledge;
 mod leave;
+pub mod page;
 mod patience;
 mod read;
 mod rest;
@@ -69,27 +71,6 @@ impl Lane {
     fn deletes(&self) -> bool {
         self.route.object.on_delete == OnDelete::Delete
     }
-}
-
-/// What was done since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Changes acknowledged.
-    pub changes: u64,
-    /// Target rows inserted or updated.
-    pub written: u64,
-    /// Keys that were right already.
-    pub equal: u64,
-    /// Keys parked as waiting.
-    pub waiting: u64,
-    /// Keys parked as retrying.
-    pub retrying: u64,
-    /// Keys parked as dead.
-    pub dead: u64,
-    /// Target rows deleted.
-    pub deleted: u64,
-    /// Target rows kept although their source is gone.
-    pub kept: u64,
 }
 
 /// What was claimed, on its way through the steps.
@@ -327,20 +308,6 @@ async fn acknowledge_next(
     let acknowledged = acknowledger.acknowledge(done).await?;
     metrics.step(Step::Acknowledge, began.elapsed());
     Ok(Some(acknowledged))
-}
-
-impl Tally {
-    /// Adds what was done elsewhere.
-    pub fn add(&mut self, other: &Self) {
-        self.changes += other.changes;
-        self.written += other.written;
-        self.equal += other.equal;
-        self.waiting += other.waiting;
-        self.retrying += other.retrying;
-        self.dead += other.dead;
-        self.deleted += other.deleted;
-        self.kept += other.kept;
-    }
 }
 
 /// Returns when the signal says so. A signal that nobody can give any more is never given.

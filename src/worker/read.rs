@@ -3,6 +3,7 @@
 //! Promise: live changes and due keys come first, a replay only when there are none; a row that the source
 //! itself refuses is found among the others.
 
+use super::page::{self, Content};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::metrics::{Metrics, Step};
 use crate::outbox::change::{self, Change, Position};
 use crate::outbox::outcome::Outcome;
 use crate::outbox::parked;
-use crate::outbox::resync::{self, Content, Job, Page};
+use crate::outbox::resync::{self, Job, Page};
 use crate::postgres::apart::{Apart, Parts};
 use crate::postgres::db::{Evaluator, Pool, Session};
 use crate::postgres::failure::{Failure, Refusal};
@@ -327,11 +328,11 @@ impl Reader {
         let id = job.id;
         let target = self.target.direct().await?;
         let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
-        let size = resync::Size { rows, bytes: BATCH_BYTES };
+        let size = page::Size { rows, bytes: BATCH_BYTES };
         let route = &self.lanes[lane].route;
         let limit = self.patience.of_batch(usize::try_from(rows).unwrap_or_default());
         self.evaluator.limit_statements(limit).await?;
-        Ok(match resync::page(&self.evaluator, &target, route, job, size).await? {
+        Ok(match page::next(&self.evaluator, &target, route, job, size).await? {
             Some((page, content)) => {
                 self.hindered.remove(&id);
                 NextPage::Read(lane, Box::new(page), content)

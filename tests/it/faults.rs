@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schoolbell::config::{Config, DatabaseUrl, Pace};
+use schoolbell::config::{Config, Pace};
 use schoolbell::demo::cluster::Shutdown;
 use schoolbell::postgres::db::Database;
 use schoolbell::postgres::failure::Failure;
+use schoolbell::postgres::url::DatabaseUrl;
 use schoolbell::service::End;
 
 use crate::support::log::Log;

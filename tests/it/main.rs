@@ -34,6 +34,7 @@ mod mappings;
 mod memory;
 mod migrate;
 mod model;
+mod order;
 mod page;
 mod pairing;
 mod parked;

@@ -361,7 +361,7 @@ async fn publications_and_slots_need_no_right() {
     let (name, url) = (format!("{}_nobody", bell.source_name), bell.source_url());
     bell.source_sql(&format!("create role {name} login")).await;
     let mut config = bell.config();
-    config.source = schoolbell::config::DatabaseUrl::parse(
+    config.source = schoolbell::postgres::url::DatabaseUrl::parse(
         "test",
         &crate::privileges::as_role(&url, &name),
         &|_| None,

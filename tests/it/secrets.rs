@@ -100,7 +100,7 @@ fn unencoded(password: &str) -> Vec<String> {
 
 #[test]
 fn no_way_to_write_a_password_lets_a_message_repeat_it() {
-    use schoolbell::config::DatabaseUrl;
+    use schoolbell::postgres::url::DatabaseUrl;
     let (mut sound, mut refused) = (0, 0);
     for password in passwords() {
         for url in unencoded(&password) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use schoolbell::config::DatabaseUrl;
 use schoolbell::postgres::db::Database;
+use schoolbell::postgres::url::DatabaseUrl;
 use tokio_postgres::Client;
 
 use crate::pooler::{Options, Pooler};

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use schoolbell::config::{Config, DatabaseUrl, Pace};
+use schoolbell::config::{Config, Pace};
 use schoolbell::demo::cluster::{Cluster, Options};
 use schoolbell::demo::stand_in;
 use schoolbell::mapping::Mapping;
 use schoolbell::metrics::Metrics;
+use schoolbell::metrics::Tally;
+use schoolbell::postgres::url::DatabaseUrl;
 use schoolbell::service::{self, End, Fatal};
-use schoolbell::worker::Tally;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
-use schoolbell::config::DatabaseUrl;
 use schoolbell::demo::cluster::{Cluster, Options, Shutdown};
 use schoolbell::demo::stand_in;
 use schoolbell::postgres::failure;
+use schoolbell::postgres::url::DatabaseUrl;
 use tokio_postgres::Client;
 
 use crate::support::program::{Ended, Program};

@@ -5,7 +5,7 @@ use super::super::chart::{Chart, Point};
 use super::super::figure::{Escaped, amount, count, counted, sentence, since, time};
 use super::UNKNOWN;
 use crate::apply::writer;
-use crate::bell;
+use crate::config::QUEUE_LIMIT;
 use crate::outbox::parked::Reason;
 use crate::outbox::verified::Verified;
 use crate::reports::look::{Look, Moment};
@@ -223,7 +223,7 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
         _ => "silent: the outbox is polled",
     };
     let bell = match status.bell_blocked_by.as_slice() {
-        [] if status.notification_queue >= bell::QUEUE_LIMIT => format!(
+        [] if status.notification_queue >= QUEUE_LIMIT => format!(
             "{bell}; the queue of notices is {:.0} % full, so nobody rings",
             status.notification_queue * 100.0
         ),

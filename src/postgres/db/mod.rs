@@ -15,9 +15,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Error, Notification, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{DatabaseUrl, Unusable};
 use crate::postgres::failure::{Failure, Refusal};
 use crate::postgres::tls::Opened;
+use crate::postgres::url::{DatabaseUrl, Unusable};
 
 mod parameter;
 mod session;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::report::{Place, Remedy};
-use crate::config::DatabaseUrl;
 use crate::plan::Unplannable;
 use crate::postgres::db::{Database, Evaluator, Session};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
 use crate::postgres::supported;
+use crate::postgres::url::DatabaseUrl;
 
 const SESSION: &str = include_str!("../../../sql/doctor_session.sql");
 /// The server ends a question that takes longer; each is a look at a catalogue, or a bounded one at a table.

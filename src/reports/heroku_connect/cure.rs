@@ -7,6 +7,7 @@
 //! deleted and written again. A row with `sfid` needs a new entry in Heroku Connect's log; a write with equal values
 //! makes none that is sent.
 
+use crate::worker::page;
 use std::collections::HashSet;
 
 use tokio_postgres::Row;
@@ -109,7 +110,8 @@ pub async fn write_again(
     let keys: Vec<String> = deleted.iter().map(|row| row.get("key")).collect();
     let count = keys.len() as u64;
     let request = Request { keys: Some(keys), ..Request::default() };
-    let replay = resync::create(&transaction, evaluator, &route.object, &request).await?;
+    let total = page::count(evaluator, &route.object, &request).await?;
+    let replay = resync::create(&transaction, &route.object, &request, total).await?;
     transaction.commit().await?;
     Ok(Some((count, replay)))
 }
