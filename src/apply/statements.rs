@@ -1,0 +1,420 @@
+//! The SQL that writes and compares target rows, built for one route.
+//!
+//! Promise: every name passes through `ident`, every value is a parameter, and a row that is right is not touched.
+
+use std::hash::{Hash, Hasher};
+
+use super::Locked;
+use crate::mapping::{Object, OnDelete};
+use crate::plan::{Form, Route};
+use crate::postgres::name::{TableName, ident};
+use crate::postgres::qualified::{SqlType, differ, equal};
+use crate::project;
+
+/// The statements of one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statements {
+    pub(super) write: Write,
+    pub(super) copied: Copied,
+    pub(super) compare: String,
+    pub(super) lacking: String,
+    pub(super) leave: Option<String>,
+    pub(super) there: String,
+    pub(super) standing: String,
+    pub(super) arrived: Vec<(String, String)>,
+}
+
+/// What writes rows by way of a temporary table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub(super) create: String,
+    pub(super) copy: String,
+    pub(super) write: Write,
+}
+
+/// The same in two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    /// Rows that somebody has locked are waited for.
+    waiting: String,
+    /// They are passed over, which costs each row a lock of its own.
+    passing: String,
+}
+
+impl Write {
+    fn new(route: &Route, from: &From) -> Self {
+        Self {
+            waiting: write(route, from, Locked::Wait),
+            passing: write(route, from, Locked::PassOver),
+        }
+    }
+
+    pub(super) fn form(&self, locked: Locked) -> &str {
+        match locked {
+            Locked::Wait => &self.waiting,
+            Locked::PassOver => &self.passing,
+        }
+    }
+}
+
+impl Statements {
+    /// Builds them.
+    pub fn new(route: &Route) -> Self {
+        Self {
+            write: Write::new(route, &From::Parameters),
+            copied: Copied::new(route),
+            compare: compare(route),
+            lacking: lacking(route),
+            leave: leave(route),
+            there: there(route),
+            standing: format!(
+                "select pg_catalog.count(*) from (select from {} limit $1) as standing",
+                route.object.target
+            ),
+            arrived: arrived(route),
+        }
+    }
+}
+
+/// Where a statement finds the batch.
+enum From {
+    /// `$1`: keys, `$2`: external ids, then one array per column and per parent.
+    Parameters,
+    /// The temporary table.
+    Table(String),
+}
+
+impl From {
+    fn sql(&self, route: &Route) -> String {
+        match self {
+            Self::Table(name) => format!("{name} as b"),
+            Self::Parameters => {
+                let places = (1..).zip(columns(route));
+                let (names, arrays): (Vec<String>, Vec<String>) = places
+                    .map(|(place, (name, sql_type))| {
+                        (name, format!("pg_catalog.unnest(${place}::{sql_type}[])"))
+                    })
+                    .unzip();
+                format!("rows from ({}) as b ({})", arrays.join(", "), names.join(", "))
+            }
+        }
+    }
+}
+
+impl Copied {
+    fn new(route: &Route) -> Self {
+        let columns: Vec<String> = columns(route)
+            .into_iter()
+            .map(|(name, sql_type)| format!("{name} {sql_type}"))
+            .collect();
+        // The name must be each object's own, and another one when its columns are others: the session outlives a plan.
+        let mut hash = std::hash::DefaultHasher::new();
+        (&route.object.name, &columns).hash(&mut hash);
+        let table = format!("pg_temp.schoolbell_{:016x}", hash.finish());
+        Self {
+            create: format!(
+                "create temporary table if not exists {table} (\n{}\n) on commit delete rows",
+                columns.join(",\n")
+            ),
+            copy: format!("copy {table} from stdin (format binary)"),
+            write: Write::new(route, &From::Table(table)),
+        }
+    }
+}
+
+/// Names and types of the batch's columns.
+fn columns(route: &Route) -> Vec<(String, String)> {
+    let mut columns = vec![
+        ("key".to_string(), "pg_catalog.text".to_string()),
+        ("external_id".to_string(), route.external_id_type.to_string()),
+    ];
+    let fields = route.columns.iter().enumerate();
+    columns
+        .extend(fields.map(|(index, column)| (format!("f{index}"), column.sql_type.to_string())));
+    let parents = route.parents.iter().enumerate();
+    columns
+        .extend(parents.map(|(index, parent)| (format!("p{index}"), parent.sql_type.to_string())));
+    columns
+}
+
+/// The batch as rows, gated: what must wait, and for which parent.
+fn gated(route: &Route, from: &From) -> String {
+    let waits: String = route
+        .parents
+        .iter()
+        .enumerate()
+        .map(|(index, parent)| {
+            let key = format!("parent.{}", ident(&parent.external_id));
+            format!(
+                "\nwhen b.p{index} is not null and not exists (\nselect\nfrom {} as parent\nwhere {} \
+                 and parent.sfid is not null\n) then {index}",
+                parent.table,
+                parent.sql_type.equal(&key, &format!("b.p{index}"))
+            )
+        })
+        .collect();
+    let gate = match waits.is_empty() {
+        true => "null::pg_catalog.int4".to_string(),
+        false => format!("case{waits}\nend"),
+    };
+    // A table can be read again as it is; what was computed should not be computed again.
+    let kept = match (from, waits.is_empty()) {
+        (From::Table(_), true) => "not materialized",
+        _ => "materialized",
+    };
+    format!("batch as {kept} (\nselect b.*, {gate} as parent\nfrom {}\n)", from.sql(route))
+}
+
+/// The rows that need a write, and whether the target lacks them. Rows that are right end here.
+fn needed(route: &Route) -> String {
+    let external_id = format!("t.{}", ident(&route.object.external_id));
+    format!(
+        "needed as materialized (\nselect batch.*, {external_id} is null as missing\nfrom batch\nleft join {} as t \
+         on {}\nwhere batch.parent is null\nand (\n{external_id} is null or {}\n)\n)",
+        route.object.target,
+        route.external_id_type.equal(&external_id, "batch.external_id"),
+        differs(route)
+    )
+}
+
+/// A row that must wait for a parent, with the parent's key.
+fn waiting(route: &Route) -> String {
+    let keys: String = (0..route.parents.len())
+        .map(|index| {
+            let is_this = equal("batch.parent", &index.to_string());
+            format!(" when {is_this} then batch.p{index}::pg_catalog.text")
+        })
+        .collect();
+    let key = match keys.is_empty() {
+        true => "null::pg_catalog.text".to_string(),
+        false => format!("case{keys} end"),
+    };
+    format!(
+        "select batch.key, 'waits' as outcome, batch.parent, {key} as parent_key\nfrom batch\nwhere batch.parent is not null"
+    )
+}
+
+/// A row of an update-only object that Salesforce has not created yet.
+const MISSING: &str =
+    "select needed.key, 'waits', null, needed.key\nfrom needed\nwhere needed.missing";
+
+/// Whether the target's row differs from the batch's in a compared column. Most are the same as they stand, which
+/// costs far less to find out than what Salesforce would make of them.
+fn differs(route: &Route) -> String {
+    let compared: Vec<String> = route
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.field.compared)
+        .map(|(index, column)| {
+            let (t, b) = (format!("t.{}", ident(&column.field.column)), format!("batch.f{index}"));
+            let formed = project::comparable(column, &t);
+            let differs = match column.form {
+                Form::Plain => differ(&formed, &b),
+                Form::Time => format!("({} and {})", differ(&t, &b), differ(&formed, &b)),
+                Form::Text(_) => {
+                    // A collation that ignores the case would hide a difference.
+                    let letters =
+                        if column.sql_type.folds() { " collate pg_catalog.\"C\"" } else { "" };
+                    let text = |value: &str| format!("({value})::pg_catalog.text{letters}");
+                    let (t, b) = (text(&t), text(&b));
+                    format!("({} and {})", differ(&t, &b), differ(&text(&formed), &b))
+                }
+            };
+            match project::is_clear(column, &t) {
+                Some(clear) => format!("({differs} and {clear})"),
+                None => differs,
+            }
+        })
+        .collect();
+    match compared.is_empty() {
+        true => "false".to_string(),
+        false => compared.join("\nor "),
+    }
+}
+
+fn update(route: &Route, locked: Locked) -> Option<String> {
+    let set: Vec<String> = route
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| !column.field.insert_only)
+        .map(|(index, column)| format!("{} = needed.f{index}", ident(&column.field.column)))
+        .collect();
+    if set.is_empty() {
+        return None;
+    }
+    let free = match locked {
+        Locked::Wait => String::new(),
+        Locked::PassOver => format!("\njoin free on {}", equal("free.key", "needed.key")),
+    };
+    Some(format!(
+        "update {} as t\nset {}\nfrom needed{free}\nwhere not needed.missing and {}\nreturning needed.key",
+        route.object.target,
+        set.join(",\n"),
+        has_id(route, "needed.external_id"),
+    ))
+}
+
+/// The rows to update that nobody else has locked; they are ours from now on.
+fn free(route: &Route) -> String {
+    format!(
+        "free as materialized (\nselect needed.key\nfrom needed\njoin {} as t on {}\nwhere not needed.missing\n\
+         for update of t skip locked\n)",
+        route.object.target,
+        has_id(route, "needed.external_id")
+    )
+}
+
+/// Those that somebody has.
+fn passed_over() -> String {
+    format!(
+        "select needed.key, 'locked', null, null\nfrom needed\nwhere not needed.missing\n\
+         and not exists (select from free where {})",
+        equal("free.key", "needed.key")
+    )
+}
+
+fn insert(route: &Route) -> String {
+    let mut columns = vec![ident(&route.object.external_id)];
+    let mut values = vec!["needed.external_id".to_string()];
+    for (index, column) in route.columns.iter().enumerate() {
+        columns.push(ident(&column.field.column));
+        values.push(format!("needed.f{index}"));
+    }
+    format!(
+        "insert into {} ({})\nselect {}\nfrom needed\nwhere needed.missing\norder by needed.key\n\
+         returning {}::pg_catalog.text as key",
+        route.object.target,
+        columns.join(", "),
+        values.join(", "),
+        ident(&route.object.external_id)
+    )
+}
+
+/// One statement: its parts see the target as it was, so no row is both updated and inserted.
+fn write(route: &Route, from: &From, locked: Locked) -> String {
+    let mut steps = vec![gated(route, from), needed(route)];
+    let mut results = vec![waiting(route)];
+    if let Some(update) = update(route, locked) {
+        if locked == Locked::PassOver {
+            steps.push(free(route));
+            results.push(passed_over());
+        }
+        steps.push(format!("updated as (\n{update}\n)"));
+        results.push(done("updated"));
+    }
+    match route.object.update_only {
+        true => results.push(MISSING.to_string()),
+        false => {
+            steps.push(format!("inserted as (\n{}\n)", insert(route)));
+            results.push(done("inserted"));
+        }
+    }
+    format!("with {}\n{}", steps.join(",\n"), results.join("\nunion all\n"))
+}
+
+fn done(step: &str) -> String {
+    format!("select {step}.key, '{step}', null, null\nfrom {step}")
+}
+
+/// The same without writing.
+fn compare(route: &Route) -> String {
+    let would = |what: &str, which: &str| {
+        format!("select needed.key, '{what}', null, null\nfrom needed\nwhere {which}")
+    };
+    let results = [
+        waiting(route),
+        would("updated", "not needed.missing"),
+        match route.object.update_only {
+            true => MISSING.to_string(),
+            false => would("inserted", "needed.missing"),
+        },
+    ];
+    format!(
+        "with {},\n{}\n{}",
+        gated(route, &From::Parameters),
+        needed(route),
+        results.join("\nunion all\n")
+    )
+}
+
+fn lacking(route: &Route) -> String {
+    format!(
+        "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere not exists (\nselect\n\
+         from {} as t\nwhere {}\n)",
+        route.object.target,
+        has_id(route, &format!("k.key::{}", route.external_id_type))
+    )
+}
+
+/// An update-only object's rows are Salesforce's own: that their source is gone changes nothing.
+fn leave(route: &Route) -> Option<String> {
+    match (route.object.update_only, route.object.on_delete) {
+        (true, _) => None,
+        (false, OnDelete::Keep) => Some(there(route)),
+        (false, OnDelete::Delete) => Some(delete(route)),
+    }
+}
+
+/// Those that nobody else has locked.
+fn delete(route: &Route) -> String {
+    let Object { target, external_id, .. } = &route.object;
+    let (id, id_type) = (format!("t.{}", ident(external_id)), &route.external_id_type);
+    let there = format!("select {id} as id\nfrom {target} as t\nwhere {}", has_key(route));
+    // To lock a row takes the right to update it, which a role that only inserts and deletes does without.
+    let lock = if update(route, Locked::Wait).is_some() { "\nfor update skip locked" } else { "" };
+    let is_free = id_type.equal_any(&id, "select free.id from free");
+    format!(
+        "with free as materialized (\n{there}{lock}\n), deleted as (\n\
+         delete from {target} as t\nwhere {is_free}\nreturning {id} as id\n)\n\
+         select deleted.id::pg_catalog.text as key, 'deleted' as outcome\nfrom deleted\nunion all\n\
+         select {id}::pg_catalog.text, 'locked'\nfrom {target} as t\nwhere {} and not {is_free}",
+        has_key(route)
+    )
+}
+
+fn there(route: &Route) -> String {
+    format!(
+        "select t.{}::pg_catalog.text as key, 'kept' as outcome\nfrom {} as t\nwhere {}",
+        ident(&route.object.external_id),
+        route.object.target,
+        has_key(route)
+    )
+}
+
+fn has_key(route: &Route) -> String {
+    let (id, id_type) =
+        (format!("t.{}", ident(&route.object.external_id)), &route.external_id_type);
+    id_type.equal_any(&id, &format!("$1::pg_catalog.text[]::{id_type}[]"))
+}
+
+/// Whether a target row has this external id.
+fn has_id(route: &Route, id: &str) -> String {
+    route.external_id_type.equal(&format!("t.{}", ident(&route.object.external_id)), id)
+}
+
+/// For each thing a key of this route may wait for: the query that finds the ones that are there.
+fn arrived(route: &Route) -> Vec<(String, String)> {
+    let there = |table: &TableName, external_id: &str, sql_type: &SqlType, and: &str| {
+        let has_id =
+            sql_type.equal(&format!("t.{}", ident(external_id)), &format!("k.key::{sql_type}"));
+        format!(
+            "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere exists (\nselect\n\
+             from {table} as t\nwhere {has_id}{and}\n)"
+        )
+    };
+    let parents = route.parents.iter().map(|parent| {
+        let sfid = "\nand t.sfid is not null";
+        let sql = there(&parent.table, &parent.external_id, &parent.sql_type, sfid);
+        (Route::awaits_sfid(&parent.object), sql)
+    });
+    let object = &route.object;
+    let own = object.update_only.then(|| {
+        (
+            route.awaits_row(),
+            there(&object.target, &object.external_id, &route.external_id_type, ""),
+        )
+    });
+    parents.chain(own).collect()
+}
