@@ -9,6 +9,7 @@ use crate::mapping::{Object, OnDelete};
 use crate::plan::{Form, Route};
 use crate::postgres::name::{TableName, ident};
 use crate::postgres::qualified::{SqlType, differ, equal};
+use crate::postgres::template::Shown;
 use crate::project;
 
 /// The statements of one route.
@@ -74,6 +75,68 @@ impl Statements {
             arrived: arrived(route),
         }
     }
+
+    /// All of them, to be read by people.
+    pub fn shown(&self) -> Vec<Shown> {
+        const BATCH: &str = "$1: keys, $2: external ids, then an array for each column and parent.";
+        let Self { write, copied, compare, lacking, leave, there, standing, arrived } = self;
+        let mut shown = vec![
+            Shown::new(
+                "write_one",
+                format!(
+                    "Target: writes a single row, and waits briefly where it is locked. {BATCH}"
+                ),
+                &write.waiting,
+            ),
+            Shown::new(
+                "write",
+                format!(
+                    "Target: writes rows that differ or are missing, and passes over locked ones. {BATCH}"
+                ),
+                &write.passing,
+            ),
+            Shown::new(
+                "copy_table",
+                "Target: the temporary table for a large batch.",
+                &copied.create,
+            ),
+            Shown::new("copy", "Target: fills it.", &copied.copy),
+            Shown::new(
+                "copy_write",
+                "Target: the same as write, from that table.",
+                &copied.write.passing,
+            ),
+            Shown::new(
+                "compare",
+                format!("Target: what write would do (resync --dry-run). {BATCH}"),
+                compare,
+            ),
+            Shown::new(
+                "lacking",
+                "Target: which of these keys have no row (resync --missing). $1: keys.",
+                lacking,
+            ),
+            Shown::new("there", "Target: which of these keys have a row. $1: keys.", there),
+            Shown::new(
+                "standing",
+                "Target: how many rows there are, for the brake. $1: count no further.",
+                standing,
+            ),
+        ];
+        if let Some(leave) = leave {
+            shown.push(Shown::new(
+                "leave",
+                "Target: rows whose source row is gone. $1: keys.",
+                leave,
+            ));
+        }
+        for (place, (awaits, sql)) in arrived.iter().enumerate() {
+            let purpose =
+                format!("Target: which of the awaited keys ({awaits}) are there now. $1: keys.");
+            shown.push(Shown::new(format!("arrived_{}", place + 1), purpose, sql));
+        }
+        shown
+    }
 }
 
 /// Where a statement finds the batch.
@@ -95,7 +158,7 @@ impl From {
                         (name, format!("pg_catalog.unnest(${place}::{sql_type}[])"))
                     })
                     .unzip();
-                format!("rows from ({}) as b ({})", arrays.join(", "), names.join(", "))
+                format!("rows from (\n{}\n) as b ({})", arrays.join(",\n"), names.join(", "))
             }
         }
     }
@@ -211,14 +274,14 @@ fn differs(route: &Route) -> String {
             let formed = project::comparable(column, &t);
             let differs = match column.form {
                 Form::Plain => differ(&formed, &b),
-                Form::Time => format!("({} and {})", differ(&t, &b), differ(&formed, &b)),
+                Form::Time => format!("(\n{}\nand {}\n)", differ(&t, &b), differ(&formed, &b)),
                 Form::Text(_) => {
                     // A collation that ignores the case would hide a difference.
                     let letters =
                         if column.sql_type.folds() { " collate pg_catalog.\"C\"" } else { "" };
                     let text = |value: &str| format!("({value})::pg_catalog.text{letters}");
                     let (t, b) = (text(&t), text(&b));
-                    format!("({} and {})", differ(&t, &b), differ(&text(&formed), &b))
+                    format!("(\n{}\nand {}\n)", differ(&t, &b), differ(&text(&formed), &b))
                 }
             };
             match project::is_clear(column, &t) {

@@ -1,4 +1,4 @@
-//! SQL with places to fill in.
+//! SQL with places to fill in, and rendered SQL that a database administrator may want to read.
 
 /// Replaces each placeholder once over the template, never inside what was put in.
 pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
@@ -20,4 +20,26 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
     }
     filled.push_str(rest);
     filled
+}
+
+/// A rendered statement, with what it is for. `sql/rendered` has those of the built-in mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Letters, digits and `_`.
+    pub name: String,
+    /// What it is for, and what its parameters are.
+    pub purpose: String,
+    /// As it is sent.
+    pub sql: String,
+}
+
+impl Shown {
+    /// A statement.
+    pub fn new(
+        name: impl Into<String>,
+        purpose: impl Into<String>,
+        sql: impl Into<String>,
+    ) -> Self {
+        Self { name: name.into(), purpose: purpose.into(), sql: sql.into() }
+    }
 }

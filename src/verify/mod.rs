@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::plan::Route;
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::failure::Failure;
+use crate::postgres::template::Shown;
 
 mod judge;
 mod merge;
@@ -82,6 +83,11 @@ fn count(compared: &mut Comparison, what: &What) {
         What::Unexpected => &mut compared.unexpected,
         What::Unreadable { .. } => &mut compared.unreadable,
     } += 1;
+}
+
+/// The statements of a comparison, to be read by people.
+pub fn shown(route: &Route) -> Vec<Shown> {
+    Statements::new(route).shown()
 }
 
 /// The sessions of a comparison.

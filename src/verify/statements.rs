@@ -5,6 +5,7 @@
 use crate::plan::{Form, Route, RouteColumn};
 use crate::postgres::name::ident;
 use crate::postgres::qualified::{self, SqlType};
+use crate::postgres::template::Shown;
 use crate::project;
 
 /// Rows of one stretch: some tens of milliseconds on either side. A number in the statement, so that the planner knows it.
@@ -81,6 +82,57 @@ impl Statements {
                 has_id(route)
             ),
         }
+    }
+
+    /// All of them, to be read by people.
+    pub fn shown(&self) -> Vec<Shown> {
+        const WANTED: &str = "Parameters as those of project.";
+        [
+            (
+                "verify",
+                "Source: all rows as hashes, in the order of the external ids.".to_string(),
+                &self.prints,
+            ),
+            ("verify_target", "Target: the same.".to_string(), &self.target_prints),
+            ("verify_some", format!("Source: the hashes of some rows. {WANTED}"), &self.prints_of),
+            (
+                "verify_some_target",
+                "Target: the same. $1: external ids.".to_string(),
+                &self.target_prints_of,
+            ),
+            (
+                "verify_stretch",
+                "Source: the next hashes, in the background. $1: after this key.".to_string(),
+                &self.next_stretch,
+            ),
+            (
+                "verify_keys",
+                "Source: the next keys. $1: after this key.".to_string(),
+                &self.next_keys,
+            ),
+            (
+                "verify_ids",
+                "Target: the next external ids. $1: after this one.".to_string(),
+                &self.next_ids,
+            ),
+            (
+                "verify_published",
+                format!("Source: which keys have a published row. {WANTED}"),
+                &self.published,
+            ),
+            (
+                "verify_values",
+                format!("Source: the values of rows that differ. {WANTED}"),
+                &self.values,
+            ),
+            (
+                "verify_values_target",
+                "Target: the same. $1: external ids.".to_string(),
+                &self.target_values,
+            ),
+        ]
+        .map(|(name, purpose, sql)| Shown::new(name, purpose, sql.as_str()))
+        .into()
     }
 }
 

@@ -26,6 +26,7 @@ use crate::plan::Route;
 use crate::postgres::db::{Direct, Evaluator, Pool, Session};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
+use crate::postgres::template::Shown;
 use crate::project::{self, Projected};
 
 mod acknowledge;
@@ -62,6 +63,20 @@ impl Lane {
             statements: Statements::new(&route),
             route,
         }
+    }
+
+    /// All statements, to be read by people.
+    pub fn shown(&self) -> Vec<Shown> {
+        const WANTED: &str = "$1: keys, then for each `touched_by` what its triggers recorded.";
+        let project = format!("Source: the wanted keys' rows as target rows. {WANTED}");
+        let resolve = format!("Source: only which keys are wanted. {WANTED}");
+        let mut shown = vec![
+            Shown::new("project", project, &self.project),
+            Shown::new("keys", resolve, &self.resolve),
+        ];
+        shown.extend(page::shown(&self.route));
+        shown.extend(self.statements.shown());
+        shown
     }
 
     fn name(&self) -> &str {

@@ -16,6 +16,7 @@ use crate::postgres::db::{Direct, Evaluator, Parameter};
 use crate::postgres::failure::Failure;
 use crate::postgres::name::ident;
 use crate::postgres::qualified::{self, SqlType};
+use crate::postgres::template::Shown;
 use crate::project::{self, Walk};
 
 /// What a page is about.
@@ -122,8 +123,9 @@ async fn source_page(
     Size { rows, bytes }: Size,
 ) -> Result<Option<Found>, Failure> {
     let parameters: [&dyn Parameter; 3] = [&job.position, &job.request.since, &rows];
-    let (published, all) =
-        (walk(route, job, &project::filter(&route.object)), walk(route, job, ""));
+    let goes_on = job.position.is_some();
+    let filter = project::filter(&route.object);
+    let (published, all) = (walk(route, goes_on, &filter), walk(route, goes_on, ""));
     let mut is_slow = false;
     if let Some(sql) = project::stretch(route, &published) {
         match evaluator.rows_within(bytes, &sql, &parameters).await {
@@ -164,7 +166,7 @@ fn keys_of(found: &[Row]) -> Found {
 }
 
 /// Which rows a page has. `$1`: the position, `$2`: since when, `$3`: how many.
-fn walk(route: &Route, job: &Job, filter: &str) -> Walk {
+fn walk(route: &Route, goes_on: bool, filter: &str) -> Walk {
     let columns: Vec<String> =
         route.primary_key.iter().map(|(name, _)| format!("source.{}", ident(name))).collect();
     let casts = (1..).zip(&route.primary_key);
@@ -174,10 +176,10 @@ fn walk(route: &Route, job: &Job, filter: &str) -> Walk {
     let texts: Vec<String> =
         columns.iter().map(|column| format!("{column}::pg_catalog.text")).collect();
     let types: Vec<&SqlType> = route.primary_key.iter().map(|(_, sql_type)| sql_type).collect();
-    let after = match &job.position {
-        Some(_) => qualified::after(&types, &columns, &values),
+    let after = match goes_on {
+        true => qualified::after(&types, &columns, &values),
         // The parameter must be there in either statement.
-        None => "$1::pg_catalog.text[] is null".to_string(),
+        false => "$1::pg_catalog.text[] is null".to_string(),
     };
     Walk {
         condition: format!("{after} and {}{filter}", wanted(&route.object, 2)),
@@ -194,15 +196,7 @@ async fn target_page(
     job: &Job,
     rows: i64,
 ) -> Result<Found, Failure> {
-    let (id, id_type) =
-        (format!("t.{}", ident(&route.object.external_id)), &route.external_id_type);
-    let next = format!("$1::pg_catalog.text::{id_type}");
-    let sql = format!(
-        "select {id}::pg_catalog.text as key\nfrom {} as t\nwhere {id} is not null\n\
-         and ($1::pg_catalog.text is null or {})\norder by {id}\nlimit $2",
-        route.object.target,
-        qualified::after(&[id_type], std::slice::from_ref(&id), &[next])
-    );
+    let sql = target_statement(route);
     let target = target.client();
     let statement = target.prepare_cached(&sql).await?;
     let after = job.position.as_deref().map(place_of);
@@ -210,6 +204,39 @@ async fn target_page(
     let keys: Vec<String> = found.iter().map(|row| row.get("key")).collect();
     let position = keys.last().map(|key| position_of(key));
     Ok((Content::Keys(keys), position))
+}
+
+/// `$1`: the position, `$2`: how many.
+fn target_statement(route: &Route) -> String {
+    let (id, id_type) =
+        (format!("t.{}", ident(&route.object.external_id)), &route.external_id_type);
+    let next = format!("$1::pg_catalog.text::{id_type}");
+    format!(
+        "select {id}::pg_catalog.text as key\nfrom {} as t\nwhere {id} is not null\n\
+         and ($1::pg_catalog.text is null or {})\norder by {id}\nlimit $2",
+        route.object.target,
+        qualified::after(&[id_type], std::slice::from_ref(&id), &[next])
+    )
+}
+
+/// The statements, to be read by people: those of the pages after the first.
+pub(super) fn shown(route: &Route) -> Vec<Shown> {
+    const PAGE: &str = "$1: after this primary key, $2: changed since, $3: how many rows.";
+    let published = walk(route, true, &project::filter(&route.object));
+    let page = project::stretch(route, &published);
+    let page = page.map(|sql| {
+        Shown::new(
+            "page",
+            format!("Source: the next page of a replay, as target rows. {PAGE}"),
+            sql,
+        )
+    });
+    let keys = project::stretch_keys(route, &walk(route, true, ""));
+    let keys = Shown::new("page_keys", format!("Source: its keys alone. {PAGE}"), keys);
+    let target = "Target: the next page of a walk through its rows. $1: after this external id, $2: how many rows.";
+    page.into_iter()
+        .chain([keys, Shown::new("page_target", target, target_statement(route))])
+        .collect()
 }
 
 /// The second part of a position whose first is percent-encoded.

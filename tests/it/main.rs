@@ -48,6 +48,7 @@ mod random;
 mod real_input;
 mod reasons;
 mod refused;
+mod rendered;
 mod resync;
 mod secrets;
 mod settings;
