@@ -14,7 +14,7 @@ use crate::outbox::change;
 use crate::outbox::outcome::{self, Outcome, Outcomes};
 use crate::outbox::pairing::Place;
 use crate::outbox::parked::{self, Parking};
-use crate::outbox::resync::{self, Progress};
+use crate::outbox::resync::{self, Page, Progress};
 use crate::plan::Route;
 use crate::postgres::apart::Apart;
 use crate::postgres::db::{Pool, Transaction};
@@ -98,16 +98,6 @@ impl Acknowledger {
         Done { batch, outcomes }: &Done,
         parking: &[Parking],
     ) -> Result<(Tally, Option<Pause>), Failure> {
-        let parked: HashSet<(&str, &str)> =
-            parking.iter().map(|parking| (&*parking.object, &*parking.key)).collect();
-        let mut freed: Vec<(&str, &str)> = Vec::new();
-        for (index, lane) in self.lanes.iter().enumerate() {
-            // A key that was due is freed as it was parked, which may be another spelling of the same key.
-            let due = batch.due.iter().filter(|due| due.lane == index);
-            let keys = batch.keys(index).chain(due.map(|due| due.key.as_str()));
-            let keys = keys.map(|key| (lane.name(), key));
-            freed.extend(keys.filter(|key| !parked.contains(key)));
-        }
         let tallies: Vec<Tally> =
             outcomes.iter().enumerate().map(|(lane, came)| tally(batch, lane, came)).collect();
         let mut tally = Tally { changes: batch.changes.len() as u64, ..Tally::default() };
@@ -118,12 +108,7 @@ impl Acknowledger {
         if !batch.truncated.is_empty() {
             parked::lock(&transaction).await?;
         }
-        if freed.len() >= MANY_KEYS {
-            let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
-            // Only acknowledgements park, one after the other.
-            let parked = parked::objects(&transaction, &objects).await?;
-            freed.retain(|(object, _)| parked.contains(*object));
-        }
+        let freed = self.freed(&transaction, batch, parking).await?;
         change::acknowledge(&transaction, &batch.changes, &freed, parking, &self.target).await?;
         for (lane, outcomes) in self.lanes.iter().zip(outcomes) {
             circles(&transaction, lane, outcomes).await?;
@@ -131,52 +116,11 @@ impl Acknowledger {
         if tally.waiting + tally.retrying + tally.dead > 0 {
             failpoint::reach(Failpoint::WhileParking).await;
         }
-        for &(index, reads) in &batch.truncated {
-            let lane = &self.lanes[index];
-            if reads {
-                // No key is named, so each that waits for something may be gone.
-                parked::all_due(&transaction, lane.name()).await?;
-            }
-            // The rows that are gone are known only to the target; what a touched object lost, only to the source.
-            let walk = match reads {
-                true if lane.route.object.update_only => continue,
-                true => resync::create_target_walk(&transaction, &lane.route).await?,
-                false => resync::create_all(&transaction, &lane.route).await?,
-            };
-            tracing::warn!(
-                object = lane.name(),
-                resync = walk,
-                "its table was truncated; a replay finds what is gone"
-            );
-        }
-        for &index in &batch.touched {
-            let lane = &self.lanes[index];
-            let walk = resync::create_all(&transaction, &lane.route).await?;
-            tracing::info!(
-                object = lane.name(),
-                resync = walk,
-                "a change of another table touches very many rows, or such as cannot be found now; a replay looks at all"
-            );
-        }
-        let mut pause = None;
-        if let Some(page) = &batch.page {
-            let progress = Progress {
-                done: page.rows,
-                written: tally.written as i64,
-                equal: tally.equal as i64,
-                waiting: tally.waiting as i64,
-                retrying: tally.retrying as i64,
-                dead: tally.dead as i64,
-                deleted: tally.deleted as i64,
-                kept: tally.kept as i64,
-            };
-            resync::progress(&transaction, page, &progress).await?;
-            failpoint::reach(Failpoint::ResyncProgress).await;
-            let writes = tally.written + tally.deleted;
-            let rate = page.job.request.rate;
-            pause = rate
-                .map(|rate| (page.job.id, Duration::from_secs_f64(writes as f64 / rate as f64)));
-        }
+        self.follow_unnamed_rows(&transaction, batch).await?;
+        let pause = match &batch.page {
+            Some(page) => note_progress(&transaction, page, &tally).await?,
+            None => None,
+        };
         transaction.commit().await?;
         self.metrics.acknowledged(tally.changes);
         for (lane, tally) in self.lanes.iter().zip(&tallies) {
@@ -188,6 +132,91 @@ impl Acknowledger {
         failpoint::reach(Failpoint::AfterAcknowledge).await;
         Ok((tally, pause))
     }
+
+    /// The keys, with their objects, that are parked no longer, if they were.
+    async fn freed<'a>(
+        &'a self,
+        source: &Transaction<'_>,
+        batch: &'a Batch,
+        parking: &[Parking],
+    ) -> Result<Vec<(&'a str, &'a str)>, Failure> {
+        let parked: HashSet<(&str, &str)> =
+            parking.iter().map(|parking| (&*parking.object, &*parking.key)).collect();
+        let mut freed = Vec::new();
+        for (index, lane) in self.lanes.iter().enumerate() {
+            // A key that was due is freed as it was parked, which may be another spelling of the same key.
+            let due = batch.due.iter().filter(|due| due.lane == index);
+            let keys = batch.keys(index).chain(due.map(|due| due.key.as_str()));
+            let keys = keys.map(|key| (lane.name(), key));
+            freed.extend(keys.filter(|key| !parked.contains(key)));
+        }
+        if freed.len() >= MANY_KEYS {
+            let objects: Vec<&str> = self.lanes.iter().map(Lane::name).collect();
+            // Only acknowledgements park, one after the other.
+            let parked = parked::objects(source, &objects).await?;
+            freed.retain(|(object, _)| parked.contains(*object));
+        }
+        Ok(freed)
+    }
+
+    /// Stores replays for changes that name no row: of a truncated table, and of tables that touch too many rows.
+    async fn follow_unnamed_rows(
+        &self,
+        source: &Transaction<'_>,
+        batch: &Batch,
+    ) -> Result<(), Failure> {
+        for &(index, reads) in &batch.truncated {
+            let lane = &self.lanes[index];
+            if reads {
+                // No key is named, so each that waits for something may be gone.
+                parked::all_due(source, lane.name()).await?;
+            }
+            // The rows that are gone are known only to the target; what a touched object lost, only to the source.
+            let walk = match reads {
+                true if lane.route.object.update_only => continue,
+                true => resync::create_target_walk(source, &lane.route).await?,
+                false => resync::create_all(source, &lane.route).await?,
+            };
+            tracing::warn!(
+                object = lane.name(),
+                resync = walk,
+                "its table was truncated; a replay finds what is gone"
+            );
+        }
+        for &index in &batch.touched {
+            let lane = &self.lanes[index];
+            let walk = resync::create_all(source, &lane.route).await?;
+            tracing::info!(
+                object = lane.name(),
+                resync = walk,
+                "a change of another table touches very many rows, or such as cannot be found now; a replay looks at all"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Notes how far a replay has come; tells how long it must rest, if it has a rate.
+async fn note_progress(
+    source: &Transaction<'_>,
+    page: &Page,
+    tally: &Tally,
+) -> Result<Option<Pause>, Failure> {
+    let progress = Progress {
+        done: page.rows,
+        written: tally.written as i64,
+        equal: tally.equal as i64,
+        waiting: tally.waiting as i64,
+        retrying: tally.retrying as i64,
+        dead: tally.dead as i64,
+        deleted: tally.deleted as i64,
+        kept: tally.kept as i64,
+    };
+    resync::progress(source, page, &progress).await?;
+    failpoint::reach(Failpoint::ResyncProgress).await;
+    let writes = (tally.written + tally.deleted) as f64;
+    let rate = page.job.request.rate;
+    Ok(rate.map(|rate| (page.job.id, Duration::from_secs_f64(writes / rate as f64))))
 }
 
 /// Rows of one object may be each other's parents: those that wait in a circle are told by name.
