@@ -27,7 +27,7 @@ use crate::outbox::pairing::{self, Pair, Place};
 use crate::outbox::parked::{self, Choice};
 use crate::outbox::shape;
 use crate::postgres::backoff::Backoff;
-use crate::postgres::db::Direct;
+use crate::postgres::db::{Direct, Pool};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
 use crate::postgres::stranger::Stranger;
@@ -382,8 +382,7 @@ impl Service<'_> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Worked, Ended> {
         let Plan { lanes, mode, .. } = &ground.plan;
-        let source = ground.source.pool(SOURCE_POOL);
-        let target = ground.target.pool(TARGET_POOL);
+        let (source, target) = (ground.source.pool(SOURCE_POOL), ground.target.pool(TARGET_POOL));
         let rings = *mode != NotifyMode::Never && !ground.pooled && !self.drain;
         if ground.pooled {
             self.tell_of_pooler();
@@ -414,33 +413,58 @@ impl Service<'_> {
             let sweep = sweep(lanes, &source, &target);
             unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
-            let (pace, heard) = (self.pace.clone(), heard_sender.clone());
-            if let Some(every) = pace.verify_every {
-                let (source, target) = (ground.source.clone(), ground.target.clone());
-                let lanes = lanes.clone();
-                tasks.spawn(async move {
-                    let verifying = || {
-                        verify::keep_verifying(source.clone(), target.clone(), lanes.clone(), every)
-                    };
-                    kept_up("the comparison in the background", verifying).await;
-                    None
-                });
-            }
-            if rings {
-                let listening = bell::listen(
-                    ground.source.clone(),
-                    source.clone(),
-                    wishes,
-                    heard_sender,
-                    self.metrics.clone(),
-                    self.pace.bell_patience,
-                );
-                tasks.spawn(listening.map(|()| None));
-            }
-            let sweeping =
-                keep_sweeping(lanes.clone(), source.clone(), target.clone(), pace, heard);
-            tasks.spawn(sweeping.map(|()| None));
+            self.start_around(&mut tasks, ground, (&source, &target), heard_sender.clone());
         }
+        if rings {
+            let listening = bell::listen(
+                ground.source.clone(),
+                source.clone(),
+                wishes,
+                heard_sender,
+                self.metrics.clone(),
+                self.pace.bell_patience,
+            );
+            tasks.spawn(listening.map(|()| None));
+        }
+        let ended = self.until_halted(&mut worker, &mut tasks, ground, (&source, &target), stop);
+        let worked = ended.await;
+        tasks.shutdown().await;
+        worked
+    }
+
+    /// Starts what goes on beside the worker: looking for what has arrived, and comparing.
+    fn start_around(
+        &self,
+        tasks: &mut JoinSet<Option<Failure>>,
+        ground: &Ground,
+        (source, target): (&Pool, &Pool),
+        heard: watch::Sender<Heard>,
+    ) {
+        let lanes = &ground.plan.lanes;
+        if let Some(every) = self.pace.verify_every {
+            let (source, target) = (ground.source.clone(), ground.target.clone());
+            let lanes = lanes.clone();
+            tasks.spawn(async move {
+                let verifying =
+                    || verify::keep_verifying(source.clone(), target.clone(), lanes.clone(), every);
+                kept_up("the comparison in the background", verifying).await;
+                None
+            });
+        }
+        let (source, target) = (source.clone(), target.clone());
+        let sweeping = keep_sweeping(lanes.clone(), source, target, self.pace.clone(), heard);
+        tasks.spawn(sweeping.map(|()| None));
+    }
+
+    /// Lets the worker work until somebody says stop, there is another plan, or a task around it ends.
+    async fn until_halted(
+        &mut self,
+        worker: &mut Worker,
+        tasks: &mut JoinSet<Option<Failure>>,
+        ground: &Ground,
+        (source, target): (&Pool, &Pool),
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Worked, Ended> {
         let (halt, mut halted) = watch::channel(false);
         let (every, silence) = (self.pace.replan, self.pace.longest_silence());
         let mut replanned = None;
@@ -448,17 +472,17 @@ impl Service<'_> {
         let halting = async {
             tokio::select! {
                 () = worker::told_to_stop(stop) => {}
-                plan = self.planner.replanned((&source, &ground.source), &target, every, silence), if !drain => {
+                plan = self.planner.replanned((source, &ground.source), target, every, silence), if !drain => {
                     replanned = Some(plan);
                 }
             }
             halt.send_replace(true);
             std::future::pending::<Infallible>().await
         };
-        let ended = tokio::select! {
-            ended = worker.work(&mut halted, drain) => ended.map_err(Ended::from),
+        let tally = tokio::select! {
+            ended = worker.work(&mut halted, drain) => ended?,
             never = halting => match never {},
-            Some(task) = tasks.join_next() => Err(match task {
+            Some(task) = tasks.join_next() => return Err(match task {
                 Ok(Some(failure)) => failure.into(),
                 task => {
                     let what = format!("a task that should run for ever ended ({task:?})");
@@ -466,8 +490,7 @@ impl Service<'_> {
                 }
             })
         };
-        tasks.shutdown().await;
-        Ok(Worked { tally: ended?, replanned })
+        Ok(Worked { tally, replanned })
     }
 }
 
