@@ -280,89 +280,117 @@ async fn match_columns(
 ) -> Result<(), tokio_postgres::Error> {
     let words = Words::of(&draft.tables);
     let Tables { source: from, target: to, .. } = &draft.tables;
+    let Named { mut matched, open, mut reasons, mut parents } = by_name(draft, &words, known);
+    for place in clashing(source, &matched).await?.into_iter().rev() {
+        let (column, partner) = matched.remove(place);
+        parents.retain(|parent: &DraftParent| parent.column != partner.name);
+        let why = format!(
+            "{} is called alike, but is {}: convert it with {{ sql = … }}",
+            partner.name, partner.type_name
+        );
+        reasons.push((column, why));
+    }
+    let taken: Vec<&str> = matched.iter().map(|(_, from)| from.name.as_str()).collect();
+    let mut unmatched = Vec::new();
+    for column in open {
+        let free = from.columns.iter().filter(|other| !taken.contains(&other.name.as_str()));
+        let near = words.nearest(&column.name, free);
+        unmatched.push(suggested(source, from, column, &near).await?);
+    }
+    unmatched.extend(reasons.into_iter().map(|(column, why)| Unmatched {
+        column: column.name.clone(),
+        candidates: Vec::new(),
+        why,
+    }));
+    unmatched.sort_by_key(|unmatched| {
+        to.columns.iter().position(|column| column.name == unmatched.column)
+    });
+    let fields = matched.iter().map(|(to, from)| (to.name.clone(), from.name.clone())).collect();
+    draft.parents.extend(parents);
+    draft.unmatched.extend(unmatched);
+    draft.fields = fields;
+    Ok(())
+}
+
+/// Target columns, by what their names alone tell.
+struct Named<'a> {
+    /// With the source column that is called alike.
+    matched: Vec<(&'a Column, &'a Column)>,
+    /// Nothing is called alike.
+    open: Vec<&'a Column>,
+    /// Why they have no partner.
+    reasons: Vec<(&'a Column, String)>,
+    parents: Vec<DraftParent>,
+}
+
+fn by_name<'a>(draft: &'a Draft, words: &Words, known: &[Known]) -> Named<'a> {
+    let Tables { source: from, target: to, .. } = &draft.tables;
     let wanted = to
         .columns
         .iter()
         .filter(|column| !is_heroku_connects(column) && column.name != draft.external_id);
-    let (mut matched, mut open): (Vec<(&Column, &Column)>, Vec<&Column>) = (vec![], vec![]);
-    let mut reasons: Vec<(&Column, String)> = Vec::new();
+    let mut named = Named { matched: vec![], open: vec![], reasons: vec![], parents: vec![] };
     let mut taken: Vec<&str> = vec![&draft.key];
     for column in wanted {
         if column.name.contains("__r__") {
             match reference(column, from, known, &taken) {
                 Ok((object, partner)) => {
                     taken.push(&partner.name);
-                    matched.push((column, partner));
-                    draft.parents.push(DraftParent { object, column: partner.name.clone() });
+                    named.matched.push((column, partner));
+                    named.parents.push(DraftParent { object, column: partner.name.clone() });
                 }
-                Err(why) => reasons.push((column, why)),
+                Err(why) => named.reasons.push((column, why)),
             }
             continue;
         }
         let alike = from.columns.iter().find(|other| words.alike(&other.name, &column.name));
         match alike {
             _ if column.type_oid >= FIRST_USER_OID => {
-                reasons.push((column, format!("{} is no built-in type", column.type_name)));
+                let why = format!("{} is no built-in type", column.type_name);
+                named.reasons.push((column, why));
             }
-            Some(partner) => matched.push((column, partner)),
-            None => open.push(column),
+            Some(partner) => named.matched.push((column, partner)),
+            None => named.open.push(column),
         }
     }
-    // Everything can be written as text.
+    named
+}
+
+/// The places of those pairs whose types do not fit. Everything can be written as text.
+async fn clashing(
+    source: &Session,
+    matched: &[(&Column, &Column)],
+) -> Result<Vec<usize>, tokio_postgres::Error> {
     let typed = matched.iter().enumerate().filter(|(_, (to, _))| to.category != 'S');
-    let typed: Vec<(usize, (Oid, Oid))> =
-        typed.map(|(place, (to, from))| (place, (from.type_oid, to.type_oid))).collect();
-    let types: Vec<(Oid, Oid)> = typed.iter().map(|(_, types)| *types).collect();
-    let clashes: Vec<usize> =
-        plan::not_assignable(source, &types).await?.iter().map(|place| typed[*place].0).collect();
-    let mut fields = Vec::new();
-    for (place, (column, partner)) in matched.iter().enumerate() {
-        match clashes.contains(&place) {
-            false => fields.push((column.name.clone(), partner.name.clone())),
-            true => {
-                draft.parents.retain(|parent| parent.column != partner.name);
-                let why = format!(
-                    "{} is called alike, but is {}: convert it with {{ sql = … }}",
-                    partner.name, partner.type_name
-                );
-                reasons.push((column, why));
-            }
-        }
-    }
-    let taken: Vec<&str> = fields.iter().map(|(_, from)| from.as_str()).collect();
-    let free = |column: &&Column| !taken.contains(&column.name.as_str());
-    for column in open {
-        let near = words.nearest(&column.name, from.columns.iter().filter(free));
-        let types: Vec<(Oid, Oid)> =
-            near.iter().map(|other| (other.type_oid, column.type_oid)).collect();
-        let clashes = match column.category {
-            'S' => Vec::new(),
-            _ => plan::not_assignable(source, &types).await?,
-        };
-        let clash = |place: &usize| clashes.contains(place);
-        let fitting = (0..near.len()).filter(|place| !clash(place));
-        let candidates = fitting.map(|place| near[place].name.clone()).collect();
-        let others: Vec<String> = clashes
-            .iter()
-            .map(|place| format!("{} is {}", near[*place].name, near[*place].type_name))
-            .collect();
-        let why = match (near.is_empty(), others.is_empty()) {
-            (true, _) => format!("nothing in {} has a similar name", from.name.plain()),
-            (false, true) => String::new(),
-            (false, false) => format!("types clash: {}", others.join(", ")),
-        };
-        draft.unmatched.push(Unmatched { column: column.name.clone(), candidates, why });
-    }
-    draft.unmatched.extend(reasons.into_iter().map(|(column, why)| Unmatched {
-        column: column.name.clone(),
-        candidates: Vec::new(),
-        why,
-    }));
-    draft.unmatched.sort_by_key(|unmatched| {
-        to.columns.iter().position(|column| column.name == unmatched.column)
-    });
-    draft.fields = fields;
-    Ok(())
+    let (places, types): (Vec<usize>, Vec<(Oid, Oid)>) =
+        typed.map(|(place, (to, from))| (place, (from.type_oid, to.type_oid))).unzip();
+    let clashes = plan::not_assignable(source, &types).await?;
+    let mut clashes: Vec<usize> = clashes.into_iter().map(|clash| places[clash]).collect();
+    clashes.sort_unstable();
+    Ok(clashes)
+}
+
+/// A target column without a partner, and which source columns it may be.
+async fn suggested(
+    source: &Session,
+    from: &Table,
+    column: &Column,
+    near: &[&Column],
+) -> Result<Unmatched, tokio_postgres::Error> {
+    let pairs: Vec<(&Column, &Column)> = near.iter().map(|other| (column, *other)).collect();
+    let clashes = clashing(source, &pairs).await?;
+    let fitting = (0..near.len()).filter(|place| !clashes.contains(place));
+    let candidates = fitting.map(|place| near[place].name.clone()).collect();
+    let others: Vec<String> = clashes
+        .iter()
+        .map(|place| format!("{} is {}", near[*place].name, near[*place].type_name))
+        .collect();
+    let why = match (near.is_empty(), others.is_empty()) {
+        (true, _) => format!("nothing in {} has a similar name", from.name.plain()),
+        (false, true) => String::new(),
+        (false, false) => format!("types clash: {}", others.join(", ")),
+    };
+    Ok(Unmatched { column: column.name.clone(), candidates, why })
 }
 
 /// The object that a relationship column refers to, and the source column with that object's key.
