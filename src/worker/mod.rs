@@ -101,6 +101,10 @@ struct Batch {
     /// Parked keys that were due.
     due: Vec<Due>,
     page: Option<Page>,
+    /// The page was read although there were changes, and had at most so many rows.
+    share_of: Option<i64>,
+    /// How long the steps took so far.
+    took: Duration,
     /// One per lane.
     projected: Vec<Projected>,
     /// Keys that the source itself refused to project, by lane.
@@ -125,6 +129,14 @@ struct Made {
 
 /// A replay, and for how long it must rest.
 type Pause = (i64, Duration);
+
+/// What came of a batch.
+struct Acknowledged {
+    tally: Tally,
+    pause: Option<Pause>,
+    /// Of a page that was read although there were changes: how many rows it could have, and how long it took.
+    share: Option<(i64, Duration)>,
+}
 
 /// A batch whose target transaction is committed.
 struct Done {
@@ -233,10 +245,13 @@ impl Worker {
                 )
             };
             let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
-            if let Some((tally, pause)) = acknowledged {
+            if let Some(Acknowledged { tally, pause, share }) = acknowledged {
                 self.tally.add(&tally);
                 if let Some((replay, pause)) = pause {
                     self.reader.rests_until(replay, Instant::now() + pause);
+                }
+                if let Some((rows, took)) = share {
+                    self.reader.page_took(rows, took);
                 }
             }
             if let Some(rows) = self.writer.too_many.take() {
@@ -304,8 +319,9 @@ async fn apply_next(
 ) -> Result<Option<Done>, Failure> {
     let Some(batch) = batch else { return Ok(None) };
     let began = Instant::now();
-    let done = writer.apply(batch).await?;
+    let mut done = writer.apply(batch).await?;
     metrics.step(Step::Apply, began.elapsed());
+    done.batch.took += began.elapsed();
     let now = Timestamp::now();
     for made in &done.batch.made {
         metrics.delivered(now.duration_since(made.at), made.changes);
@@ -317,12 +333,13 @@ async fn acknowledge_next(
     acknowledger: &Acknowledger,
     done: Option<Done>,
     metrics: &Metrics,
-) -> Result<Option<(Tally, Option<Pause>)>, Failure> {
+) -> Result<Option<Acknowledged>, Failure> {
     let Some(done) = done else { return Ok(None) };
-    let began = Instant::now();
-    let acknowledged = acknowledger.acknowledge(done).await?;
+    let (share, before, began) = (done.batch.share_of, done.batch.took, Instant::now());
+    let (tally, pause) = acknowledger.acknowledge(done).await?;
     metrics.step(Step::Acknowledge, began.elapsed());
-    Ok(Some(acknowledged))
+    let share = share.map(|rows| (rows, before + began.elapsed()));
+    Ok(Some(Acknowledged { tally, pause, share }))
 }
 
 /// Returns when the signal says so. A signal that nobody can give any more is never given.

@@ -1,7 +1,7 @@
 //! The first step: claims what is due, sorts it by object and projects it.
 //!
-//! Promise: live changes and due keys come first, a replay only when there are none; a row that the source
-//! itself refuses is found among the others.
+//! Promise: live changes and due keys come first; a replay has a fifth of the time while there are, and all of it while
+//! there are none. A row that the source itself refuses is found among the others.
 
 use super::page::{self, Content};
 use std::collections::{HashMap, HashSet};
@@ -30,6 +30,13 @@ use crate::project::{self, BATCH_BYTES, MOST_TOUCHED, Projected, Wanted};
 const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
+
+/// While there are changes a replay rests so many times as long as its page took: it has a fifth of the time.
+const SHARE_REST: u32 = 4;
+/// A page beside changes should take no longer than this, all steps together: changes wait behind it.
+const SHARE_TIME: Duration = Duration::from_millis(60);
+/// While there are changes it is looked this often whether there is a replay.
+const SHARE_LOOK: Duration = Duration::from_secs(1);
 
 /// A replay that is hindered by what passes is tried again after so long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
@@ -62,6 +69,7 @@ pub(super) struct Reader {
     position: Position,
     strange_tables: HashSet<String>,
     page_size: PageSize,
+    share: Share,
     batch_size: BatchSize,
     looked_at: Instant,
     was_busy: bool,
@@ -94,6 +102,7 @@ impl Reader {
             position: Position::default(),
             strange_tables: HashSet::new(),
             page_size: PageSize::new(pace.page_rows),
+            share: Share::new(pace.page_rows),
             batch_size: BatchSize::new(),
             looked_at: Instant::now(),
             was_busy: false,
@@ -106,8 +115,16 @@ impl Reader {
         }
     }
 
-    /// Claims what is due and projects it; none when nothing is.
+    /// Claims what is due and projects it; none when nothing is. While there are changes, a replay has its share.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
+        if in_hand.pages.is_empty() && self.share.is_due() {
+            let (rows, mut found) = (self.share.rows, self.page_alone(&in_hand).await?);
+            if let Some(batch) = &mut found {
+                batch.share_of = Some(rows);
+                return Ok(found);
+            }
+            self.share.nothing_to_do();
+        }
         tokio::time::sleep_until(self.look_at).await;
         loop {
             let before = self.position.clone();
@@ -123,6 +140,17 @@ impl Reader {
         }
     }
 
+    /// A page of a replay although there are changes; none when no replay can go on.
+    async fn page_alone(&mut self, in_hand: &InHand) -> Result<Option<Batch>, Failure> {
+        loop {
+            match self.page_within(in_hand, Some(self.share.rows)).await? {
+                Read::Nothing => return Ok(None),
+                Read::Batch(batch) => return Ok(Some(*batch)),
+                Read::TooLarge(things) => self.batch_size.too_large(things),
+            }
+        }
+    }
+
     async fn read_within(&mut self, in_hand: &InHand) -> Result<Read, Failure> {
         let limit = self.batch_size.at_most(self.pace.batch_changes);
         let single = limit <= 1;
@@ -134,18 +162,16 @@ impl Reader {
             due_keys(&self.source, bytes, &objects, &self.first, in_hand.due, limit),
         )?;
         let (Some(changes), Some(due)) = (changes, due) else { return Ok(Read::TooLarge(limit)) };
-        let claimed = Instant::now();
+        let claimed = began.elapsed();
         failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
         self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
         if self.is_busy(changes.len()) && !self.more {
             self.look_at = Instant::now() + self.pace.gather;
         }
-        let mut things = (changes.len() + due.len()) as i64;
         let mut batch = Batch::default();
-        let mut rows = None;
-        let mut wanted: Vec<Wanted> =
-            self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect();
+        let mut wanted = self.nothing_wanted();
+        let things = (changes.len() + due.len()) as i64;
         for change in changes {
             self.sort(&change, &mut batch, &mut wanted);
         }
@@ -155,46 +181,70 @@ impl Reader {
                 batch.due.push(Due { lane, key, released });
             }
         }
-        // Replays stand behind: a page is read only when nothing else is due.
-        if batch.changes.is_empty() && batch.due.is_empty() {
-            match self.next_page(&in_hand.pages).await? {
-                NextPage::None => {}
-                NextPage::TooLarge(asked) => return Ok(Read::TooLarge(asked)),
-                NextPage::Read(index, page, content) => {
-                    failpoint::reach(Failpoint::ResyncPage).await;
-                    things = page.rows;
-                    batch.page = Some(*page);
-                    match content {
-                        Content::Keys(keys) => wanted[index].keys = keys,
-                        Content::Rows(found) => rows = Some((index, found)),
-                    }
-                }
-            }
+        let is_live = !batch.changes.is_empty() || !batch.due.is_empty();
+        self.share.saw(is_live);
+        if !is_live {
+            return self.page_within(in_hand, None).await;
         }
-        if batch.page.is_none() {
-            self.page_size.pause();
-        }
-        if batch.changes.is_empty() && batch.due.is_empty() && batch.page.is_none() {
-            return Ok(Read::Nothing);
-        }
+        self.page_size.pause();
         if !self.project(&mut batch, wanted, (things, single)).await? {
             return Ok(Read::TooLarge(things));
         }
-        if let Some((index, rows)) = rows {
+        self.metrics.step(Step::Claim, claimed);
+        Ok(self.read_since(began + claimed, batch).await)
+    }
+
+    /// A page of a replay, of at most so many rows, or as many as take the time that a page may take.
+    async fn page_within(&mut self, in_hand: &InHand, rows: Option<i64>) -> Result<Read, Failure> {
+        let began = Instant::now();
+        let mut batch = Batch::default();
+        let mut wanted = self.nothing_wanted();
+        let (index, page, content) = match self.next_page(&in_hand.pages, rows).await? {
+            NextPage::None => {
+                self.page_size.pause();
+                return Ok(Read::Nothing);
+            }
+            NextPage::TooLarge(asked) => return Ok(Read::TooLarge(asked)),
+            NextPage::Read(index, page, content) => (index, page, content),
+        };
+        failpoint::reach(Failpoint::ResyncPage).await;
+        let things = page.rows;
+        batch.page = Some(*page);
+        let mut rows = None;
+        match content {
+            Content::Keys(keys) => wanted[index].keys = keys,
+            Content::Rows(found) => rows = Some(found),
+        }
+        if !self.project(&mut batch, wanted, (things, things <= 1)).await? {
+            return Ok(Read::TooLarge(things));
+        }
+        if let Some(rows) = rows {
             batch.projected[index].rows = rows;
         }
-        self.batch_size.learn(&batch.projected);
         if batch.page.as_ref().is_some_and(|page| page.job.request.missing) {
             let target = self.target.direct().await?;
             for (lane, projected) in self.lanes.iter().zip(&mut batch.projected) {
                 apply::retain_lacking(&target, &lane.statements, projected).await?;
             }
         }
-        // A look that found nothing is no step.
-        self.metrics.step(Step::Claim, claimed - began);
-        self.metrics.step(Step::Project, claimed.elapsed());
+        Ok(self.read_since(began, batch).await)
+    }
+
+    async fn read_since(&mut self, began: Instant, mut batch: Batch) -> Read {
+        self.batch_size.learn(&batch.projected);
+        batch.took = began.elapsed();
+        self.metrics.step(Step::Project, batch.took);
         failpoint::reach(Failpoint::AfterProject).await;
-        Ok(Read::Batch(Box::new(batch)))
+        Read::Batch(Box::new(batch))
+    }
+
+    fn nothing_wanted(&self) -> Vec<Wanted> {
+        self.lanes.iter().map(|lane| Wanted::none(lane.route.touches.len())).collect()
+    }
+
+    /// A page that was read beside changes is done.
+    pub(super) fn page_took(&mut self, rows: i64, took: Duration) {
+        self.share.took(rows, took);
     }
 
     /// Reads the rows of all lanes into the batch; false where these have too many bytes. `single`: as few changes and keys
@@ -289,7 +339,11 @@ impl Reader {
 
     /// The next page of the replay whose turn it is, of those that can go on. One that never can is ended with the reason:
     /// live changes must not wait for it.
-    async fn next_page(&mut self, in_hand: &[Page]) -> Result<NextPage, Failure> {
+    async fn next_page(
+        &mut self,
+        in_hand: &[Page],
+        rows: Option<i64>,
+    ) -> Result<NextPage, Failure> {
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
         let mut but: Vec<i64> = self.resting.keys().copied().collect();
@@ -305,7 +359,7 @@ impl Reader {
             let (id, own) = (job.id, job.own);
             let reason = match self.lane(&job.object) {
                 None => format!("the mapping has no object {}", job.object),
-                Some(lane) => match self.page(lane, job).await {
+                Some(lane) => match self.page(lane, job, rows).await {
                     Ok(page) => return Ok(page),
                     Err(failure @ Failure::Reconnect(_)) => return Err(failure),
                     Err(failure) if own => {
@@ -324,10 +378,16 @@ impl Reader {
         Ok(NextPage::None)
     }
 
-    async fn page(&mut self, lane: usize, job: Job) -> Result<NextPage, Failure> {
+    async fn page(
+        &mut self,
+        lane: usize,
+        job: Job,
+        rows: Option<i64>,
+    ) -> Result<NextPage, Failure> {
         let id = job.id;
         let target = self.target.direct().await?;
-        let rows = self.batch_size.at_most(self.page_size.next(self.pace.page_time));
+        let rows = rows.unwrap_or_else(|| self.page_size.next(self.pace.page_time));
+        let rows = self.batch_size.at_most(rows);
         let size = page::Size { rows, bytes: BATCH_BYTES };
         let route = &self.lanes[lane].route;
         let limit = self.patience.of_batch(usize::try_from(rows).unwrap_or_default());
@@ -393,6 +453,48 @@ impl PageSize {
             }
         }
         self.rows
+    }
+}
+
+/// The share of a replay while there are changes: pages that are small, with rests between them.
+struct Share {
+    /// At most so many rows in a page.
+    most: i64,
+    rows: i64,
+    /// The last look found changes or due keys. Where it found none, a replay has all the time.
+    is_live: bool,
+    /// The next page is not read before.
+    at: Instant,
+}
+
+impl Share {
+    fn new(page_rows: i64) -> Self {
+        let at = Instant::now() + SHARE_LOOK;
+        Self { most: page_rows, rows: (page_rows / 4).max(1), is_live: false, at }
+    }
+
+    fn is_due(&self) -> bool {
+        self.is_live && Instant::now() >= self.at
+    }
+
+    fn saw(&mut self, is_live: bool) {
+        if is_live && !std::mem::replace(&mut self.is_live, is_live) {
+            self.nothing_to_do();
+        }
+        self.is_live = is_live;
+    }
+
+    fn nothing_to_do(&mut self) {
+        self.at = Instant::now() + SHARE_LOOK;
+    }
+
+    fn took(&mut self, rows: i64, took: Duration) {
+        self.at = Instant::now() + took * SHARE_REST;
+        if took > SHARE_TIME {
+            self.rows = (rows / 2).max(self.most / 40).max(1);
+        } else if took < SHARE_TIME / 3 {
+            self.rows = (rows * 2).min(self.most);
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Resync: existing rows are replayed through the same path, behind live changes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::Value;
 
 use crate::support::{TestBell, eventually};
@@ -463,4 +466,42 @@ async fn what_an_unfinished_replay_is_about_to_write_is_in_flight_and_not_wrong(
     assert_eq!(verified.code, 0, "{verified}");
     let verdict: Value = serde_json::from_str(&verified.stdout).unwrap();
     assert_eq!(verdict["objects"][0]["in_flight"], 2, "{verified}");
+}
+
+/// Changes come first, and come without end: a replay has its share of the time all the same.
+#[tokio::test]
+async fn a_resync_goes_on_while_changes_keep_coming() {
+    const SCHOOLS: i64 = 3_000;
+    let mut bell = TestBell::installed().await;
+    bell.source_sql(&format!(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select 'S' || g, 'Road', 'Town', 'GB', 'x', now(), now() from generate_series(1, {SCHOOLS}) g; \
+         truncate schoolbell.change",
+    ))
+    .await;
+    let (writer, done) = (bell.source_session().await, Arc::new(AtomicBool::new(false)));
+    let has_ended = done.clone();
+    let writing = tokio::spawn(async move {
+        let mut commits = 0;
+        while !has_ended.load(Ordering::Relaxed) {
+            let change = "update schools set website = clock_timestamp()::text where name = 'S1'";
+            writer.batch_execute(change).await.unwrap();
+            commits += 1;
+        }
+        commits
+    });
+    bell.service_starts();
+    bell.target_becomes("select name from salesforce.editor__c", &["S1"]).await;
+
+    bell.run_ok(&["resync", "school", "--detach"]).await;
+
+    let written = "select count(*)::text from salesforce.editor__c";
+    bell.target_becomes(written, &[&SCHOOLS.to_string()]).await;
+    done.store(true, Ordering::Relaxed);
+    assert!(writing.await.unwrap() > 100);
+    bell.caught_up().await;
+    let newest = bell.source_texts("select website from schools where name = 'S1'").await;
+    let arrived =
+        bell.target_texts("select website__c from salesforce.editor__c where name = 'S1'");
+    assert_eq!(arrived.await, newest);
 }
