@@ -1,6 +1,7 @@
 -- The columns of one table, with what a mapping must know of them. $1: schema, $2: table.
 select
     pg_catalog.getdatabaseencoding() as encoding,
+    c.relpersistence = 'u' as is_unlogged,
     a.attname as name,
     a.atttypid as type_oid,
     -- For people.

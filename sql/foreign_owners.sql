@@ -2,17 +2,28 @@
 -- and cannot act as the owner of a captured table. $1, $2: schemas and names of the captured tables.
 --
 -- What belongs to the bootstrap superuser has no row in pg_shdepend.
-with ours as (
+with recursive ours as (
     select pg_catalog.to_regnamespace('schoolbell')::oid as schema
+), captured as (
+    select c.oid, c.relowner
+    from unnest($1::text[], $2::text[]) as t (schema, name)
+    join pg_catalog.pg_namespace n on n.nspname = t.schema
+    join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
+), tree as (
+    -- The captured tables with their partitions and children.
+    select c.oid
+    from captured c
+    union
+    select i.inhrelid
+    from tree t
+    join pg_catalog.pg_inherits i on i.inhparent = t.oid
 ), own as (
     select r.oid
     from pg_catalog.pg_roles r
     where r.rolsuper
         or exists (
             select
-            from unnest($1::text[], $2::text[]) as t (schema, name)
-            join pg_catalog.pg_namespace n on n.nspname = t.schema
-            join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
+            from captured c
             where pg_catalog.pg_has_role(r.oid, c.relowner, 'member')
         )
 ), things as (
@@ -24,15 +35,13 @@ with ours as (
     from ours
     join pg_catalog.pg_depend d on d.refobjid = ours.schema
     where d.refclassid = 'pg_catalog.pg_namespace'::regclass
-        -- A function that a captured table's trigger calls is written anew, and given to the table's owner.
+        -- A function that a trigger of these calls is written anew, and given to the captured table's owner, or dropped.
         and not (
             d.classid = 'pg_catalog.pg_proc'::regclass
             and exists (
                 select
                 from pg_catalog.pg_trigger g
-                join pg_catalog.pg_class c on c.oid = g.tgrelid
-                join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                join unnest($1::text[], $2::text[]) as t (schema, name) on t.schema = n.nspname and t.name = c.relname
+                join tree t on t.oid = g.tgrelid
                 where g.tgfoid = d.objid
             )
         )

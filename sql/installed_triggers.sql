@@ -16,8 +16,13 @@ select
         ),
         t.tgenabled::text
     ) as enabled,
-    -- It must run with the rights of the table's owner, and nobody else may attach or call it.
-    p.proowner <> c.relowner as foreign_owner,
+    -- It must run with the rights of the captured table's owner, which a partition need not have, and nobody else may
+    -- attach or call it.
+    p.proowner <> (
+        select root.relowner
+        from pg_catalog.pg_class root
+        where root.oid = coalesce(pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid, c.oid)
+    ) as foreign_owner,
     exists (
         select
         from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as a

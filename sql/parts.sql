@@ -4,6 +4,7 @@ select
     c.relname as table,
     c.relispartition as is_partition,
     c.relkind in ('r', 'p') as has_triggers,
+    c.relpersistence = 'u' as is_unlogged,
     pg_catalog.pg_get_userbyid(c.relowner) as owner,
     c.relowner = root.relowner as same_owner
 from parts p

@@ -33,6 +33,21 @@ select
                 and (a.attname = any ($3::text[]) or a.attgenerated <> '')
                 and not a.attisdropped
         ),
+        -- A crash empties what is unlogged, and is when these statistics begin anew.
+        'crash',
+        (
+            select pg_catalog.min(b.stats_reset)
+            from pg_catalog.pg_class u
+            cross join pg_catalog.pg_stat_bgwriter b
+            where u.relpersistence = 'u'
+                and (
+                    u.oid = r.oid
+                    or u.oid in (
+                        select p.oid
+                        from parts p
+                    )
+                )
+        ),
         'parts',
         (
             select pg_catalog.jsonb_agg(p.oid::pg_catalog.int8 order by p.oid)
@@ -43,9 +58,18 @@ select
             select
                 pg_catalog.jsonb_object_agg(
                     pg_catalog.format('%s %s', t.tgrelid, t.tgname),
-                    pg_catalog.format('%s %s', t.tgenabled, t.xmin)
+                    pg_catalog.concat_ws(
+                        ' ',
+                        t.tgenabled,
+                        t.xmin,
+                        -- On a child by inheritance it does nothing while the child belongs to another role.
+                        case
+                            when p.proowner <> c.relowner and not c.relispartition and c.oid <> r.oid then 'silent'
+                        end
+                    )
                 )
             from pg_catalog.pg_trigger t
+            join pg_catalog.pg_class c on c.oid = t.tgrelid
             join pg_catalog.pg_proc p on p.oid = t.tgfoid
             join pg_catalog.pg_namespace n on n.oid = p.pronamespace
             where n.nspname = 'schoolbell'

@@ -1,5 +1,6 @@
--- Leaves each capture function to the owner of its table, and to nobody else: it runs with its owner's rights, and
--- whoever could attach it to a table of his own, or call it, would have a share in these.
+-- Leaves each capture function to the owner of the captured table, and to nobody else: it runs with its owner's rights,
+-- and whoever could attach it to a table of his own, or call it, would have a share in these. Partitions may have other
+-- owners, and use the function of the table that they are part of.
 do $schoolbell$
 declare
     capture record;
@@ -7,12 +8,11 @@ declare
     orphan regprocedure;
 begin
     for capture in
-        select distinct p.oid::regprocedure as function, c.relowner as table_owner
-        from pg_trigger t
-        join pg_class c on c.oid = t.tgrelid
-        join pg_proc p on p.oid = t.tgfoid
-        where t.tgrelid = {table}::regclass
-            and p.pronamespace = 'schoolbell'::regnamespace
+        select p.oid::regprocedure as function, c.relowner as table_owner
+        from unnest(array[{functions}]::text[], array[{tables}]::text[]) as ours (function_name, captured)
+        join pg_class c on c.oid = ours.captured::regclass
+        join pg_proc p on p.proname = ours.function_name
+        where p.pronamespace = 'schoolbell'::regnamespace
             and p.proowner <> c.relowner
     loop
         execute format('grant usage on schema schoolbell to %s', capture.table_owner::regrole);

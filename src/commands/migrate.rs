@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::Outcome;
+use crate::capture::deviation::{Deviation, Fault, deviations};
 use crate::capture::publication::{self, Published};
-use crate::capture::schema;
 use crate::capture::schema::Version;
-use crate::capture::{self, Deviation, NotifyMode, Rendered};
+use crate::capture::trigger::{self, Rendered};
+use crate::capture::{NotifyMode, install, schema};
 use crate::cli::{MigrateOptions, Settings};
 use crate::mapping::Mapping;
 use crate::mapping::difference::{Difference, Dropped};
@@ -51,10 +52,11 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     let mode = options.notify.or(installed).unwrap_or(NotifyMode::Doorbell);
     let mode_sql =
         (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
-    let wanted = capture::render(&source_side.captures, mode);
-    let deviations = capture::deviations(&source, &wanted).await.map_err(super::reason)?;
-    source_side.unseen.iter().for_each(|unseen| tracing::warn!("{unseen}"));
-    let ddl = capture::mend(&wanted, &deviations);
+    let wanted = trigger::render(&source_side.captures, mode);
+    let deviations = deviations(&source, &wanted).await.map_err(super::reason)?;
+    let passed_by = source_side.unseen.iter().chain(&source_side.unlogged);
+    passed_by.for_each(|sentence| tracing::warn!("{sentence}"));
+    let ddl = install::sql(&wanted, &deviations);
     let migrations = schema::pending(version);
     let change = Change::find((&source, &evaluator), version, &mapping, &source_side).await?;
     let reasons: BTreeMap<&TableName, String> =
@@ -125,7 +127,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         if version != Version::Missing {
             say!("triggers of {}: {}", table.plain(), reasons[table])?;
         }
-        capture::run_ddl(&source, table, sql)
+        install::run_ddl(&source, table, sql)
             .await
             .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
         say!("triggers of {}: up to date", table.plain())?;
@@ -164,7 +166,7 @@ fn lossless(source_side: &SourceSide, deviations: &[Deviation]) -> Captured {
     let mut captured = source_side.captured();
     captured.retain(|table, _| {
         let mut of_table = deviations.iter().filter(|deviation| deviation.table == *table);
-        of_table.all(|deviation| !deviation.loses_changes())
+        of_table.all(|deviation| !deviation.fault.has_lost_changes())
     });
     captured
 }
@@ -314,16 +316,16 @@ impl Change {
 
     /// Why the triggers of a table are renewed.
     fn why(&self, table: &TableName, wanted: &[Rendered], deviations: &[Deviation]) -> String {
-        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<Fault, Vec<&str>> = BTreeMap::new();
         for deviation in deviations.iter().filter(|deviation| deviation.table == *table) {
-            by_reason.entry(deviation.what).or_default().push(&deviation.trigger);
+            by_reason.entry(deviation.fault).or_default().push(&deviation.trigger);
         }
         let rendered = wanted.iter().find(|rendered| rendered.table == *table);
         let all = rendered.map_or(0, |rendered| rendered.triggers.len());
-        let reasons = by_reason.iter().map(|(what, triggers)| {
+        let reasons = by_reason.iter().map(|(fault, triggers)| {
             match triggers.len() == all || (rendered.is_none() && by_reason.len() == 1) {
-                true => (*what).to_string(),
-                false => format!("{} {what}", triggers.join(", ")),
+                true => fault.to_string(),
+                false => format!("{} {fault}", triggers.join(", ")),
             }
         });
         let mut reasons: Vec<String> = reasons.collect();

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 
 use super::Outcome;
-use crate::capture;
-use crate::capture::schema;
+use crate::capture::deviation::deviations;
+use crate::capture::{install, schema};
 use crate::cli::Settings;
 use crate::outbox::change;
 use crate::outbox::parked;
@@ -14,7 +14,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let url = super::source_url(settings)?;
     let source = super::direct_source(&url, "uninstall").await?;
     super::lock_schema(&source).await?;
-    let installed = capture::deviations(&source, &[]).await.map_err(super::reason)?;
+    let installed = deviations(&source, &[]).await.map_err(super::reason)?;
     let version = schema::version(&source).await.map_err(super::reason)?;
     if installed.is_empty() && version == schema::Version::Missing {
         say!("nothing to do: schoolbell is not installed in {url}")?;
@@ -37,14 +37,14 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
         say!("nothing was changed")?;
         return Ok(Outcome::Attention);
     }
-    for (table, sql) in capture::mend(&[], &installed) {
-        capture::run_ddl(&source, &table, &sql)
+    for (table, sql) in install::sql(&[], &installed) {
+        install::run_ddl(&source, &table, &sql)
             .await
             .with_context(|| format!("cannot remove the triggers of {}", table.plain()))?;
     }
     // Nothing writes to the schema any more once the triggers are gone, but a service may be reading it.
     let schema = TableName { schema: "schoolbell".into(), table: "change".into() };
-    capture::run_ddl(&source, &schema, "drop schema if exists schoolbell cascade;")
+    install::run_ddl(&source, &schema, "drop schema if exists schoolbell cascade;")
         .await
         .context("cannot drop schema schoolbell; stop the service first")?;
     say!("removed")?;

@@ -69,6 +69,9 @@ fn difference(table: String, before: &Value, now: &Value) -> Option<Changed> {
     if before["parts"] != now["parts"] {
         what.push("partitions or children came or went".into());
     }
+    if before["crash"] != now["crash"] && !before["crash"].is_null() {
+        what.push("the server crashed, which empties what is unlogged".into());
+    }
     if before["triggers"] != now["triggers"] {
         what.push("triggers were changed, or disabled for a while".into());
     }

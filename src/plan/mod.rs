@@ -17,11 +17,13 @@ use crate::postgres::qualified::SqlType;
 
 mod captured;
 mod expression;
+mod parts;
 mod touch;
 
 pub use captured::Capture;
 use captured::captures;
 use expression::{About, expression, other_expressions, unwatched};
+use parts::check_parts;
 use touch::{check_touch, touched_keys};
 
 const ASSIGNABLE: &str = include_str!("../../sql/assignable.sql");
@@ -162,6 +164,8 @@ pub struct SourceSide {
     pub captures: Vec<Capture>,
     /// Partitions and children of captured tables whose changes no trigger of ours sees, each in a sentence.
     pub unseen: Vec<String>,
+    /// Captured tables that a crash of their server empties, each in a sentence.
+    pub unlogged: Vec<String>,
     /// What would be better; it works without.
     pub advice: Vec<Finding>,
 }
@@ -207,29 +211,20 @@ pub async fn source_side(
             check_touch(ask, object, touch, tables, &mut findings, &mut advice).await?;
         }
     }
-    if !findings.is_empty() {
-        return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
-    }
     let mut parts = BTreeMap::new();
     for name in tables.keys() {
         parts.insert(name.clone(), catalogue::parts(source, name).await?);
     }
-    let captures = captures(mapping, &tables, &parts);
-    let mut unseen = Vec::new();
-    for object in &mapping.objects {
-        for part in parts.get(&object.source).into_iter().flatten() {
-            if let Some(why) = &part.unseen {
-                let (part, table) = (part.table.plain(), object.source.plain());
-                let problem = format!(
-                    "{part} holds rows of {table}, and {why}, so no change of these is captured"
-                );
-                unseen.push(problem.clone());
-                advice.push(Finding::of(object, "source", problem).at(object.line_of("source")));
-            }
-        }
+    let said = check_parts(mapping, &tables, &parts);
+    findings.extend(said.findings);
+    if !findings.is_empty() {
+        return Err(Unplannable::Mapping(Unusable::new(&mapping.file, findings)));
     }
+    let captures = captures(mapping, &tables, &parts);
+    advice.extend(said.advice);
     advice.extend(unwatched(source, evaluator, mapping).await?);
-    Ok(SourceSide { tables, value_types, captures, unseen, advice })
+    let (unseen, unlogged) = (said.unseen, said.unlogged);
+    Ok(SourceSide { tables, value_types, captures, unseen, unlogged, advice })
 }
 
 impl SourceSide {

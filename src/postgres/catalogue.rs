@@ -20,6 +20,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Its database takes every character.
     pub is_unicode: bool,
+    /// A crash of the server empties it.
+    pub is_unlogged: bool,
 }
 
 /// A column as the catalogue has it.
@@ -89,6 +91,8 @@ pub struct Part {
     pub is_partition: bool,
     /// Why no trigger of ours sees its changes.
     pub unseen: Option<String>,
+    /// A crash of the server empties it.
+    pub is_unlogged: bool,
 }
 
 /// The parts of a table, of every level.
@@ -108,6 +112,7 @@ pub async fn parts(
             table: TableName { schema: row.get("schema"), table: row.get("table") },
             is_partition: row.get("is_partition"),
             unseen: unseen(row),
+            is_unlogged: row.get("is_unlogged"),
         })
         .collect())
 }
@@ -149,7 +154,8 @@ impl Table {
             })
             .collect();
         let is_unicode = rows[0].get::<_, &str>("encoding") == "UTF8";
-        Ok(Some(Self { name: name.clone(), columns, is_unicode }))
+        let is_unlogged = rows[0].get("is_unlogged");
+        Ok(Some(Self { name: name.clone(), columns, is_unicode, is_unlogged }))
     }
 
     /// The column of that name.

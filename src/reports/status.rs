@@ -11,8 +11,9 @@ use crate::apply::writer;
 use crate::apply::writer::{Holder, Holding};
 use crate::bell;
 use crate::capture;
-use crate::capture::Deviation;
+use crate::capture::deviation::{self, Deviation};
 use crate::capture::schema;
+use crate::capture::trigger;
 use crate::config::QUEUE_LIMIT;
 use crate::mapping::Mapping;
 use crate::outbox::change;
@@ -353,7 +354,7 @@ pub async fn collect(
         target_problem,
         pairing_problem,
         notify: mode.map(|mode| mode.to_string()),
-        changes_may_be_missed: deviations.iter().any(|deviation| !deviation.is_about_rights()),
+        changes_may_be_missed: deviations.iter().any(|deviation| deviation.fault.loses_changes()),
         capture_problems: deviations.iter().map(ToString::to_string).collect(),
         mapping_problems,
         unanswered,
@@ -407,11 +408,11 @@ async fn deviations(
         Err(Unplannable::Database(error)) => return Err(error),
     };
     let mode = mode.unwrap_or(capture::NotifyMode::Doorbell);
-    let wanted = capture::render(&source_side.captures, mode);
+    let wanted = trigger::render(&source_side.captures, mode);
     let unanswered = match schema_version {
         version if version < SHAPE_VERSION => Vec::new(),
         _ => shape::unanswered(source, &source_side.captured()).await?,
     };
     let unanswered = unanswered.iter().map(Changed::sentence).collect();
-    Ok((capture::deviations(source, &wanted).await?, source_side.unseen, unanswered))
+    Ok((deviation::deviations(source, &wanted).await?, source_side.unseen, unanswered))
 }

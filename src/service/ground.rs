@@ -5,8 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::capture::NotifyMode;
+use crate::capture::deviation::{Deviation, deviations};
 use crate::capture::schema;
-use crate::capture::{self, Deviation, NotifyMode};
+use crate::capture::trigger;
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::outbox::pairing::Mismatch;
@@ -181,9 +183,9 @@ impl Plan {
             Box::pin(plan::routes(&source_side, source, target, mapping)).await?;
         let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
         let mode = installed_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
-        let wanted = capture::render(&source_side.captures, mode);
-        let deviations = capture::deviations(source, &wanted).await?;
-        advice.extend(deviations.iter().map(Deviation::advice));
+        let wanted = trigger::render(&source_side.captures, mode);
+        let deviations = deviations(source, &wanted).await?;
+        advice.extend(deviations.iter().map(Deviation::with_advice));
         let lanes = Arc::new(routes.into_iter().map(Lane::new).collect());
         let captured = source_side.captured();
         Ok(Self { lanes, mode, captured, advice })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use schoolbell::capture::{self, NotifyMode};
+use schoolbell::capture::{NotifyMode, trigger};
 use schoolbell::plan;
 use schoolbell::postgres::db::Database;
 use schoolbell::service::Ground;
@@ -73,10 +73,11 @@ async fn the_sql_of_the_built_in_mapping_is_the_one_that_is_written_down() {
     let source = Database::new(bell.config().source, "test").unwrap();
     let (source, evaluator) = (source.session().await.unwrap(), source.evaluator().await.unwrap());
     let side = plan::source_side(&source, &evaluator, &bell.mapping).await.unwrap();
-    for table in capture::render(&side.captures, NotifyMode::Doorbell) {
+    for table in trigger::render(&side.captures, NotifyMode::Doorbell) {
         let mut text =
             format!("-- What `schoolbell migrate` installs on {}.\n", table.table.plain());
-        for sql in table.functions.iter().chain(table.triggers.iter().map(|trigger| &trigger.sql)) {
+        let functions = table.functions.iter().map(|function| &function.sql);
+        for sql in functions.chain(table.triggers.iter().map(|trigger| &trigger.sql)) {
             text += &format!("\n{}\n", sql.trim());
         }
         rendered.insert(format!("triggers/{}.sql", table.table.plain()), text);

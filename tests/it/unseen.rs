@@ -1,6 +1,8 @@
 //! What happens to a captured table and no trigger on it tells: what can be captured is captured, the rest is noticed,
 //! named, and answered with a replay.
 
+use schoolbell::demo::cluster::{Options, Shutdown};
+
 use crate::support::{HEROKU_CONNECT, TestBell};
 
 const MAPPING: &str = "version = 1\n[object.person]\nsource = \"people\"\nkey = \"id\"\ntarget = \"person__c\"\n\
@@ -261,4 +263,196 @@ async fn a_generated_column_is_captured_whether_it_is_stored_or_not() {
         let wanted = if kind == "virtual" { "1 B" } else { "1 Bea B" };
         assert_eq!(names(&bell).await, [wanted], "{kind}");
     }
+}
+
+async fn examined(bell: &TestBell) -> String {
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run(&["doctor", "--mapping", &mapping]).await.stdout
+}
+
+async fn migrated(bell: &TestBell) -> String {
+    let mapping = bell.mapping_file(MAPPING).display().to_string();
+    bell.run_ok(&["migrate", "--mapping", &mapping]).await
+}
+
+/// A role that owns nothing yet.
+async fn other_role(bell: &TestBell) -> String {
+    let other = format!("other_{}", bell.source_name);
+    bell.on_every_server(&format!("create role {other}")).await;
+    bell.source_sql(&format!("grant create on schema public to {other}")).await;
+    other
+}
+
+/// Of a whole table, of one with partitions, and of one with children: after `alter … owner` nothing is lost unseen, and
+/// `migrate` makes it as it was.
+#[tokio::test]
+async fn a_table_that_gets_another_owner_is_captured_or_it_is_said_that_it_is_not() {
+    const WHOLE: &str = "create table people (id int primary key, name text)";
+    const CHILD: &str = "create table people (id int primary key, name text); \
+                         create table people_1 () inherits (people)";
+    for (table, part, goes_on) in
+        [(WHOLE, "people", true), (PARTITIONED, "people_1", true), (CHILD, "people_1", false)]
+    {
+        let bell = people(table).await;
+        bell.source_sql(&format!("insert into {part} values (1, 'a')")).await;
+        assert_eq!(names(&bell).await, ["1 a"], "{part}");
+        let other = other_role(&bell).await;
+        bell.source_sql(&format!("alter table people owner to {other}")).await;
+        if part != "people" {
+            bell.source_sql(&format!("alter table {part} owner to {other}")).await;
+        }
+
+        bell.source_sql(&format!("update {part} set name = 'b'")).await;
+        let changes = bell.source_count("select count(*) from schoolbell.change").await;
+        assert_eq!(changes, i64::from(goes_on), "{table}");
+        let status = status(&bell).await;
+        assert_eq!(status.contains("Changes may be missed"), !goes_on, "{status}");
+        assert!(status.contains("not its table owner's"), "{status}");
+        let examined = examined(&bell).await;
+        assert!(examined.contains("not its table owner's"), "{examined}");
+        assert_eq!(examined.contains("changes may be missed"), !goes_on, "{examined}");
+
+        migrated(&bell).await;
+        assert_eq!(names(&bell).await, ["1 b"], "{table}");
+        bell.source_sql(&format!("update {part} set name = 'c'")).await;
+        assert_eq!(names(&bell).await, ["1 c"], "{table}");
+        assert!(migrated(&bell).await.contains("nothing to do"), "{table}");
+    }
+}
+
+/// The one function belongs to the owner of the whole table, whoever owns its partitions.
+#[tokio::test]
+async fn partitions_may_have_other_owners_than_the_table_that_they_are_part_of() {
+    let bell = people(PARTITIONED).await;
+    let other = other_role(&bell).await;
+    for table in ["people_1", "people"] {
+        bell.source_sql("alter table people owner to current_user").await;
+        bell.source_sql("alter table people_1 owner to current_user").await;
+        bell.source_sql(&format!("alter table {table} owner to {other}")).await;
+        for run in 0..3 {
+            migrated(&bell).await;
+            bell.source_sql("truncate people; delete from schoolbell.change").await;
+            bell.source_sql("insert into people values (1, 'a'), (11, 'b')").await;
+            bell.source_sql("truncate people_1; truncate people_2").await;
+            let changes = bell.source_texts(
+                "select operation || coalesce(keys ->> 'id', '') from schoolbell.change order by id",
+            );
+            let wanted = ["INSERT1", "INSERT11", "TRUNCATE", "TRUNCATE"];
+            assert_eq!(changes.await, wanted, "{table} {run}");
+        }
+        assert!(migrated(&bell).await.contains("nothing to do"), "{table}");
+        let status = status(&bell).await;
+        assert!(!status.contains("owner"), "{status}");
+    }
+}
+
+/// Both would have a trigger of one name.
+#[tokio::test]
+async fn a_partition_and_its_table_cannot_both_be_sources() {
+    let bell = people(PARTITIONED).await;
+    let second =
+        MAPPING.split_once("[object.person]").unwrap().1.replace("object.person", "object.part");
+    let second = second.replace("person__c", "part__c").replace("\"people\"", "\"people_1\"");
+    let both = format!("{MAPPING}[object.part]{second}");
+    bell.target_sql(&format!(
+        "create table salesforce.part__c (id__c int unique, name__c varchar(80), {HEROKU_CONNECT})"
+    ))
+    .await;
+    let file = bell.mapping_file(&both).display().to_string();
+    let told = "object part: source: public.people_1 is a partition of public.people, which this mapping reads, too";
+    let checked = bell.run(&["mapping", "--check", &file]).await;
+    assert!(checked.stdout.contains(told) && checked.code == 2, "{checked}");
+    let migrated = bell.run(&["migrate", "--mapping", &file]).await;
+    assert!(migrated.stderr.contains(told) && migrated.code == 2, "{migrated}");
+
+    // One after the other they can be, in both orders.
+    let part = MAPPING.replace("\"people\"", "\"people_1\"");
+    for mapping in [part.as_str(), MAPPING, part.as_str()] {
+        let file = bell.mapping_file(mapping).display().to_string();
+        bell.run_ok(&["migrate", "--mapping", &file]).await;
+        bell.source_sql("delete from schoolbell.change; insert into people values (1, 'a')").await;
+        assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 1);
+        bell.source_sql("delete from people").await;
+    }
+}
+
+/// As one does when a table has become too large.
+#[tokio::test]
+async fn a_captured_table_that_becomes_a_partition_of_one_with_its_name_is_captured_after_one_migrate()
+ {
+    let bell = people("create table people (id int primary key, name text)").await;
+    bell.source_sql("insert into people values (1, 'a')").await;
+    assert_eq!(names(&bell).await, ["1 a"]);
+    let other = other_role(&bell).await;
+    bell.source_sql(&format!("alter table people owner to {other}")).await;
+    migrated(&bell).await;
+    bell.source_sql(
+        "alter table people rename to people_old; alter index people_pkey rename to people_old_pkey; \
+         create table people (id int primary key, name text) partition by range (id); \
+         alter table people attach partition people_old for values from (0) to (10); \
+         create table people_new partition of people for values from (10) to (20)",
+    )
+    .await;
+    assert!(status(&bell).await.contains("Changes may be missed"), "{}", status(&bell).await);
+    migrated(&bell).await;
+    assert!(migrated(&bell).await.contains("nothing to do"));
+    bell.source_sql("update people set name = 'b'; insert into people values (11, 'c')").await;
+    assert_eq!(names(&bell).await, ["1 b", "11 c"]);
+}
+
+/// What is left on a table that is no part any more misses nothing.
+#[tokio::test]
+async fn a_trigger_that_is_left_over_is_no_missed_change() {
+    let bell = people(PARTITIONED).await;
+    bell.source_sql("alter table people detach partition people_2").await;
+    bell.drain().await;
+    let status = status(&bell).await;
+    assert!(
+        status.contains("trigger schoolbell_truncate_of_people on public.people_2 is not needed")
+    );
+    assert!(!status.contains("Changes may be missed"), "{status}");
+    let examined = examined(&bell).await;
+    assert!(examined.contains("no change is missed"), "{examined}");
+    assert!(!examined.contains("verify --repair"), "{examined}");
+    migrated(&bell).await;
+    assert!(migrated(&bell).await.contains("nothing to do"));
+}
+
+/// A crash empties it, and no trigger reports that.
+#[tokio::test]
+async fn an_unlogged_table_is_named_and_a_crash_of_its_server_is_noticed() {
+    let mut bell = TestBell::in_a_cluster_with(Options::open()).await;
+    bell.source_sql(
+        "create table people (id int primary key, name text) partition by range (id); \
+         create unlogged table people_1 partition of people for values from (0) to (10); \
+         create table people_2 partition of people for values from (10) to (20)",
+    )
+    .await;
+    bell.target_sql(&format!(
+        "create table salesforce.person__c (id__c int unique, name__c varchar(80), {HEROKU_CONNECT})"
+    ))
+    .await;
+    bell.use_mapping(MAPPING).await;
+    bell.source_sql("insert into people values (1, 'a'), (11, 'b')").await;
+    assert_eq!(names(&bell).await, ["1 a", "11 b"]);
+    let told = "public.people_1 is unlogged";
+    let file = bell.mapping_file(MAPPING).display().to_string();
+    assert!(bell.run(&["mapping", "--check", &file]).await.stdout.contains(told));
+    assert!(bell.run(&["migrate", "--mapping", &file]).await.stderr.contains(told));
+    assert!(examined(&bell).await.contains(told));
+
+    bell.cluster().restart(Shutdown::Fast).await.unwrap();
+    bell.reconnect().await;
+    assert_eq!(names(&bell).await, ["1 a", "11 b"]);
+    assert_eq!(bell.source_count("select count(*) from schoolbell.resync").await, 0);
+
+    bell.cluster().restart(Shutdown::Immediate).await.unwrap();
+    bell.reconnect().await;
+    assert!(
+        status(&bell).await.contains("public.people: the server crashed"),
+        "{}",
+        status(&bell).await
+    );
+    assert_eq!(names_after(&bell, 1).await, ["11 b"]);
+    assert!(!status(&bell).await.contains("crashed"));
 }

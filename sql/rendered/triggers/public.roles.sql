@@ -17,16 +17,20 @@ declare
     moved boolean := false;
     for_all boolean := false;
 begin
-    -- A table of another name is a partition, or this one renamed. On somebody else's it does nothing, or he could record
-    -- what he likes. Two steps: a condition with a query in it is no simple expression, and every
-    -- row would pay for that.
+    -- A table of another name is a partition of the captured one, its child, or this one renamed. On any other table of
+    -- somebody else's it does nothing, or he could record what he likes. Two steps: a condition with a query in it is no
+    -- simple expression, and every row would pay for that.
     if tg_table_name operator(pg_catalog.<>) 'roles' or tg_table_schema operator(pg_catalog.<>) 'public' then
         if not exists (
             select
             from pg_catalog.pg_class as c
+            join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) c.relnamespace
             where c.oid operator(pg_catalog.=)
                     coalesce(pg_catalog.pg_partition_root(tg_relid)::pg_catalog.oid, tg_relid)
-                and pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) current_user
+                and (
+                    (c.relname operator(pg_catalog.=) 'roles' and n.nspname operator(pg_catalog.=) 'public')
+                    or pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) current_user
+                )
         ) then
             return null;
         end if;

@@ -3,8 +3,9 @@
 use super::mapping_fit::Fit;
 use super::report::{Diagnosis, Place};
 use super::side::{Hindrance, Side};
+use crate::capture::deviation::{self, Deviation, Fault};
 use crate::capture::schema::{self, Version};
-use crate::capture::{self, Deviation, NotifyMode};
+use crate::capture::{NotifyMode, trigger};
 use crate::postgres::name::ident;
 use crate::service;
 
@@ -30,35 +31,53 @@ pub(super) async fn schema(source: &Side) -> Result<Diagnosis, Hindrance> {
 pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
     let mode = source.ask(service::installed_mode).await?;
     let source_side = fit.source_side()?;
-    let wanted = capture::render(&source_side.captures, mode.unwrap_or(NotifyMode::Doorbell));
-    let deviations = source.ask(async |source| capture::deviations(source, &wanted).await).await?;
-    if let Some(first) = source_side.unseen.first() {
-        return Ok(Diagnosis::failed(first.clone())
-            .detail(source_side.unseen.iter().skip(1).cloned())
-            .say("give it the owner of the captured table, or move its rows to a table with triggers"));
-    }
-    let triggers = wanted.iter().map(|table| table.triggers.len()).sum::<usize>();
-    if deviations.is_empty() {
+    let wanted = trigger::render(&source_side.captures, mode.unwrap_or(NotifyMode::Doorbell));
+    let deviations =
+        source.ask(async |source| deviation::deviations(source, &wanted).await).await?;
+    let unseen = &source_side.unseen;
+    let found: Vec<String> = unseen.iter().cloned().chain(deviations.iter().map(meaning)).collect();
+    let Some((first, more)) = found.split_first() else {
+        let triggers = wanted.iter().map(|table| table.triggers.len()).sum::<usize>();
         let mode = mode.map(|mode| mode.to_string()).unwrap_or_default();
-        return Ok(Diagnosis::ok(format!("{triggers} are up to date, notify mode {mode}")));
-    }
-    let found = match deviations.as_slice() {
-        [one] => format!("{one}: changes may be missed"),
-        many => format!("{} triggers are not as they must be: changes may be missed", many.len()),
+        return Ok(match source_side.unlogged.split_first() {
+            None => Diagnosis::ok(format!("{triggers} are up to date, notify mode {mode}")),
+            Some((first, more)) => Diagnosis::advice(first)
+                .detail(more.iter().cloned())
+                .say("keep its rows in a table that is logged: alter table … set logged"),
+        });
     };
-    let details = deviations.iter().map(ToString::to_string);
-    let diagnosis = Diagnosis::failed(found).detail(details.filter(|_| deviations.len() > 1));
-    let remedied = match deviations.iter().all(|deviation| deviation.what == NOT_ALWAYS) {
+    let mut diagnosis = match more {
+        [] => Diagnosis::failed(first),
+        more => Diagnosis::failed(format!("{first} (and {} more)", more.len()))
+            .detail(more.iter().cloned()),
+    };
+    if !unseen.is_empty() {
+        diagnosis = diagnosis.say(
+            "give it the owner of the captured table, or move its rows to a table with triggers",
+        );
+    }
+    Ok(remedied(diagnosis, &deviations))
+}
+
+fn remedied(diagnosis: Diagnosis, deviations: &[Deviation]) -> Diagnosis {
+    if deviations.is_empty() {
+        return diagnosis;
+    }
+    let diagnosis = match deviations.iter().all(|deviation| deviation.fault == Fault::NotAlways) {
         true => diagnosis.sql(Place::Source, deviations.iter().map(enable)),
         false => diagnosis.command("schoolbell migrate"),
     };
-    Ok(remedied
+    if !deviations.iter().any(|deviation| deviation.fault.loses_changes()) {
+        return diagnosis;
+    }
+    diagnosis
         .say("and write again what was missed meanwhile:")
-        .command("schoolbell verify --repair"))
+        .command("schoolbell verify --repair")
 }
 
-/// What [`capture::deviations`] calls it.
-const NOT_ALWAYS: &str = "not enabled always";
+fn meaning(deviation: &Deviation) -> String {
+    format!("{deviation}: {}", deviation.fault.means())
+}
 
 fn enable(deviation: &Deviation) -> String {
     let trigger = ident(&deviation.trigger);

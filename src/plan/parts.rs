@@ -1,0 +1,108 @@
+//! What becomes of changes in the partitions and children of the tables that a mapping reads, and in unlogged tables.
+
+use std::collections::BTreeMap;
+
+use crate::mapping::{Finding, Mapping, Object};
+use crate::postgres::catalogue::{Part, Table};
+use crate::postgres::name::TableName;
+
+/// What is to be said about the tables.
+#[derive(Default)]
+pub(super) struct Said {
+    /// What no trigger can be installed for.
+    pub findings: Vec<Finding>,
+    /// What would be better; it works without.
+    pub advice: Vec<Finding>,
+    /// Partitions and children whose changes no trigger of ours sees, each in a sentence.
+    pub unseen: Vec<String>,
+    /// Tables that a crash of their server empties, each in a sentence.
+    pub unlogged: Vec<String>,
+}
+
+/// A table that a mapping names, and where.
+struct Named<'m> {
+    object: &'m Object,
+    setting: &'static str,
+    line: usize,
+    table: &'m TableName,
+}
+
+impl Named<'_> {
+    fn finding(&self, problem: String) -> Finding {
+        Finding::of(self.object, self.setting, problem).at(self.line)
+    }
+
+    /// The changes of both tables are captured under one name.
+    fn shares_triggers_with(&self, other: &Named<'_>) -> bool {
+        let is_source = |named: &Named<'_>| named.setting == "source";
+        match (is_source(self), is_source(other)) {
+            (true, true) => true,
+            (false, false) => self.object.name == other.object.name,
+            _ => false,
+        }
+    }
+}
+
+fn named(mapping: &Mapping) -> Vec<Named<'_>> {
+    let tables = mapping.objects.iter().flat_map(|object| {
+        let line = object.line_of("source");
+        let source = Named { object, setting: "source", line, table: &object.source };
+        let touching = object.touched_by.iter().map(move |touch| Named {
+            object,
+            setting: "touched_by",
+            line: touch.lines.table,
+            table: &touch.table,
+        });
+        std::iter::once(source).chain(touching)
+    });
+    tables.collect()
+}
+
+pub(super) fn check_parts(
+    mapping: &Mapping,
+    tables: &BTreeMap<TableName, Table>,
+    parts: &BTreeMap<TableName, Vec<Part>>,
+) -> Said {
+    let named = named(mapping);
+    let parts_of = |table: &TableName| parts.get(table).into_iter().flatten();
+    let mut said = Said::default();
+    for one in &named {
+        for part in parts_of(one.table) {
+            if let Some(why) = &part.unseen {
+                let problem = format!(
+                    "{} holds rows of {}, and {why}, so no change of these is captured",
+                    part.table.plain(),
+                    one.table.plain()
+                );
+                said.advice.push(one.finding(problem.clone()));
+                said.unseen.push(problem);
+            }
+        }
+        let own = tables.get(one.table).filter(|table| table.is_unlogged).map(|_| one.table);
+        let unlogged = parts_of(one.table).filter(|part| part.is_unlogged).map(|part| &part.table);
+        for table in own.into_iter().chain(unlogged) {
+            let problem = format!(
+                "{} is unlogged: a crash of its server empties it, and a standby lacks its rows; no trigger reports that",
+                table.plain()
+            );
+            said.advice.push(one.finding(problem.clone()));
+            said.unlogged.push(problem);
+        }
+        let of_another =
+            named.iter().filter(|other| other.shares_triggers_with(one)).find(|other| {
+                parts_of(other.table).any(|part| part.is_partition && part.table == *one.table)
+            });
+        if let Some(other) = of_another {
+            let (part, whole) = (one.table.plain(), other.table.plain());
+            said.findings.push(one.finding(format!(
+                "{part} is a partition of {whole}, which this mapping reads, too; read {whole} in both places, here with a \
+                 filter"
+            )));
+        }
+    }
+    for sentences in [&mut said.unseen, &mut said.unlogged] {
+        sentences.sort();
+        sentences.dedup();
+    }
+    said
+}
