@@ -267,7 +267,9 @@ pub struct ResyncOptions {
     #[arg(long)]
     pub detach: bool,
     /// Only say that a replay which has failed, by its number, is of no interest any more
-    #[arg(long, value_name = "NUMBER", exclusive = true)]
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = [
+        "objects", "keys", "since", "missing", "limit", "rate", "dry_run", "detach", "json",
+    ])]
     pub dismiss: Option<i64>,
     /// The result as JSON
     #[arg(long)]
@@ -494,6 +496,21 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    /// An option that shuts out all others would shut out those that a variable of the environment sets.
+    #[test]
+    fn no_option_is_at_odds_with_a_variable_of_the_environment() {
+        let mut commands = vec![Cli::command()];
+        while let Some(mut command) = commands.pop() {
+            command.build();
+            for option in command.get_arguments() {
+                assert!(!option.is_exclusive_set(), "{option}");
+                let shut_out = command.get_arg_conflicts_with(option);
+                assert!(shut_out.iter().all(|other| other.get_env().is_none()), "{option}");
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
 
     #[test]
     fn a_url_in_the_wrong_place_is_not_repeated() {

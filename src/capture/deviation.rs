@@ -129,7 +129,7 @@ impl Installed {
     fn fault(&self, wanted: &Trigger) -> Option<Fault> {
         let (rendered, made_then) = self.comment.split_once(' ').unwrap_or_default();
         let faults = [
-            (made_then != self.made, Fault::Altered),
+            (!made_then.is_empty() && made_then != self.made, Fault::Altered),
             (self.enabled != "A", Fault::NotAlways),
             (self.foreign_owner && wanted.is_of_child, Fault::Silent),
             (rendered != wanted.fingerprint, Fault::Outdated),

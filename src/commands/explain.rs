@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Outcome;
 use crate::cli::Settings;
 use crate::reports::explain::{
-    self, Column, Conclusion, Explanation, NearMiss, SourceState, Surroundings, TargetRow,
+    self, Column, Conclusion, Explanation, Look, NearMiss, SourceState, Surroundings, TargetRow,
 };
 use crate::reports::status;
 use crate::service::Ground;
@@ -47,8 +47,9 @@ pub async fn run(
         capture_problems: status.capture_problems,
         replays: status.resyncs.into_iter().map(|resync| resync.object).collect(),
     };
-    let explained =
-        explain::explain((&source, &evaluator), &target, route, key, &surroundings).await;
+    let routes: Vec<_> = ground.routes().collect();
+    let look = Look { source: &source, evaluator: &evaluator, target: &target, route };
+    let explained = explain::explain(look, &routes, key, &surroundings).await;
     let mut explanation = explained.with_context(|| format!("cannot explain {object} {key}"))?;
     let next = explanation.conclude();
     if no_values {
@@ -63,6 +64,9 @@ pub async fn run(
 }
 
 fn leave_out_values(explanation: &mut Explanation) {
+    if let Some(awaited) = &mut explanation.awaited {
+        leave_out_values(awaited);
+    }
     for column in &mut explanation.source.columns {
         column.source = None;
     }

@@ -129,7 +129,7 @@ async fn dismiss(config: &Config, id: i64) -> Result<Outcome> {
     if !resync::dismiss(&source, id).await.map_err(super::reason)? {
         bail!("no replay {id} has failed; `schoolbell status` shows those that have");
     }
-    say!("dismissed: `schoolbell status` speaks of replay {id} no more")?;
+    say!("dismissed: `schoolbell status` no longer shows replay {id}")?;
     Ok(Outcome::Clean)
 }
 

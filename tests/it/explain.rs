@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::program::Ended;
-use crate::support::{TestBell, deleting_mapping};
+use crate::support::{HEROKU_CONNECT, TestBell, deleting_mapping};
 
 async fn explain(bell: &TestBell, object: &str, key: &str) -> Ended {
     bell.run(&["explain", object, key]).await
@@ -306,4 +306,68 @@ async fn the_json_form_has_the_same_and_what_is_no_object_is_refused() {
         refused.stderr.contains("the mapping has no object scholl; it has contact, school, role"),
         "{refused}"
     );
+}
+
+/// What keeps a parent keeps its children: refused, left out, refused by Salesforce, or waiting for one of its own that is.
+#[tokio::test]
+async fn a_row_whose_parent_does_not_come_by_itself_says_what_keeps_that_one() {
+    let mut bell = TestBell::bare().await;
+    bell.source_sql(
+        "create table areas (id int primary key, name text not null, divisor int not null default 1); \
+         create table towns (id int primary key, area int, kept boolean default true); \
+         create table streets (id int primary key, town int)",
+    )
+    .await;
+    let table = |name: &str, columns: &str| {
+        format!("create table salesforce.{name} (id__c int unique, {columns}{HEROKU_CONNECT}); ")
+    };
+    let parent = |object: &str| format!("{object}__r__id__c int, ");
+    bell.target_sql(
+        &(table("area__c", "share__c int, ")
+            + &table("town__c", &parent("area"))
+            + &table("street__c", &parent("town"))),
+    )
+    .await;
+    let object = |name: &str, more: &str, fields: &str| {
+        format!(
+            "[object.{name}]\nsource = \"{name}s\"\nkey = \"id\"\ntarget = \"{name}__c\"\nexternal_id = \"id__c\"\n{more}\n\
+             [object.{name}.fields]\n{fields}\n"
+        )
+    };
+    let parents =
+        |object: &str| format!("parents = [{{ object = \"{object}\", key = \"{object}\" }}]\n");
+    bell.use_mapping(
+        &(String::from("version = 1\n")
+            + &object("area", "", "share__c = { sql = \"12 / divisor\" }")
+            + &object(
+                "town",
+                &(parents("area") + "filter = \"kept\""),
+                "area__r__id__c = \"area\"",
+            )
+            + &object("street", &parents("town"), "town__r__id__c = \"town\"")),
+    )
+    .await;
+    bell.source_sql(
+        "insert into areas values (1, 'refused', 0), (2, 'fine', 1); \
+         insert into towns values (1, 1, true), (2, 2, true), (3, 2, false); \
+         insert into streets values (1, 1), (2, 2), (3, 3), (4, 4)",
+    )
+    .await;
+    bell.service_starts();
+    bell.caught_up().await;
+    let file = bell.mapping_file(&bell.mapping.text).display().to_string();
+    for (street, by_itself, told) in [
+        (
+            1,
+            false,
+            "It waits for its town 1. Of that one: It waits for its area 1. Of that one: It was refused",
+        ),
+        (2, true, "It waits for its town 2"),
+        (3, false, "It waits for its town 3. Of that one: The filter leaves it out"),
+        (4, false, "It waits for its town 4. Of that one: public.towns has no such row"),
+    ] {
+        let street = street.to_string();
+        let explained = bell.run(&["explain", "street", &street, "--mapping", &file]).await;
+        assert_next(&explained, by_itself, &[told]);
+    }
 }

@@ -226,7 +226,9 @@ async fn a_refused_row_that_salesforce_knows_is_sent_again_once_in_either_mode_o
         let again = bell.run_ok(&["parked", "retry", "--failed", "--yes"]).await;
 
         assert!(done.ends_with("sent again: 1 school\n"), "{done}");
-        assert!(again.ends_with("sent again: 0 school\n"), "{again}");
+        let left =
+            format!("1 school, left alone, Heroku Connect has an entry to send already: {school}");
+        assert!(again.contains(&left) && !again.contains("sent again"), "{again}");
         assert_eq!(bell.target_count(open).await, 1);
         bell.salesforce_accepts_everything().await;
         assert_eq!(state_of(&bell, &school).await, ["UPDATED t Renamed"]);

@@ -53,13 +53,17 @@ impl Plan {
         !self.written_again.is_empty() || !self.sent_again.is_empty()
     }
 
+    fn is_empty(&self) -> bool {
+        !self.is_something() && !self.has_left_alone() && self.on_their_way.is_empty()
+    }
+
     fn has_left_alone(&self) -> bool {
         !self.left_alone.is_empty()
     }
 }
 
 fn show(plans: &[(&Lane, Plan)]) -> Result<()> {
-    let none = plans.iter().all(|(_, plan)| !plan.is_something() && !plan.has_left_alone());
+    let none = plans.iter().all(|(_, plan)| plan.is_empty());
     if none {
         return say!("no such row is FAILED");
     }
@@ -76,6 +80,11 @@ fn show(plans: &[(&Lane, Plan)]) -> Result<()> {
         };
         show_rows(object, "deleted from the target and written again", &plan.written_again)?;
         show_rows(object, again, &plan.sent_again)?;
+        show_rows(
+            object,
+            "left alone, Heroku Connect has an entry to send already",
+            &plan.on_their_way,
+        )?;
         show_rows(object, stay, &plan.left_alone)?;
         if plan.more {
             say!("  {object}: and more; at most {} at a time", cure::MOST)?;
@@ -116,7 +125,11 @@ async fn carry_out(
         let known = keys(&plan.sent_again);
         if !known.is_empty() {
             let sent = cure::send_again(&target, route, &plan.way, &known).await?;
-            done.push(format!("sent again: {sent} {name}"));
+            let meanwhile = match known.len() as u64 - sent {
+                0 => String::new(),
+                others => format!("; {others} were sent or accepted meanwhile"),
+            };
+            done.push(format!("sent again: {sent} {name}{meanwhile}"));
         }
         let unknown = keys(&plan.written_again);
         if !unknown.is_empty()

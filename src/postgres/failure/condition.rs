@@ -124,7 +124,7 @@ pub(super) const CONDITIONS: &[Condition] = &[
         "the login is refused: the password is wrong, or there is no such role",
         Decision::Login,
     ),
-    is("2B", "others still depend on a privilege", OWNER),
+    is("2B", "others still depend on it", OWNER),
     is("2D", "the transaction cannot end here", OWNER),
     is("2F", "an SQL function failed", OWNER),
     is("34", "a cursor does not exist", OWNER),

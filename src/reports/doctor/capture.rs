@@ -36,7 +36,7 @@ pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
         source.ask(async |source| deviation::deviations(source, &wanted).await).await?;
     let unseen = &source_side.unseen;
     let found: Vec<String> = unseen.iter().cloned().chain(deviations.iter().map(meaning)).collect();
-    let Some((first, more)) = found.split_first() else {
+    if found.is_empty() {
         let triggers = wanted.iter().map(|table| table.triggers.len()).sum::<usize>();
         let mode = mode.map(|mode| mode.to_string()).unwrap_or_default();
         return Ok(match source_side.unlogged.split_first() {
@@ -45,11 +45,19 @@ pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
                 .detail(more.iter().cloned())
                 .say("keep its rows in a table that is logged: alter table … set logged"),
         });
-    };
-    let mut diagnosis = match more {
-        [] => Diagnosis::failed(first),
-        more => Diagnosis::failed(format!("{first} (and {} more)", more.len()))
-            .detail(more.iter().cloned()),
+    }
+    let mut diagnosis = match found.as_slice() {
+        [one] => Diagnosis::failed(one),
+        many => {
+            let what = if unseen.is_empty() { "triggers" } else { "tables and triggers" };
+            let loses = deviations.iter().any(|deviation| deviation.fault.loses_changes());
+            let means = match loses || !unseen.is_empty() {
+                true => "changes may be missed",
+                false => "no change is missed",
+            };
+            let found = format!("{} {what} are not as they must be: {means}", many.len());
+            Diagnosis::failed(found).detail(many.iter().cloned())
+        }
     };
     if !unseen.is_empty() {
         diagnosis = diagnosis.say(

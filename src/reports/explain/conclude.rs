@@ -100,7 +100,6 @@ impl Explanation {
     }
 
     fn waiting(&self, parked: &Parked) -> Conclusion {
-        let awaits = parked.awaits.as_deref().unwrap_or_default();
         let key = parked.awaits_key.as_deref().unwrap_or_default();
         if let Some(near) = self.near_misses.iter().find(|near| near.wanted == key) {
             let NearMiss { table, there, .. } = near;
@@ -108,7 +107,7 @@ impl Explanation {
                 "It waits for {key:?}, and {table} has {there:?}: capitals and white space count. Write the two alike."
             ));
         }
-        let Some(object) = awaits.strip_suffix(" sfid") else {
+        let Some((object, key)) = self.awaits() else {
             return goes_on(
                 "Salesforce creates these rows and has none with this key yet; it is looked for every few seconds.",
             );
@@ -126,6 +125,9 @@ impl Explanation {
                     error.as_deref().unwrap_or("without a reason")
                 ))
             }
+            _ if let Some(why) = self.kept_by() => {
+                needs_you(format!("It waits for its {object} {key}. Of that one: {why}"))
+            }
             Some(ParentRow { is_there: true, .. }) => goes_on(format!(
                 "It waits until Salesforce has accepted its {object} {key}, and then goes on by itself."
             )),
@@ -136,6 +138,27 @@ impl Explanation {
             // The row names another parent by now, and its change is on its way or was just applied.
             None => goes_on(format!("It waits for {object} {key}, and goes on by itself.")),
         }
+    }
+
+    /// The object and key whose id it waits for.
+    pub(super) fn awaits(&self) -> Option<(&str, &str)> {
+        let parked = self.parked.as_ref().filter(|parked| parked.state == "waiting")?;
+        let object = parked.awaits.as_deref()?.strip_suffix(" sfid")?;
+        Some((object, parked.awaits_key.as_deref()?))
+    }
+
+    /// Why the row that it waits for does not come by itself.
+    fn kept_by(&self) -> Option<String> {
+        let awaited = self.awaited.as_ref()?;
+        let conclusion = awaited.conclude();
+        // What nobody publishes is right where it is, and yet whoever waits for it waits for ever.
+        let never_comes = conclusion.by_itself
+            && awaited.target.is_empty()
+            && awaited.pending.changes == 0
+            && awaited.replays == 0
+            && !awaited.update_only
+            && awaited.source.state != SourceState::Published;
+        (never_comes || !conclusion.by_itself).then_some(conclusion.sentence)
     }
 
     fn leaving(&self, why: &str) -> Conclusion {

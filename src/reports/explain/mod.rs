@@ -43,6 +43,8 @@ pub struct Explanation {
     pub parents: Vec<ParentRow>,
     /// Why it is parked.
     pub parked: Option<Parked>,
+    /// The same of the row that it waits for, and so on: what keeps that one keeps this one.
+    pub awaited: Option<Box<Explanation>>,
     /// Replays of the object that are not finished.
     pub replays: u64,
     /// The mapped table.
@@ -198,15 +200,47 @@ pub struct Surroundings {
     pub replays: Vec<String>,
 }
 
-/// Follows a key through both databases.
+/// Rows that wait for each other are followed this far.
+const GENERATIONS: u32 = 16;
+
+/// Follows a key through both databases, and the keys that it waits for. The routes are those of the object and of all
+/// above it.
 pub async fn explain(
-    (source, evaluator): (&Session, &Evaluator),
-    target: &Session,
-    route: &Route,
+    look: Look<'_>,
+    routes: &[&Route],
     key: &str,
     surroundings: &Surroundings,
 ) -> Result<Explanation, Failure> {
-    let look = Look { source, evaluator, target, route };
+    generation(look, routes, key, surroundings, GENERATIONS).await
+}
+
+async fn generation(
+    look: Look<'_>,
+    routes: &[&Route],
+    key: &str,
+    surroundings: &Surroundings,
+    generations: u32,
+) -> Result<Explanation, Failure> {
+    let mut explanation = explain_one(look, key, surroundings).await?;
+    let awaited = explanation.awaits().and_then(|(object, key)| {
+        let route = routes.iter().find(|route| route.object.name == object)?;
+        Some((*route, key.to_string()))
+    });
+    if let Some((route, key)) = awaited
+        && generations > 0
+    {
+        let above = generation(Look { route, ..look }, routes, &key, surroundings, generations - 1);
+        explanation.awaited = Some(Box::new(Box::pin(above).await?));
+    }
+    Ok(explanation)
+}
+
+async fn explain_one(
+    look: Look<'_>,
+    key: &str,
+    surroundings: &Surroundings,
+) -> Result<Explanation, Failure> {
+    let route = look.route;
     let object = &route.object;
     let projected = look.projected(key).await?;
     let key = projected.key.clone();
@@ -229,6 +263,7 @@ pub async fn explain(
         pending: look.pending(&key).await?,
         parents,
         parked: look.parked(&key).await?,
+        awaited: None,
         replays: replays.count() as u64,
         target_table: object.target.plain(),
         target: rows,
@@ -244,11 +279,17 @@ pub async fn explain(
 /// A source row that takes longer to read is not waited for: that is what the answer says.
 const READING_LIMIT: Duration = Duration::from_secs(15);
 
-struct Look<'a> {
-    source: &'a Session,
-    evaluator: &'a Evaluator,
-    target: &'a Session,
-    route: &'a Route,
+/// Where is looked, and at which object.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// The source, for our own tables.
+    pub source: &'a Session,
+    /// The source, for the mapping's expressions.
+    pub evaluator: &'a Evaluator,
+    /// The target.
+    pub target: &'a Session,
+    /// The object.
+    pub route: &'a Route,
 }
 
 /// What the source makes of a key.

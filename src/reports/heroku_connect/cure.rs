@@ -39,6 +39,8 @@ pub struct Plan {
     pub written_again: Vec<Failed>,
     /// With `sfid`: sent again.
     pub sent_again: Vec<Failed>,
+    /// With `sfid`, and already in Heroku Connect's log to be sent once more.
+    pub on_their_way: Vec<Failed>,
     /// How those are sent again.
     pub way: Way,
     /// Without `sfid`, and not ours to write: Salesforce creates them, or the source has no such row any more.
@@ -71,9 +73,14 @@ pub async fn plan(
     let refused = refused(target, route, keys).await?;
     let mut plan = Plan { way: way(target, &route.object).await?, ..Plan::default() };
     plan.more = refused.len() as i64 >= MOST;
-    let (known, unknown): (Vec<_>, Vec<_>) =
-        refused.into_iter().partition(|row| row.sfid.is_some());
-    plan.sent_again = known;
+    let mut unknown = Vec::new();
+    for row in &refused {
+        match (failed(row), row.get("waits")) {
+            (row, _) if row.sfid.is_none() => unknown.push(row),
+            (row, true) => plan.on_their_way.push(row),
+            (row, false) => plan.sent_again.push(row),
+        }
+    }
     if route.object.update_only {
         plan.left_alone = unknown;
         return Ok(plan);
@@ -127,14 +134,10 @@ pub async fn send_again(
     let (log, name) = (log(&route.object), literal(&table.table));
     let is = |value: &str, what: &str| qualified::equal(value, &literal(what));
     let refused = format!(
-        "from {table} as t\nwhere {} and {} and t.sfid is not null\nand not exists (\nselect\nfrom {log} as waiting\n\
-         where ({} or {})\nand {} and {}\n)",
+        "from {table} as t\nwhere {} and {} and t.sfid is not null\nand not {}",
         among(route, &format!("t.{}", ident(external_id))),
         is("t._hc_lastop", FAILED),
-        is("waiting.state", "NEW"),
-        is("waiting.state", "PENDING"),
-        qualified::equal("waiting.table_name", &name),
-        qualified::equal("waiting.record_id", "t.id"),
+        waits(&route.object)
     );
     let sql = match way {
         Way::Function { hstore } => {
@@ -153,6 +156,19 @@ pub async fn send_again(
     Ok(target.rows(&sql, &[&keys]).await?.len() as u64)
 }
 
+/// Whether the log has an entry of the row that is still to be sent.
+fn waits(object: &Object) -> String {
+    let is = |value: &str, what: &str| qualified::equal(value, &literal(what));
+    format!(
+        "exists (\nselect\nfrom {} as waiting\nwhere ({} or {})\nand {} and {}\n)",
+        log(object),
+        is("waiting.state", "NEW"),
+        is("waiting.state", "PENDING"),
+        is("waiting.table_name", &object.target.table),
+        qualified::equal("waiting.record_id", "t.id"),
+    )
+}
+
 /// Whether an external id is among those of `$1`.
 fn among(route: &Route, id: &str) -> String {
     let id_type = &route.external_id_type;
@@ -163,16 +179,16 @@ async fn refused(
     target: &Session,
     route: &Route,
     keys: Option<&[String]>,
-) -> Result<Vec<Failed>, Failure> {
+) -> Result<Vec<Row>, Failure> {
     let Object { target: table, external_id, .. } = &route.object;
     let sql = format!(
-        "select t.{0}::text as key, t.sfid::text as sfid, t._hc_err as error\nfrom {table} as t\n\
+        "select t.{0}::text as key, t.sfid::text as sfid, t._hc_err as error, {1} as waits\nfrom {table} as t\n\
          where t._hc_lastop = '{FAILED}' and t.{0} is not null and ($1::text[] is null or t.{0}::text = any ($1))\n\
          order by t.{0}\nlimit {MOST}",
-        ident(external_id)
+        ident(external_id),
+        waits(&route.object)
     );
-    let rows = target.rows(&sql, &[&keys]).await?;
-    Ok(rows.iter().map(failed).collect())
+    Ok(target.rows(&sql, &[&keys]).await?)
 }
 
 /// A refused row, of a statement that returns `key`, `sfid` and `error`.
