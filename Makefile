@@ -33,7 +33,7 @@ test-all: ## Run all tests on each supported PostgreSQL (VERSIONS="14 18", "14/1
 torture: ## Inject faults for ten minutes (SCHOOLBELL_TORTURE_SECONDS) and print the matrix
 	@scripts/setup build
 	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --test it -- --ignored --exact \
-		--nocapture torture::the_whole_fault_matrix_leaves_every_row_right
+		--nocapture service::torture::the_whole_fault_matrix_leaves_every_row_right
 
 .PHONY: bench
 bench: ## Measure every goal against its baseline (ONLY=latency,live; QUICK=1)

@@ -1,7 +1,7 @@
 //! Schoolbell: committed writes to an application's tables reach Salesforce through Heroku Connect.
 //!
 //! The folders are the concepts, in the order in which data meets them. A module imports from those above it in this
-//! list, never from one below (`tests/it/order.rs`):
+//! list, never from one below (`tests/it/repository/order.rs`):
 //!
 //! | folder | what it does |
 //! | --- | --- |

@@ -1,66 +1,22 @@
-//! One test binary: support, then a module per promise. Read the names of the tests: they are the guarantees.
+//! One test binary. Its folders are those of `src`, with `hostile` for attacks and `repository` for what is no code. Read the names of the tests: they are the guarantees.
 #![allow(clippy::unwrap_used)] // A test that cannot go on should say where.
 #![allow(clippy::disallowed_methods)] // What a server says to a test is the test's own.
 
 mod support;
 
-mod brake;
+mod apply;
+mod bell;
 mod capture;
-mod clients;
 mod commands;
-mod contact;
-mod counts;
-mod deaf;
 mod demo;
-mod doctor;
-mod documents;
-mod doorbell;
-mod evolution;
-mod explain;
-mod faults;
-mod fuzz;
-mod guide;
-mod help;
-mod heroku_connect;
 mod hostile;
 mod http;
-mod keys;
-mod live;
-mod locked;
 mod mapping;
-mod mapping_check;
-mod mapping_init;
-mod mappings;
-mod memory;
-mod migrate;
-mod model;
-mod order;
-mod page;
-mod pairing;
-mod parked;
-mod parking;
-mod places;
-mod pooler;
-mod privileges;
-mod production;
-mod publications;
-mod random;
-mod real_input;
-mod reasons;
-mod refused;
-mod rendered;
-mod resync;
-mod secrets;
-mod settings;
-mod slow;
-mod slow_clients;
-mod supply_chain;
-mod terminal;
-mod tls;
-mod torture;
-mod unseen;
-mod values;
+mod outbox;
+mod postgres;
+mod project;
+mod reports;
+mod repository;
+mod service;
 mod verify;
-mod watch;
-mod winners;
-mod writing;
+mod worker;

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::schema::{remedies, result};
-use crate::capture::Listener;
-use crate::privileges::{Roles, as_role, granted};
+use crate::capture::recorded::Listener;
+use crate::hostile::privileges::{Roles, as_role, granted};
 use crate::support::{TestBell, eventually};
 
 /// "SCHBWRIT" and "SCHBBELL", as everybody can read them in the sources.

@@ -1,6 +1,6 @@
 //! A schema that somebody made first, and rights on it that are too many.
 
-use crate::privileges::{as_role, granted};
+use crate::hostile::privileges::{as_role, granted};
 use crate::support::TestBell;
 
 /// What anybody could have put there before `migrate` ran, one of each kind that a schema may hold.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::Client;
 
 use super::schema::result;
-use crate::privileges::{Roles, as_role, granted};
+use crate::hostile::privileges::{Roles, as_role, granted};
 use crate::support::TestBell;
 
 /// What an attacker makes: a table whose column has a type of his own (an enum: JSON does not look for the casts of a

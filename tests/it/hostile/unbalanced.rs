@@ -2,7 +2,7 @@
 
 use schoolbell::postgres::db::Database;
 
-use crate::capture::Listener;
+use crate::capture::recorded::Listener;
 use crate::support::log::Log;
 use crate::support::{TestBell, eventually};
 

@@ -1,0 +1,5 @@
+//! Target rows are written.
+
+mod locked;
+mod refused;
+mod writing;

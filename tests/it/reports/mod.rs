@@ -1,0 +1,6 @@
+//! What people are told: status, explain, doctor.
+
+mod doctor;
+mod explain;
+mod heroku_connect;
+mod watch;

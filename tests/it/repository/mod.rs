@@ -1,0 +1,7 @@
+//! What is in this repository is held against the code: documents, order of imports, rendered SQL.
+
+mod documents;
+mod fuzz;
+mod order;
+mod rendered;
+mod supply_chain;

@@ -1,0 +1,5 @@
+//! The service lives on: faults, take-overs, changes under way.
+
+mod faults;
+mod live;
+mod torture;

@@ -1,0 +1,3 @@
+//! Both sides are compared.
+
+mod comparison;

@@ -1,0 +1,8 @@
+//! All steps together: replays, random changes, what the work costs.
+
+mod counts;
+mod memory;
+mod model;
+mod random;
+mod real_input;
+mod resync;
