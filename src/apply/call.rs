@@ -33,11 +33,11 @@ pub struct Call<'a> {
     route: &'a Route,
     part: Part<'a>,
     locked: Locked,
-    way: Way<'a>,
+    way: Transport<'a>,
 }
 
 /// How a part gets to the target.
-enum Way<'a> {
+enum Transport<'a> {
     /// As one array per column, or the keys.
     Parameters(Statement, Vec<Vec<Option<Raw<'a>>>>),
     /// By COPY. The statement is planned each time: then the planner sees how much was copied, and how far the
@@ -58,14 +58,16 @@ impl<'a> Call<'a> {
         let way = match part {
             _ if part.is_empty() => return Ok(None),
             Part::Absent(_) => match &statements.leave {
-                Some(leave) => Way::Parameters(target.prepare_cached(leave).await?, Vec::new()),
+                Some(leave) => {
+                    Transport::Parameters(target.prepare_cached(leave).await?, Vec::new())
+                }
                 None => return Ok(None),
             },
             Part::Rows(rows) if may_copy && rows.len() >= MANY_ROWS => {
                 target.batch_execute(&statements.copied.create).await?;
-                Way::Copy(&statements.copied)
+                Transport::Copy(&statements.copied)
             }
-            Part::Rows(rows) => Way::Parameters(
+            Part::Rows(rows) => Transport::Parameters(
                 target.prepare_cached(statements.write.form(locked)).await?,
                 columns_of(route, rows),
             ),
@@ -80,7 +82,7 @@ impl<'a> Call<'a> {
 
     /// Whether it takes a single message, so that others may be sent with it.
     pub fn is_one_message(&self) -> bool {
-        matches!(self.way, Way::Parameters(..))
+        matches!(self.way, Transport::Parameters(..))
     }
 
     /// Carries it out in the transaction that is open, and tells what became of each key that was not simply equal.
@@ -89,17 +91,17 @@ impl<'a> Call<'a> {
         target: &Client,
     ) -> Result<Vec<(String, Outcome)>, tokio_postgres::Error> {
         let told = match (self.part, &self.way) {
-            (Part::Absent(keys), Way::Parameters(statement, _)) => {
+            (Part::Absent(keys), Transport::Parameters(statement, _)) => {
                 target.query(statement, &[&keys]).await?
             }
-            (Part::Rows(_), Way::Parameters(statement, columns)) => {
+            (Part::Rows(_), Transport::Parameters(statement, columns)) => {
                 target.query(statement, &parameters(columns)).await?
             }
-            (Part::Rows(rows), Way::Copy(copied)) => {
+            (Part::Rows(rows), Transport::Copy(copied)) => {
                 copy_in(target, &copied.copy, self.route, rows).await?;
                 target.query_typed(copied.write.form(self.locked), &[]).await?
             }
-            (Part::Absent(_), Way::Copy(_)) => unreachable!("keys are never copied"),
+            (Part::Absent(_), Transport::Copy(_)) => unreachable!("keys are never copied"),
         };
         let left = |row: &Row| match row.get("outcome") {
             "kept" => Outcome::Kept,

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::Outcome;
 use crate::cli::Settings;
 use crate::reports::explain::{
-    self, Column, Conclusion, Explanation, Look, NearMiss, SourceState, Surroundings, TargetRow,
+    self, ColumnValue, Conclusion, Explanation, NearMiss, SourceState, Subject, Surroundings,
+    TargetRow,
 };
 use crate::reports::status;
 use crate::service::Ground;
@@ -16,7 +17,7 @@ const SHOWN_CHARS: usize = 60;
 
 /// The explanation for a machine.
 #[derive(Debug, Serialize)]
-struct Told {
+struct WithConclusion {
     #[serde(flatten)]
     explanation: Explanation,
     next: Conclusion,
@@ -48,7 +49,7 @@ pub async fn run(
         replays: status.resyncs.into_iter().map(|resync| resync.object).collect(),
     };
     let routes: Vec<_> = ground.routes().collect();
-    let look = Look { source: &source, evaluator: &evaluator, target: &target, route };
+    let look = Subject { source: &source, evaluator: &evaluator, target: &target, route };
     let explained = explain::explain(look, &routes, key, &surroundings).await;
     let mut explanation = explained.with_context(|| format!("cannot explain {object} {key}"))?;
     let next = explanation.conclude();
@@ -57,7 +58,7 @@ pub async fn run(
     }
     let by_itself = next.by_itself;
     match json {
-        true => super::print_json(&Told { explanation, next })?,
+        true => super::print_json(&WithConclusion { explanation, next })?,
         false => print(&explanation, &next, no_values)?,
     }
     Ok(Outcome::attention_if(!by_itself))
@@ -95,7 +96,7 @@ fn print(explanation: &Explanation, next: &Conclusion, no_values: bool) -> Resul
     for row in &explanation.target {
         line("target", &told_row(&explanation.target_table, row))?;
         for entry in &row.log {
-            let explain::Entry { id, state, action, created_at, message } = entry;
+            let explain::LogEntry { id, state, action, created_at, message } = entry;
             let since = created_at.map(|at| format!(" since {at:.0}")).unwrap_or_default();
             let message = message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             line("log", &format!("entry {id}, {action} {state}{since}{message}"))?;
@@ -129,7 +130,7 @@ fn source(explanation: &Explanation) -> String {
 }
 
 /// A column, with the target's value where that is another one.
-fn projected(column: &Column, explanation: &Explanation, no_values: bool) -> String {
+fn projected(column: &ColumnValue, explanation: &Explanation, no_values: bool) -> String {
     let name = &column.column;
     let differing: Vec<String> = explanation
         .target

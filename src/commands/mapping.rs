@@ -43,18 +43,18 @@ const MEND_FIRST: &str = "the file must be mended first";
 
 /// What a check has found.
 #[derive(Debug, Serialize)]
-struct Report {
+struct CheckReport {
     file: String,
     /// What keeps the mapping from being used.
-    findings: Vec<Told>,
+    findings: Vec<InFile>,
     /// What would be better.
-    advice: Vec<Told>,
+    advice: Vec<InFile>,
     source: Checked,
     target: Checked,
 }
 
 #[derive(Debug, Serialize)]
-struct Told {
+struct InFile {
     file: String,
     #[serde(flatten)]
     finding: Finding,
@@ -85,7 +85,7 @@ impl Checked {
     }
 }
 
-impl Report {
+impl CheckReport {
     fn new(file: &str, why_not: &str) -> Self {
         Self {
             file: file.into(),
@@ -104,14 +104,14 @@ impl Report {
     }
 }
 
-fn told(file: &str, findings: Vec<Finding>) -> Vec<Told> {
-    findings.into_iter().map(|finding| Told { file: file.into(), finding }).collect()
+fn told(file: &str, findings: Vec<Finding>) -> Vec<InFile> {
+    findings.into_iter().map(|finding| InFile { file: file.into(), finding }).collect()
 }
 
 async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<Outcome> {
     let (report, objects) = match Mapping::load(file) {
         Err(unusable) => {
-            let mut report = Report::new(&unusable.file, MEND_FIRST);
+            let mut report = CheckReport::new(&unusable.file, MEND_FIRST);
             report.add(unusable.findings);
             (report, 0)
         }
@@ -120,7 +120,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
     if json {
         super::print_json(&report)?;
     } else {
-        for Told { file, finding } in report.findings.iter().chain(&report.advice) {
+        for InFile { file, finding } in report.findings.iter().chain(&report.advice) {
             say!("{}", finding.in_file(file))?;
         }
     }
@@ -164,8 +164,8 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
 }
 
 /// Holds a sound mapping against the databases that are set.
-async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Report> {
-    let mut report = Report::new(&mapping.file, "DATABASE_URL is not set");
+async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<CheckReport> {
+    let mut report = CheckReport::new(&mapping.file, "DATABASE_URL is not set");
     if !super::names_a_source(settings) {
         return Ok(report);
     }
@@ -211,7 +211,7 @@ async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Rep
 async fn check_source(
     (source, evaluator): (&Session, &Evaluator),
     mapping: &Mapping,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> Result<Option<SourceSide>> {
     report.source = Checked::done();
     match plan::source_side(source, evaluator, mapping).await {

@@ -58,7 +58,8 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
     passed_by.for_each(|sentence| tracing::warn!("{sentence}"));
     let ddl = install::sql(&wanted, &deviations);
     let migrations = schema::pending(version);
-    let change = Change::find((&source, &evaluator), version, &mapping, &source_side).await?;
+    let change =
+        MappingChange::find((&source, &evaluator), version, &mapping, &source_side).await?;
     let reasons: BTreeMap<&TableName, String> =
         ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
 
@@ -250,7 +251,7 @@ enum Before {
 }
 
 /// What the mapping changes.
-struct Change {
+struct MappingChange {
     before: Before,
     /// Whether what is noted is another text.
     to_note: bool,
@@ -270,7 +271,7 @@ struct Watched {
     gone: Vec<String>,
 }
 
-impl Change {
+impl MappingChange {
     async fn find(
         (source, evaluator): (&Session, &Evaluator),
         version: Version,

@@ -381,9 +381,9 @@ fn print_json(report: &impl serde::Serialize) -> Result<()> {
 }
 
 /// A table for a terminal, plain where there is none.
-struct Table(comfy_table::Table);
+struct TextTable(comfy_table::Table);
 
-impl Table {
+impl TextTable {
     fn new<const N: usize>(head: [&str; N]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);

@@ -268,7 +268,7 @@ impl Bars {
 }
 
 pub(super) fn print(reports: &[Report]) -> Result<()> {
-    let mut table = super::Table::new([
+    let mut table = super::TextTable::new([
         "object", "rows", "written", "equal", "waiting", "retrying", "dead", "deleted", "kept",
         "seconds",
     ]);
@@ -327,7 +327,7 @@ async fn dry_run(
     if json {
         super::print_json(&forecasts)?;
     } else {
-        let mut table = super::Table::new([
+        let mut table = super::TextTable::new([
             "object",
             "rows",
             "would insert",

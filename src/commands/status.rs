@@ -75,11 +75,11 @@ struct Looker {
     target: Database,
     /// On the source and on the target; none where it is not open, or was lost.
     sessions: (Option<(Session, Evaluator)>, Option<Session>),
-    salesforce: Option<Seen>,
+    salesforce: Option<SalesforceFigures>,
 }
 
 /// What Salesforce made of the rows, and until when that is good enough.
-struct Seen {
+struct SalesforceFigures {
     mirrors: Vec<Mirror>,
     until: Instant,
 }
@@ -119,7 +119,7 @@ impl Looker {
         let began = Instant::now();
         let mirrors = heroku_connect::collect(source, target, &self.mapping).await;
         let until = Instant::now() + (began.elapsed() * REST).max(SHORTEST_REST);
-        self.salesforce = Some(Seen { mirrors: mirrors.clone(), until });
+        self.salesforce = Some(SalesforceFigures { mirrors: mirrors.clone(), until });
         mirrors
     }
 

@@ -43,7 +43,7 @@ struct Answer {
 }
 
 /// A verdict, and how long it took.
-struct Compared {
+struct TimedComparison {
     verdict: Comparison,
     seconds: f64,
 }
@@ -71,7 +71,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     };
     let lanes = replay::chosen(&ground, &options.objects)?;
     let mut source = super::source_session(&config.source).await?;
-    let mut found = Found { options, listed: Vec::new(), not_listed: 0 };
+    let mut found = Listed { options, listed: Vec::new(), not_listed: 0 };
     let mut compared = Vec::new();
     let jobs = if options.repair {
         super::belong_together(&config, &source, &ground.target.session().await?).await?;
@@ -96,7 +96,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     if let Some(mismatch) = &foreign {
         tell!("this comparison is not recorded, because {mismatch}");
     }
-    for Compared { verdict, seconds } in compared.iter().filter(|_| foreign.is_none()) {
+    for TimedComparison { verdict, seconds } in compared.iter().filter(|_| foreign.is_none()) {
         let now = if repaired { mended(verdict, &repairs) } else { verdict.clone() };
         if let Err(failure) = verified::record(&source, &now, *seconds).await {
             // Whoever may only read may compare all the same.
@@ -105,7 +105,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
     }
     let verdicts: Vec<Comparison> = compared.into_iter().map(|compared| compared.verdict).collect();
     let wrong = verdicts.iter().any(Comparison::is_wrong);
-    let Found { listed, not_listed, .. } = found;
+    let Listed { listed, not_listed, .. } = found;
     let result = Answer { objects: verdicts, findings: listed, not_listed, repairs };
     match options.json {
         true => super::print_json(&result)?,
@@ -115,13 +115,13 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
 }
 
 /// The findings: some for the list, all counted.
-struct Found<'a> {
+struct Listed<'a> {
     options: &'a VerifyOptions,
     listed: Vec<Finding>,
     not_listed: u64,
 }
 
-impl Found<'_> {
+impl Listed<'_> {
     fn add(&mut self, mut finding: Finding) {
         if self.listed.len() >= self.options.limit {
             self.not_listed += 1;
@@ -181,9 +181,9 @@ impl<'a> Repair<'a> {
 async fn compare(
     ground: &Ground,
     lane: &Lane,
-    found: &mut Found<'_>,
+    found: &mut Listed<'_>,
     mut repair: Option<&mut Repair<'_>>,
-) -> Result<Compared> {
+) -> Result<TimedComparison> {
     let (route, began) = (&lane.route, Instant::now());
     let object = &route.object.name;
     let mut sides = Sides {
@@ -219,7 +219,7 @@ async fn compare(
     let (verdict, ()) =
         tokio::try_join!(reading, listing).with_context(|| format!("cannot compare {object}"))?;
     bar.finish_and_clear();
-    Ok(Compared { verdict, seconds: began.elapsed().as_secs_f64() })
+    Ok(TimedComparison { verdict, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// On stderr; silent where stderr is no terminal.
@@ -279,7 +279,7 @@ fn mended(verdict: &Comparison, repairs: &[Report]) -> Comparison {
 }
 
 fn print(result: &Answer) -> Result<()> {
-    let mut table = super::Table::new([
+    let mut table = super::TextTable::new([
         "object",
         "rows",
         "equal",

@@ -27,7 +27,7 @@ pub struct Expected {
 
 /// What the comparison of one object found.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Compared {
+pub struct ObjectCheck {
     /// The object, in the plural.
     pub what: &'static str,
     /// Rows that should be there, by what the source has now.
@@ -137,7 +137,7 @@ pub async fn every_row(
     source: &Client,
     target: &Client,
     expected: &Expected,
-) -> Result<[Compared; 3]> {
+) -> Result<[ObjectCheck; 3]> {
     let schools = compare(
         "schools",
         &rows(source, &published_schools(), &[&expected.approved_school]).await?,
@@ -169,7 +169,12 @@ async fn rows(
     Ok(rows.iter().map(|row| (row.get("key"), row.get("fields"))).collect())
 }
 
-fn compare(what: &'static str, published: &Rows, found: &Rows, kept: &HashSet<String>) -> Compared {
+fn compare(
+    what: &'static str,
+    published: &Rows,
+    found: &Rows,
+    kept: &HashSet<String>,
+) -> ObjectCheck {
     let mut mistakes = Vec::new();
     let mut right = 0;
     for (key, wanted) in published {
@@ -186,7 +191,7 @@ fn compare(what: &'static str, published: &Rows, found: &Rows, kept: &HashSet<St
         mistakes.push(format!("{key} should not be there"));
     }
     let kept = kept.iter().filter(|key| found.contains_key(*key)).count();
-    Compared { what, published: published.len(), right, kept, mistakes }
+    ObjectCheck { what, published: published.len(), right, kept, mistakes }
 }
 
 fn difference(key: &str, wanted: &Value, there: &Value) -> String {

@@ -107,7 +107,7 @@ fn refused(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> ClusterErro
 /// A running cluster. Dropping it stops it the hard way and removes it, within a moment.
 #[derive(Debug)]
 pub struct Cluster {
-    place: Place,
+    place: Home,
     port: u16,
     running: Mutex<Running>,
 }
@@ -123,7 +123,7 @@ struct Running {
 
 /// Where the programs and the files are, and who runs them.
 #[derive(Debug)]
-struct Place {
+struct Home {
     programs: PathBuf,
     user: Option<User>,
     folder: PathBuf,
@@ -177,7 +177,7 @@ impl Cluster {
         // From here on the watchdog removes it, after the server has ended.
         let password = (!options.open).then(Password::random).transpose()?;
         let environment = options.environment.clone();
-        let place = Place { programs, user, folder: folder.keep(), password, environment };
+        let place = Home { programs, user, folder: folder.keep(), password, environment };
 
         place.make_data(&options, &mut watchdog).await?;
         let mut running = Running { server: None, children: Vec::new(), watchdog };
@@ -346,7 +346,7 @@ impl From<Launch> for ClusterError {
     }
 }
 
-impl Place {
+impl Home {
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }

@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 use super::DemoOptions;
 use super::bridge::{Program, Service};
-use super::check::{self, Compared, Expected};
+use super::check::{self, Expected, ObjectCheck};
 use super::cluster::{Cluster, Options};
 use super::school_data::{Batch, ROLE_COLUMNS, SCHOOL_COLUMNS, SchoolData};
 use super::stage::{Stage, count, counted, milliseconds, wrapped};
@@ -65,13 +65,13 @@ struct Salesforce {
 }
 
 /// A story that was told to its end; service and Salesforce still run.
-pub struct Told {
+pub struct Finished {
     story: Story,
     right: bool,
 }
 
 /// What one transaction of the application did.
-struct Written {
+struct AppWrite {
     /// Rows that its statement touched.
     rows: u64,
     /// Changes that the triggers recorded.
@@ -83,10 +83,10 @@ struct Written {
 }
 
 /// Tells the story.
-pub async fn tell(options: &DemoOptions) -> Result<Told> {
+pub async fn tell(options: &DemoOptions) -> Result<Finished> {
     let mut story = Story::begin(options).await?;
     match story.go_on().await {
-        Ok(right) => Ok(Told { story, right }),
+        Ok(right) => Ok(Finished { story, right }),
         Err(error) => match story.program.service_said(10) {
             log if log.is_empty() => Err(error),
             log => Err(with_log(&format!("{error:#}; the service's log ends with"), &log)),
@@ -438,7 +438,7 @@ impl Story {
         self.settled().await?;
         let compared = check::every_row(&self.source, &self.target, &self.expected).await?;
         self.stage.note(&table_row(["", "published", "right", "wrong", "deleted and kept"]));
-        for Compared { what, published, right, kept, mistakes } in &compared {
+        for ObjectCheck { what, published, right, kept, mistakes } in &compared {
             let cells =
                 [*what, &count(*published), &count(*right), &count(mistakes.len()), &count(*kept)];
             self.stage.note(&table_row(cells));
@@ -449,7 +449,7 @@ impl Story {
         self.stage.figure("writes sent to Salesforce in all", count(writes));
         self.stage.figure("writes that Salesforce refused", count(refused));
         self.stage.figure("time since the start", milliseconds(self.began.elapsed()));
-        for Compared { what, mistakes, .. } in &compared {
+        for ObjectCheck { what, mistakes, .. } in &compared {
             for mistake in mistakes.iter().take(MISTAKES_SHOWN) {
                 self.stage.verdict(false, &format!("{what}: {mistake}"));
             }
@@ -495,7 +495,7 @@ impl Story {
     }
 
     /// Runs a statement of the application in a transaction of its own.
-    async fn write(&mut self, sql: &str) -> Result<Written> {
+    async fn write(&mut self, sql: &str) -> Result<AppWrite> {
         let began = Instant::now();
         let transaction = self.source.transaction().await?;
         let rows = transaction.execute(sql, &[]).await?;
@@ -503,7 +503,7 @@ impl Story {
         let captured = captured(&transaction).await?;
         let commit = Instant::now();
         transaction.commit().await?;
-        Ok(Written {
+        Ok(AppWrite {
             rows,
             captured,
             took: statement + commit.elapsed(),
@@ -579,7 +579,7 @@ enum On {
     Target,
 }
 
-impl Told {
+impl Finished {
     /// Keeps everything running and says how to use it, until `asked_to_end`.
     pub async fn stay(&mut self, asked_to_end: impl Future<Output = ()>) -> Result<()> {
         self.show_around().await?;

@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How far a connection is. The order is that in which they go when places are short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum Stage {
+enum Phase {
     /// It has its answer.
     Answered,
     /// Its head is not complete.
@@ -59,37 +59,37 @@ enum Stage {
 
 /// The stage that a connection's task notes and the listener reads.
 #[derive(Debug, Clone)]
-struct Progress(Arc<AtomicU8>);
+struct RequestProgress(Arc<AtomicU8>);
 
-impl Progress {
+impl RequestProgress {
     fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(Stage::Unfinished as u8)))
+        Self(Arc::new(AtomicU8::new(Phase::Unfinished as u8)))
     }
 
-    fn reaches(&self, stage: Stage) {
+    fn reaches(&self, stage: Phase) {
         // It guards nothing else.
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 
-    fn stage(&self) -> Stage {
+    fn stage(&self) -> Phase {
         match self.0.load(Ordering::Relaxed) {
-            stage if stage == Stage::Answered as u8 => Stage::Answered,
-            stage if stage == Stage::Unfinished as u8 => Stage::Unfinished,
-            _ => Stage::Answering,
+            stage if stage == Phase::Answered as u8 => Phase::Answered,
+            stage if stage == Phase::Unfinished as u8 => Phase::Unfinished,
+            _ => Phase::Answering,
         }
     }
 }
 
 /// A connection as the listener sees it.
-struct Place {
+struct Tracked {
     task: AbortHandle,
-    progress: Progress,
+    progress: RequestProgress,
     since: Instant,
 }
 
 /// All of them, in the order in which they came.
 #[derive(Default)]
-struct Places(Vec<Place>);
+struct Places(Vec<Tracked>);
 
 impl Places {
     /// Ends one of them, where all are taken.
@@ -110,7 +110,7 @@ impl Places {
     fn next_to_go(&self, now: Instant) -> Result<usize, Instant> {
         let staged = self.0.iter().map(|place| (place.progress.stage(), place.since)).enumerate();
         let (mut answering, mut spare): (Vec<_>, Vec<_>) =
-            staged.partition(|(_, (stage, _))| *stage == Stage::Answering);
+            staged.partition(|(_, (stage, _))| *stage == Phase::Answering);
         // Slow readers must leave enough places for others to come and go.
         let surplus = answering.len().saturating_sub(MOST_PROTECTED);
         spare.extend(answering.drain(..surplus));
@@ -125,7 +125,7 @@ impl Places {
     /// Ends those that have not asked, or have their answer.
     fn keep_answering(&mut self) {
         for place in self.0.drain(..) {
-            if place.progress.stage() != Stage::Answering {
+            if place.progress.stage() != Phase::Answering {
                 place.task.abort();
             }
         }
@@ -160,29 +160,29 @@ pub(super) async fn serve(
         }
         // What could not be accepted is for the next attempt: there is nobody to answer.
         let Ok((stream, _)) = accepted else { continue };
-        let progress = Progress::new();
+        let progress = RequestProgress::new();
         let task = tasks.spawn(until_the_end(stream, router.clone(), progress.clone()));
-        places.0.push(Place { task, progress, since: Instant::now() });
+        places.0.push(Tracked { task, progress, since: Instant::now() });
     }
     drop(listener);
     places.keep_answering();
     while tasks.join_next().await.is_some() {}
 }
 
-async fn until_the_end(stream: TcpStream, router: Router, progress: Progress) {
+async fn until_the_end(stream: TcpStream, router: Router, progress: RequestProgress) {
     // A small answer should not wait for more to be sent with it.
     _ = stream.set_nodelay(true);
     if let Ok(stream) = timeout(LONGEST, answer(stream, router, &progress)).await {
-        progress.reaches(Stage::Answered);
+        progress.reaches(Phase::Answered);
         _ = timeout(LINGER, part(stream)).await;
     }
 }
 
 /// Answers one request, or says why it cannot be read. Returns what is left to be closed.
-async fn answer(stream: TcpStream, router: Router, progress: &Progress) -> TcpStream {
+async fn answer(stream: TcpStream, router: Router, progress: &RequestProgress) -> TcpStream {
     let pages = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
-        progress.reaches(Stage::Answering);
+        progress.reaches(Phase::Answering);
         pages.call(request)
     });
     let mut connection = http1::Builder::new()
@@ -261,11 +261,11 @@ mod tests {
     }
 
     /// So many connections of a stage, which came at a time.
-    fn places(number: usize, stage: Stage, since: Instant) -> Vec<Place> {
+    fn places(number: usize, stage: Phase, since: Instant) -> Vec<Tracked> {
         let place = |_| {
-            let progress = Progress::new();
+            let progress = RequestProgress::new();
             progress.reaches(stage);
-            Place { task: tokio::spawn(async {}).abort_handle(), progress, since }
+            Tracked { task: tokio::spawn(async {}).abort_handle(), progress, since }
         };
         (0..number).map(place).collect()
     }
@@ -275,12 +275,12 @@ mod tests {
     {
         let came = Instant::now();
         let now = came + LEAST;
-        let next = |stages: &[(usize, Stage)]| {
+        let next = |stages: &[(usize, Phase)]| {
             let all = stages.iter().flat_map(|(number, stage)| places(*number, *stage, came));
             Places(all.collect()).next_to_go(now)
         };
         let (answered, unfinished, answering) =
-            (Stage::Answered, Stage::Unfinished, Stage::Answering);
+            (Phase::Answered, Phase::Unfinished, Phase::Answering);
         assert_eq!(next(&[(9, answering), (2, unfinished), (1, answered)]), Ok(11));
         assert_eq!(next(&[(MOST_PROTECTED, answering), (2, unfinished)]), Ok(MOST_PROTECTED));
         assert_eq!(next(&[(MOST, answering)]), Ok(0));
@@ -290,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_has_only_just_come_keeps_its_place_for_a_moment() {
         let came = Instant::now();
-        let crowd = Places(places(MOST, Stage::Unfinished, came));
+        let crowd = Places(places(MOST, Phase::Unfinished, came));
 
         assert_eq!(crowd.next_to_go(came), Err(came + LEAST));
         assert_eq!(crowd.next_to_go(came + LEAST), Ok(0));

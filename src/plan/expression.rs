@@ -17,7 +17,7 @@ use crate::postgres::name::TableName;
 const ROOTS: &str = include_str!("../../sql/roots.sql");
 
 /// What findings call something, and its line.
-pub(super) type Place<'a> = (&'a str, usize);
+pub(super) type SettingLine<'a> = (&'a str, usize);
 
 /// What an expression belongs to.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) struct About<'a> {
     pub(super) object: &'a Object,
     /// The table whose columns it may name.
     pub(super) table: &'a Table,
-    pub(super) place: Place<'a>,
+    pub(super) place: SettingLine<'a>,
 }
 
 /// Lets the source parse a query of one column and returns its type, or reports what Postgres says. No row is read.
@@ -87,7 +87,7 @@ fn passes(state: &SqlState) -> bool {
 }
 
 /// The expressions of an object that are no fields, each as the end of a query on the source table.
-pub(super) fn other_expressions(object: &Object) -> Vec<(Place<'static>, String)> {
+pub(super) fn other_expressions(object: &Object) -> Vec<(SettingLine<'static>, String)> {
     let place = |setting: &'static str| (setting, object.line_of(setting));
     let mut expressions = Vec::new();
     if let Some(filter) = &object.filter {

@@ -8,7 +8,7 @@ use crate::postgres::name::TableName;
 
 /// What is to be said about the tables.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct PartFindings {
     /// What no trigger can be installed for.
     pub findings: Vec<Finding>,
     /// What would be better; it works without.
@@ -62,10 +62,10 @@ pub(super) fn check_parts(
     mapping: &Mapping,
     tables: &BTreeMap<TableName, Table>,
     parts: &BTreeMap<TableName, Vec<Part>>,
-) -> Said {
+) -> PartFindings {
     let named = named(mapping);
     let parts_of = |table: &TableName| parts.get(table).into_iter().flatten();
-    let mut said = Said::default();
+    let mut said = PartFindings::default();
     for one in &named {
         for part in parts_of(one.table) {
             if let Some(why) = &part.unseen {

@@ -109,7 +109,7 @@ pub struct Headline {
 
 /// The report with its headline, for a machine.
 #[derive(Debug, Serialize)]
-pub struct Told<'a> {
+pub struct WithHeadline<'a> {
     headline: Headline,
     #[serde(flatten)]
     status: &'a Status,
@@ -117,8 +117,8 @@ pub struct Told<'a> {
 
 impl Status {
     /// For a machine.
-    pub fn told(&self) -> Told<'_> {
-        Told { headline: self.headline(), status: self }
+    pub fn told(&self) -> WithHeadline<'_> {
+        WithHeadline { headline: self.headline(), status: self }
     }
 
     /// Whether somebody should look at it. That this process may not write is no more than a setting of it.

@@ -128,7 +128,7 @@ fn deletes(route: &Route) -> bool {
 
 /// How a key looks on the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
+enum SourceMarks {
     /// There is no published row.
     Absent,
     Print(Marks),
@@ -139,7 +139,7 @@ enum Seen {
 /// How a key looks on both sides.
 #[derive(Debug, PartialEq, Eq)]
 struct Sight {
-    row: Seen,
+    row: SourceMarks,
     /// In the target there may be several rows with one external id.
     others: Vec<Marks>,
 }
@@ -147,17 +147,17 @@ struct Sight {
 impl Sight {
     fn is_right(&self) -> bool {
         match &self.row {
-            Seen::Absent => self.others.is_empty(),
-            Seen::Print(print) => {
+            SourceMarks::Absent => self.others.is_empty(),
+            SourceMarks::Print(print) => {
                 !self.others.is_empty() && self.others.iter().all(|other| print.fit(other))
             }
-            Seen::Unreadable(_) => false,
+            SourceMarks::Unreadable(_) => false,
         }
     }
 }
 
 /// What a look at a key has found, where it is not right.
-enum Look {
+enum KeyState {
     Moving,
     InFlight,
     Parked(String),
@@ -260,14 +260,14 @@ impl<'a> Judge<'a> {
         let (mut wrong, mut again) = (Vec::new(), Vec::new());
         for (suspect, found) in found {
             match found {
-                Look::InFlight => self.verdict.in_flight += 1,
-                Look::Parked(why) => *self.verdict.parked.entry(why).or_default() += 1,
-                Look::Wrong(sight) if nothing_stirs || look >= LOOKS => {
+                KeyState::InFlight => self.verdict.in_flight += 1,
+                KeyState::Parked(why) => *self.verdict.parked.entry(why).or_default() += 1,
+                KeyState::Wrong(sight) if nothing_stirs || look >= LOOKS => {
                     wrong.push((suspect, sight));
                 }
                 // What moves until the end is being worked on.
-                Look::Moving if look >= LOOKS => self.verdict.in_flight += 1,
-                Look::Wrong(_) | Look::Moving => again.push(suspect),
+                KeyState::Moving if look >= LOOKS => self.verdict.in_flight += 1,
+                KeyState::Wrong(_) | KeyState::Moving => again.push(suspect),
             }
         }
         let mut parts: Vec<&[(Suspect, Sight)]> = wrong.chunks(VALUES).rev().collect();
@@ -304,7 +304,7 @@ impl<'a> Judge<'a> {
     }
 
     /// One look at each of the keys; those that are right are counted.
-    async fn look(&mut self, suspects: Vec<Suspect>) -> Result<Vec<(Suspect, Look)>, Failure> {
+    async fn look(&mut self, suspects: Vec<Suspect>) -> Result<Vec<(Suspect, KeyState)>, Failure> {
         let sights = self.sights(&suspects).await?;
         let mut doubtful = Vec::new();
         for (suspect, sight) in suspects.into_iter().zip(sights) {
@@ -327,10 +327,10 @@ impl<'a> Judge<'a> {
         Ok(looks
             .map(|(suspect, (sight, now))| {
                 let found = match parked.get(&suspect.key) {
-                    _ if in_flight.has(&suspect.key) => Look::InFlight,
-                    _ if sight != now => Look::Moving,
-                    Some(why) => Look::Parked(why.clone()),
-                    None => Look::Wrong(now),
+                    _ if in_flight.has(&suspect.key) => KeyState::InFlight,
+                    _ if sight != now => KeyState::Moving,
+                    Some(why) => KeyState::Parked(why.clone()),
+                    None => KeyState::Wrong(now),
                 };
                 (suspect, found)
             })
@@ -349,9 +349,9 @@ impl<'a> Judge<'a> {
             rows.found.iter().map(|row| (row.get("id"), Marks::of(row))).collect();
         let sight = |suspect: &Suspect| Sight {
             row: match (prints.get(suspect.id.as_str()), rows.unreadable.get(&suspect.key)) {
-                (Some(print), _) => Seen::Print(print.clone()),
-                (None, Some(why)) => Seen::Unreadable(why.clone()),
-                (None, None) => Seen::Absent,
+                (Some(print), _) => SourceMarks::Print(print.clone()),
+                (None, Some(why)) => SourceMarks::Unreadable(why.clone()),
+                (None, None) => SourceMarks::Absent,
             },
             others: others.get(&suspect.id).cloned().unwrap_or_default(),
         };
@@ -361,7 +361,7 @@ impl<'a> Judge<'a> {
     /// The values of rows that differ, of either side; none where several rows have too many bytes.
     async fn values(&self, wrong: &[(Suspect, Sight)]) -> Result<Option<[Values; 2]>, Failure> {
         let differs =
-            |sight: &Sight| matches!(sight.row, Seen::Print(_)) && !sight.others.is_empty();
+            |sight: &Sight| matches!(sight.row, SourceMarks::Print(_)) && !sight.others.is_empty();
         let differing = || wrong.iter().filter(|(_, sight)| differs(sight));
         let keys: Vec<String> = differing().map(|(suspect, _)| suspect.key.clone()).collect();
         let ids: Vec<String> = differing().map(|(suspect, _)| suspect.id.clone()).collect();
@@ -394,16 +394,16 @@ impl<'a> Judge<'a> {
         for (suspect, sight) in wrong {
             let what = match &sight.row {
                 // Its source row has left since the first look, and the target's may stay.
-                Seen::Absent if !deletes(self.route) => {
+                SourceMarks::Absent if !deletes(self.route) => {
                     if !self.route.object.update_only {
                         self.keep(suspect.key.clone()).await;
                     }
                     continue;
                 }
-                Seen::Absent => What::Unexpected,
-                Seen::Unreadable(reason) => What::Unreadable { reason: reason.clone() },
-                Seen::Print(_) if sight.others.is_empty() => What::Missing,
-                Seen::Print(print) => {
+                SourceMarks::Absent => What::Unexpected,
+                SourceMarks::Unreadable(reason) => What::Unreadable { reason: reason.clone() },
+                SourceMarks::Print(_) if sight.others.is_empty() => What::Missing,
+                SourceMarks::Print(print) => {
                     let (row, others) = (rows.get(&suspect.id), others.get(&suspect.id));
                     match differences(self.route, print, row, &sight.others, others) {
                         Some(columns) => What::Differing { columns },

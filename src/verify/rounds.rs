@@ -32,7 +32,7 @@ const ANSWER_GRACE: Duration = Duration::from_secs(15);
 const TRY_AGAIN: Duration = Duration::from_mins(5);
 
 /// A comparison with the keys that are to be named.
-struct Compared {
+struct ComparedKeys {
     verdict: Comparison,
     keys: Vec<String>,
 }
@@ -111,7 +111,7 @@ async fn verify_and_record(
     let reading =
         unless_silent(silence, verify_slowly(&source, &books, &target, route, REST, told));
     let (verdict, keys) = tokio::join!(reading, first_keys(findings));
-    let compared = Compared { verdict: verdict?, keys };
+    let compared = ComparedKeys { verdict: verdict?, keys };
     tell(&compared);
     if let Err(failure) =
         verified::record(&books, &compared.verdict, began.elapsed().as_secs_f64()).await
@@ -131,7 +131,7 @@ async fn first_keys(mut findings: mpsc::Receiver<Finding>) -> Vec<String> {
     keys
 }
 
-fn tell(Compared { verdict, keys }: &Compared) {
+fn tell(ComparedKeys { verdict, keys }: &ComparedKeys) {
     let parked: u64 = verdict.parked.values().sum();
     let Comparison { object, rows, equal, in_flight, .. } = verdict;
     if verdict.is_wrong() {

@@ -39,18 +39,18 @@ pub(super) struct Leaving<'b> {
     /// By lane: what became of the others.
     pub(super) outcomes: Vec<Outcomes>,
     /// What was noted of it.
-    pub(super) notes: Vec<Note>,
+    pub(super) notes: Vec<BrakeNote>,
 }
 
 /// That so many rows of a lane were noted as about to be deleted.
-pub(super) struct Note {
+pub(super) struct BrakeNote {
     lane: usize,
     number: i64,
     keys: HashSet<String>,
 }
 
 /// What the brake says of some rows of a lane.
-enum Said {
+enum BrakeAnswer {
     /// They are noted by this number.
     Noted(i64),
     /// Why they are held.
@@ -107,12 +107,12 @@ impl Gate {
             if !asked.is_empty() {
                 let rows = asked.len() as i64;
                 match self.ask(target, batch, index, rows, &held_before).await {
-                    Ok(Said::Noted(number)) => {
+                    Ok(BrakeAnswer::Noted(number)) => {
                         leave.extend(asked.iter().cloned());
                         let keys = asked.into_iter().collect();
-                        leaving.notes.push(Note { lane: index, number, keys });
+                        leaving.notes.push(BrakeNote { lane: index, number, keys });
                     }
-                    Ok(Said::Held(reason)) => {
+                    Ok(BrakeAnswer::Held(reason)) => {
                         self.held.insert(index);
                         let held = asked.into_iter();
                         outcomes.extend(held.map(|key| (key, Outcome::Held(reason.clone()))));
@@ -137,10 +137,10 @@ impl Gate {
     /// Takes back what was noted of rows that were not deleted.
     pub(super) async fn correct(
         &self,
-        notes: &[Note],
+        notes: &[BrakeNote],
         outcomes: &[Outcomes],
     ) -> Result<(), Failure> {
-        for Note { lane, number, keys } in notes {
+        for BrakeNote { lane, number, keys } in notes {
             let left = outcomes[*lane].iter();
             let deleted: HashSet<&String> = left
                 .filter(|(key, outcome)| *outcome == Outcome::Deleted && keys.contains(key))
@@ -161,10 +161,10 @@ impl Gate {
         index: usize,
         rows: i64,
         held_before: &BTreeSet<usize>,
-    ) -> Result<Said, Failure> {
+    ) -> Result<BrakeAnswer, Failure> {
         let lanes = self.lanes.clone();
         let object = &lanes[index].route.object;
-        let held = |why: &str| Ok(Said::Held(format!("held by the brake: {why}")));
+        let held = |why: &str| Ok(BrakeAnswer::Held(format!("held by the brake: {why}")));
         // Only where nobody knows which rows are gone does a replay walk through the target.
         if batch.page.as_ref().is_some_and(|page| page.job.walks_target) {
             return held(
@@ -183,7 +183,7 @@ impl Gate {
             }
         };
         match note {
-            Some(number) => Ok(Said::Noted(number)),
+            Some(number) => Ok(BrakeAnswer::Noted(number)),
             None => held(&format!(
                 "at most {} are deleted unasked, and none while others are held",
                 object.brake

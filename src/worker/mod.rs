@@ -99,7 +99,7 @@ struct Batch {
     /// Lanes of which changes of another table touch more rows than are looked at together, or such as cannot be found.
     touched: BTreeSet<usize>,
     /// Parked keys that were due.
-    due: Vec<Due>,
+    due: Vec<DueKey>,
     page: Option<Page>,
     /// The page was read although there were changes, and had at most so many rows.
     share_of: Option<i64>,
@@ -113,7 +113,7 @@ struct Batch {
 
 /// A parked key that was due, as it is parked.
 #[derive(Debug)]
-struct Due {
+struct DueKey {
     lane: usize,
     key: String,
     /// The brake held its deletion, and a human has released it.

@@ -103,10 +103,10 @@ pub async fn next(
 }
 
 /// A page's content, and the position of its last row; none when it is empty.
-type Found = (Content, Option<Vec<String>>);
+type FoundPage = (Content, Option<Vec<String>>);
 
 /// Keys that were asked for by name. The position is how many of them are done.
-fn named_page(keys: &[String], job: &Job, rows: i64) -> Found {
+fn named_page(keys: &[String], job: &Job, rows: i64) -> FoundPage {
     let from = job.position.as_ref().and_then(|position| position[0].parse().ok()).unwrap_or(0);
     let rest = keys.get(from..).unwrap_or_default();
     let page = &rest[..rest.len().min(usize::try_from(rows).unwrap_or(0))];
@@ -121,7 +121,7 @@ async fn source_page(
     route: &Route,
     job: &Job,
     Size { rows, bytes }: Size,
-) -> Result<Option<Found>, Failure> {
+) -> Result<Option<FoundPage>, Failure> {
     let parameters: [&dyn Parameter; 3] = [&job.position, &job.request.since, &rows];
     let goes_on = job.position.is_some();
     let filter = project::filter(&route.object);
@@ -160,7 +160,7 @@ async fn source_page(
     keys(&all).await
 }
 
-fn keys_of(found: &[Row]) -> Found {
+fn keys_of(found: &[Row]) -> FoundPage {
     let position = found.last().map(|row| row.get(project::POSITION));
     (Content::Keys(found.iter().map(|row| row.get("key")).collect()), position)
 }
@@ -195,7 +195,7 @@ async fn target_page(
     route: &Route,
     job: &Job,
     rows: i64,
-) -> Result<Found, Failure> {
+) -> Result<FoundPage, Failure> {
     let sql = target_statement(route);
     let target = target.client();
     let statement = target.prepare_cached(&sql).await?;

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::patience::Patience;
-use super::{Batch, Due, InHand, Lane, leave};
+use super::{Batch, DueKey, InHand, Lane, leave};
 use crate::apply;
 use crate::config::Pace;
 use crate::failpoint::{self, Failpoint};
@@ -178,7 +178,7 @@ impl Reader {
         for parked::Due { object, key, released } in due {
             if let Some(lane) = self.lane(&object) {
                 wanted[lane].keys.push(key.clone());
-                batch.due.push(Due { lane, key, released });
+                batch.due.push(DueKey { lane, key, released });
             }
         }
         let is_live = !batch.changes.is_empty() || !batch.due.is_empty();

@@ -272,11 +272,15 @@ impl Writer {
 }
 
 /// The outcomes of each call.
-type Told = Vec<Outcomes>;
+type CallOutcomes = Vec<Outcomes>;
 
 /// One transaction whose statements are sent without waiting for each other's answers: one round trip. Where one is
 /// refused, the server refuses those after it, and what was to be the commit ends the transaction.
-async fn at_once(session: &Direct, calls: &[Call<'_>], begin: &str) -> Result<Told, Failure> {
+async fn at_once(
+    session: &Direct,
+    calls: &[Call<'_>],
+    begin: &str,
+) -> Result<CallOutcomes, Failure> {
     let client = &**session.client();
     let commit = async {
         failpoint::reach(Failpoint::BeforeCommit).await;
@@ -292,7 +296,11 @@ async fn at_once(session: &Direct, calls: &[Call<'_>], begin: &str) -> Result<To
 }
 
 /// One transaction with rows that are streamed.
-async fn in_turn(session: &Direct, calls: &[Call<'_>], begin: &str) -> Result<Told, Failure> {
+async fn in_turn(
+    session: &Direct,
+    calls: &[Call<'_>],
+    begin: &str,
+) -> Result<CallOutcomes, Failure> {
     let client = &**session.client();
     let told = transaction(client, begin, async {
         let mut told = Vec::new();

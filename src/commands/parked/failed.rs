@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::postgres::db::{Direct, Evaluator, Session};
 use crate::reports::heroku_connect::Failed;
-use crate::reports::heroku_connect::cure::{self, Plan, Way};
+use crate::reports::heroku_connect::cure::{self, Cure, Resend};
 use crate::service::Ground;
 use crate::worker::Lane;
 
@@ -48,7 +48,7 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
     carry_out(&config, &mapping, (source, evaluator, target), &plans).await
 }
 
-impl Plan {
+impl Cure {
     fn is_something(&self) -> bool {
         !self.written_again.is_empty() || !self.sent_again.is_empty()
     }
@@ -62,7 +62,7 @@ impl Plan {
     }
 }
 
-fn show(plans: &[(&Lane, Plan)]) -> Result<()> {
+fn show(plans: &[(&Lane, Cure)]) -> Result<()> {
     let none = plans.iter().all(|(_, plan)| plan.is_empty());
     if none {
         return say!("no such row is FAILED");
@@ -71,8 +71,8 @@ fn show(plans: &[(&Lane, Plan)]) -> Result<()> {
     for (lane, plan) in plans {
         let object = &lane.route.object.name;
         let again = match &plan.way {
-            Way::Function { .. } => "a new entry is made in Heroku Connect's log",
-            Way::Entry => "their failed entry in Heroku Connect's log is set to NEW",
+            Resend::Function { .. } => "a new entry is made in Heroku Connect's log",
+            Resend::Entry => "their failed entry in Heroku Connect's log is set to NEW",
         };
         let stay = match lane.route.object.update_only {
             true => "left alone, Salesforce creates these rows and knows none of them",
@@ -116,7 +116,7 @@ async fn carry_out(
     config: &Config,
     mapping: &Mapping,
     (mut source, evaluator, target): (Session, Evaluator, Direct),
-    plans: &[(&Lane, Plan)],
+    plans: &[(&Lane, Cure)],
 ) -> Result<Outcome> {
     let (mut replays, mut done) = (Vec::new(), Vec::new());
     for (lane, plan) in plans {

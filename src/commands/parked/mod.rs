@@ -92,7 +92,7 @@ async fn list(
         say!("nothing is parked")?;
         return Ok(outcome);
     }
-    let mut table = super::Table::new(["object", "key", "state", "since", "why", "what helps"]);
+    let mut table = super::TextTable::new(["object", "key", "state", "since", "why", "what helps"]);
     for parked in &parked {
         table.add_row([
             parked.object.as_str(),

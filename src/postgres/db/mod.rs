@@ -27,7 +27,7 @@ use settings::{Settings, Use};
 pub use settings::{settled, settled_value};
 
 pub use parameter::{Element, Parameter, Typed};
-use session::Way;
+use session::Access;
 pub use session::{Direct, Evaluator, Session, Transaction};
 
 /// A host that answers nothing must not hold up a start for minutes.
@@ -59,7 +59,7 @@ pub struct Database {
     settings: Arc<Settings>,
     tls: MakeRustlsConnect,
     /// What the first connection found; the later ones rely on it.
-    way: Arc<OnceLock<Way>>,
+    way: Arc<OnceLock<Access>>,
 }
 
 impl Database {
@@ -187,15 +187,15 @@ impl Database {
     }
 
     /// How the connections lead to the server. Nothing is said of a database that nobody has connected to.
-    fn way(&self) -> Way {
-        self.way.get().copied().unwrap_or(Way::Direct)
+    fn way(&self) -> Access {
+        self.way.get().copied().unwrap_or(Access::Direct)
     }
 
     /// Connects as the first connection did, or finds out how.
     async fn connect(&self) -> Result<(Client, JoinHandle<()>), Error> {
         match self.way.get() {
-            Some(Way::Pooled) => self.url.connect(&self.tls).await.map(started),
-            Some(Way::Direct) => {
+            Some(Access::Pooled) => self.url.connect(&self.tls).await.map(started),
+            Some(Access::Direct) => {
                 let (client, task) = started(self.marked.connect(&self.tls).await?);
                 // Fails when a pooler has come between; the next attempt finds that out.
                 client.batch_execute(&self.settings.session).await?;
@@ -211,18 +211,18 @@ impl Database {
     }
 
     /// A pooler refuses the mark, or drops it silently.
-    async fn explore(&self) -> Result<(Client, JoinHandle<()>, Way), Error> {
+    async fn explore(&self) -> Result<(Client, JoinHandle<()>, Access), Error> {
         let (client, task) = match self.marked.connect(&self.tls).await {
             Ok(opened) => started(opened),
             Err(error) if refuses_options(&error) => {
                 let (client, task) = started(self.url.connect(&self.tls).await?);
-                return Ok((client, task, Way::Pooled));
+                return Ok((client, task, Access::Pooled));
             }
             Err(error) => return Err(error),
         };
         match client.batch_execute(&self.settings.session).await {
-            Ok(()) => Ok((client, task, Way::Direct)),
-            Err(error) if lacks_mark(&error) => Ok((client, task, Way::Pooled)),
+            Ok(()) => Ok((client, task, Access::Direct)),
+            Err(error) if lacks_mark(&error) => Ok((client, task, Access::Pooled)),
             Err(error) => Err(error),
         }
     }

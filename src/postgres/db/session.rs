@@ -25,7 +25,7 @@ const POOLER: &str = "a pooler stands in front of the database, and this needs a
 
 /// How a connection leads to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Access {
     /// The server's session is ours, with our settings, as long as the connection lasts.
     Direct,
     /// A pooler lends us some server's session for one transaction at a time.
@@ -37,7 +37,7 @@ pub(super) enum Way {
 /// Statements may be asked for at the same time by one task, and then take one round trip together.
 pub struct Session {
     client: Held,
-    way: Way,
+    way: Access,
     settings: Arc<Settings>,
 }
 
@@ -48,11 +48,11 @@ enum Held {
 }
 
 impl Session {
-    pub(super) fn own(client: ClientWrapper, way: Way, settings: Arc<Settings>) -> Self {
+    pub(super) fn own(client: ClientWrapper, way: Access, settings: Arc<Settings>) -> Self {
         Self { client: Held::Own(client), way, settings }
     }
 
-    pub(super) fn lent(client: Object, way: Way, settings: Arc<Settings>) -> Self {
+    pub(super) fn lent(client: Object, way: Access, settings: Arc<Settings>) -> Self {
         Self { client: Held::Lent(client), way, settings }
     }
 
@@ -72,25 +72,25 @@ impl Session {
 
     /// Whether a pooler stands in front of the server.
     pub fn is_pooled(&self) -> bool {
-        self.way == Way::Pooled
+        self.way == Access::Pooled
     }
 
     /// The same connection for what needs the server's session to itself; refused behind a pooler.
     pub fn direct(self) -> Result<Direct, Failure> {
         match self.way {
-            Way::Direct => Ok(Direct(self)),
-            Way::Pooled => Err(Failure::Reconnect(POOLER.into())),
+            Access::Direct => Ok(Direct(self)),
+            Access::Pooled => Err(Failure::Reconnect(POOLER.into())),
         }
     }
 
     /// The rows of a statement.
     pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
         match self.way {
-            Way::Direct => {
+            Access::Direct => {
                 let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
                 self.client().query(&statement, &values(parameters)).await
             }
-            Way::Pooled => {
+            Access::Pooled => {
                 let typed = typed(parameters);
                 self.alone(self.client().query_typed(sql, &typed)).await
             }
@@ -106,12 +106,12 @@ impl Session {
         parameters: &[&dyn Parameter],
     ) -> Result<Option<Vec<Row>>, Error> {
         match self.way {
-            Way::Direct => {
+            Access::Direct => {
                 let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
                 let stream = self.client().query_raw(&statement, values(parameters)).await?;
                 within(bytes, stream).await
             }
-            Way::Pooled => {
+            Access::Pooled => {
                 let rows = async {
                     let stream = self.client().query_typed_raw(sql, typed(parameters)).await?;
                     within(bytes, stream).await
@@ -130,19 +130,19 @@ impl Session {
     pub async fn row_once(&self, sql: &str) -> Result<Row, Error> {
         let asked = self.client().query_typed(sql, &[]);
         match self.way {
-            Way::Direct => asked.await.map(only),
-            Way::Pooled => self.alone(asked).await.map(only),
+            Access::Direct => asked.await.map(only),
+            Access::Pooled => self.alone(asked).await.map(only),
         }
     }
 
     /// How many rows a statement touched.
     pub async fn execute(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<u64, Error> {
         match self.way {
-            Way::Direct => {
+            Access::Direct => {
                 let statement = self.client().prepare_typed_cached(sql, &types(parameters)).await?;
                 self.client().execute(&statement, &values(parameters)).await
             }
-            Way::Pooled => {
+            Access::Pooled => {
                 let typed = typed(parameters);
                 self.alone(self.client().execute_typed(sql, &typed)).await
             }
@@ -153,7 +153,7 @@ impl Session {
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let (way, settings) = (self.way, self.settings.clone());
         let inner = self.client_mut().transaction().await?;
-        if way == Way::Pooled {
+        if way == Access::Pooled {
             inner.batch_execute(&settings.transaction).await?;
         }
         Ok(Transaction { inner, way })
@@ -267,8 +267,8 @@ impl Evaluator {
     ) -> Result<Option<Vec<Row>>, Error> {
         let Self { session, .. } = self;
         let ours = match session.way {
-            Way::Direct => "",
-            Way::Pooled => &session.settings.transaction,
+            Access::Direct => "",
+            Access::Pooled => &session.settings.transaction,
         };
         let rows = async {
             let stream = session.client().query_typed_raw(sql, typed(parameters)).await?;
@@ -285,8 +285,8 @@ impl Evaluator {
     /// The rows of a statement that is asked once and rolled back, whatever it does.
     pub async fn rows_and_roll_back(&self, sql: &str) -> Result<Vec<Row>, Error> {
         let begin = match self.session.way {
-            Way::Direct => "begin read only".to_string(),
-            Way::Pooled => format!("begin; {}", self.session.settings.transaction),
+            Access::Direct => "begin read only".to_string(),
+            Access::Pooled => format!("begin; {}", self.session.settings.transaction),
         };
         let client = self.session.client();
         let (begun, rows, ended) = join3(
@@ -332,18 +332,18 @@ impl Deref for Direct {
 /// A transaction with our settings.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
-    way: Way,
+    way: Access,
 }
 
 impl Transaction<'_> {
     /// The rows of a statement.
     pub async fn rows(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
         match self.way {
-            Way::Direct => {
+            Access::Direct => {
                 let statement = self.inner.prepare_typed_cached(sql, &types(parameters)).await?;
                 self.inner.query(&statement, &values(parameters)).await
             }
-            Way::Pooled => self.inner.query_typed(sql, &typed(parameters)).await,
+            Access::Pooled => self.inner.query_typed(sql, &typed(parameters)).await,
         }
     }
 
@@ -355,11 +355,11 @@ impl Transaction<'_> {
     /// How many rows a statement touched.
     pub async fn execute(&self, sql: &str, parameters: &[&dyn Parameter]) -> Result<u64, Error> {
         match self.way {
-            Way::Direct => {
+            Access::Direct => {
                 let statement = self.inner.prepare_typed_cached(sql, &types(parameters)).await?;
                 self.inner.execute(&statement, &values(parameters)).await
             }
-            Way::Pooled => self.inner.execute_typed(sql, &typed(parameters)).await,
+            Access::Pooled => self.inner.execute_typed(sql, &typed(parameters)).await,
         }
     }
 

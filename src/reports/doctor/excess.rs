@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::mapping_fit::Fit;
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
-use super::table::{self, Table};
+use super::table::{self, TableAccess};
 use crate::postgres::name::{TableName, ident};
 
 const MEMBERSHIPS: &str = include_str!("../../../sql/doctor_memberships.sql");
@@ -101,7 +101,11 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
 }
 
 /// Nothing is to spare of what is there.
-fn settled(role: &str, tables: &[Table], wanted: &[&TableName]) -> Result<Diagnosis, Hindrance> {
+fn settled(
+    role: &str,
+    tables: &[TableAccess],
+    wanted: &[&TableName],
+) -> Result<Diagnosis, Hindrance> {
     let there = |name: &TableName| tables.iter().any(|table| table.name == *name);
     if let Some(absent) = wanted.iter().find(|name| !there(name)) {
         return Err(Hindrance::new(format!("{} is not there yet", absent.plain())));

@@ -68,7 +68,7 @@ fn set(
 }
 
 /// One of Heroku Connect's triggers.
-pub(super) struct Trigger {
+pub(super) struct HerokuTrigger {
     pub table: TableName,
     /// None: the table has none.
     pub name: Option<String>,
@@ -88,13 +88,13 @@ pub(super) struct Trigger {
 pub(super) async fn installed(
     target: &Side,
     objects: &[Object],
-) -> Result<Vec<Trigger>, Hindrance> {
+) -> Result<Vec<HerokuTrigger>, Hindrance> {
     let schemas: Vec<&str> = objects.iter().map(|object| object.target.schema.as_str()).collect();
     let names: Vec<&str> = objects.iter().map(|object| object.target.table.as_str()).collect();
     let rows = target.ask(async |target| target.rows(TRIGGERS, &[&schemas, &names]).await).await?;
     Ok(rows
         .iter()
-        .map(|row| Trigger {
+        .map(|row| HerokuTrigger {
             table: TableName { schema: row.get("schema"), table: row.get("name") },
             name: row.get("trigger"),
             enabled: row.get::<_, Option<String>>("enabled").unwrap_or_default(),
@@ -160,8 +160,8 @@ pub(super) async fn triggers(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
 }
 
 /// What a mapped table lacks of what a write needs to be sent.
-fn absent(table: &TableName, triggers: &[Trigger]) -> Vec<String> {
-    let of_table: Vec<&Trigger> =
+fn absent(table: &TableName, triggers: &[HerokuTrigger]) -> Vec<String> {
+    let of_table: Vec<&HerokuTrigger> =
         triggers.iter().filter(|trigger| trigger.table == *table).collect();
     let plain = table.plain();
     let lacks = |trigger: &str| format!("{plain} has no trigger hc_…_{trigger}");

@@ -58,7 +58,7 @@ struct Right {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Schema(String),
-    Table(TableName),
+    TableAccess(TableName),
     Column(TableName, String),
     Sequence(TableName),
 }
@@ -68,7 +68,7 @@ impl Thing {
         match self {
             Self::Schema(_) => "schema",
             Self::Sequence(_) => "sequence",
-            Self::Table(_) => "table",
+            Self::TableAccess(_) => "table",
             Self::Column(..) => "column",
         }
     }
@@ -76,14 +76,14 @@ impl Thing {
     fn schema(&self) -> &str {
         match self {
             Self::Schema(schema) => schema,
-            Self::Sequence(name) | Self::Table(name) | Self::Column(name, _) => &name.schema,
+            Self::Sequence(name) | Self::TableAccess(name) | Self::Column(name, _) => &name.schema,
         }
     }
 
     fn name(&self) -> &str {
         match self {
             Self::Schema(_) => "",
-            Self::Sequence(name) | Self::Table(name) | Self::Column(name, _) => &name.table,
+            Self::Sequence(name) | Self::TableAccess(name) | Self::Column(name, _) => &name.table,
         }
     }
 
@@ -129,7 +129,9 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let brake = fit.mapping.objects.iter().any(deletes).then_some(BRAKE_TABLE);
     for (table, privileges) in OWN_TABLES.into_iter().chain(brake) {
         let table = TableName { schema: "schoolbell".into(), table: table.into() };
-        privileges.iter().for_each(|privilege| needs.add(Thing::Table(table.clone()), privilege));
+        privileges
+            .iter()
+            .for_each(|privilege| needs.add(Thing::TableAccess(table.clone()), privilege));
     }
     for capture in &source_side.captures {
         needs.schema(&capture.table.schema);
@@ -187,7 +189,7 @@ pub(super) async fn target(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let inserted = objects.iter().filter(|object| !object.update_only);
     let mut tables: Vec<TableName> = inserted.map(|object| object.target.clone()).collect();
     for log in trigger_logs(target, objects).await? {
-        needs.add(Thing::Table(log.clone()), "insert");
+        needs.add(Thing::TableAccess(log.clone()), "insert");
         tables.push(log);
     }
     let sequences = target.ask(async |target| sequences(target, &tables).await).await?;
@@ -242,7 +244,7 @@ fn written(object: &Object, needs: &mut Needs) {
         needs.columns(table, "insert", columns(|_| true));
     }
     if object.on_delete == OnDelete::Delete {
-        needs.add(Thing::Table(table.clone()), "delete");
+        needs.add(Thing::TableAccess(table.clone()), "delete");
     }
 }
 
@@ -302,7 +304,7 @@ async fn hidden_rows(side: &Side, needed: &[Right]) -> Result<Diagnosis, Hindran
     let names: BTreeSet<&TableName> = needed
         .iter()
         .filter_map(|right| match &right.on {
-            Thing::Table(name) | Thing::Column(name, _) => Some(name),
+            Thing::TableAccess(name) | Thing::Column(name, _) => Some(name),
             Thing::Schema(_) | Thing::Sequence(_) => None,
         })
         .collect();
@@ -364,7 +366,7 @@ impl Grant {
         let on = match &self.on {
             Thing::Schema(schema) => format!("schema {}", ident(schema)),
             Thing::Sequence(name) => format!("sequence {name}"),
-            Thing::Table(name) | Thing::Column(name, _) => name.to_string(),
+            Thing::TableAccess(name) | Thing::Column(name, _) => name.to_string(),
         };
         format!("grant {}{columns} on {on} to {};", self.privileges.join(", "), ident(role))
     }
@@ -374,7 +376,7 @@ fn plain(on: &Thing) -> String {
     match on {
         Thing::Schema(schema) => format!("schema {schema}"),
         Thing::Sequence(name) => format!("sequence {}", name.plain()),
-        Thing::Table(name) | Thing::Column(name, _) => name.plain(),
+        Thing::TableAccess(name) | Thing::Column(name, _) => name.plain(),
     }
 }
 
@@ -400,7 +402,7 @@ fn grants(missing: &[&Right], needed: &[Right]) -> Vec<Grant> {
         };
         let of_table = |rights: usize| rights == needed.iter().filter(|other| same(other)).count();
         if of_table(missing.iter().filter(|other| same(other)).count()) {
-            add(&mut grants, Thing::Table(table.clone()), right.privilege);
+            add(&mut grants, Thing::TableAccess(table.clone()), right.privilege);
             continue;
         }
         add_column(&mut grants, right);

@@ -6,7 +6,7 @@ use crate::postgres::name::TableName;
 const TABLES: &str = include_str!("../../../sql/doctor_tables.sql");
 
 /// A table that is there.
-pub(super) struct Table {
+pub(super) struct TableAccess {
     pub name: TableName,
     /// It belongs to the role, or to one that it is a member of.
     pub is_owner: bool,
@@ -17,12 +17,12 @@ pub(super) struct Table {
 }
 
 /// Those of the tables that are there.
-pub(super) async fn read(side: &Side, names: &[&TableName]) -> Result<Vec<Table>, Hindrance> {
+pub(super) async fn read(side: &Side, names: &[&TableName]) -> Result<Vec<TableAccess>, Hindrance> {
     let (schemas, tables) = texts(names);
     let rows = side.ask(async |session| session.rows(TABLES, &[&schemas, &tables]).await).await?;
     Ok(rows
         .iter()
-        .map(|row| Table {
+        .map(|row| TableAccess {
             name: TableName { schema: row.get("schema"), table: row.get("name") },
             is_owner: row.get("is_owner"),
             has_policies: row.get("has_policies"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Entry, Explanation, NearMiss, ParentRow, SourceState, TargetRow};
+use super::{Explanation, LogEntry, NearMiss, ParentRow, SourceState, TargetRow};
 use crate::outbox::parked::Parked;
 use crate::reports::heroku_connect::FAILED;
 use crate::visible::argument;
@@ -225,7 +225,7 @@ impl Explanation {
             };
         };
         match row.log.iter().find(|entry| entry.state != FAILED) {
-            Some(Entry { created_at, .. }) => {
+            Some(LogEntry { created_at, .. }) => {
                 let since = created_at.map(|at| format!(" since {at:.0}")).unwrap_or_default();
                 goes_on(format!(
                     "It is written, and Heroku Connect has it{since} to send to Salesforce; it polls every two minutes, or \

@@ -88,7 +88,7 @@ pub struct SourceRow {
     /// When the row was changed last, where the mapping names a column that tells.
     pub changed_at: Option<Timestamp>,
     /// What the target's columns should hold, in the order of the mapping.
-    pub columns: Vec<Column>,
+    pub columns: Vec<ColumnValue>,
 }
 
 /// Whether a source row is published.
@@ -107,7 +107,7 @@ pub enum SourceState {
 
 /// A column of the target, with both its values as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Column {
+pub struct ColumnValue {
     /// The target column.
     pub column: String,
     /// What it should hold.
@@ -162,7 +162,7 @@ pub struct TargetRow {
     /// The columns whose value is not what it should be, with what they hold.
     pub differing: Vec<Differing>,
     /// Entries of Heroku Connect's log for it that wait, and those that failed last; the newest first.
-    pub log: Vec<Entry>,
+    pub log: Vec<LogEntry>,
 }
 
 /// A column of the target that holds something else.
@@ -176,7 +176,7 @@ pub struct Differing {
 
 /// An entry of Heroku Connect's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct LogEntry {
     /// Its number.
     pub id: i64,
     /// `NEW`, `PENDING` or `FAILED`.
@@ -206,7 +206,7 @@ const GENERATIONS: u32 = 16;
 /// Follows a key through both databases, and the keys that it waits for. The routes are those of the object and of all
 /// above it.
 pub async fn explain(
-    look: Look<'_>,
+    look: Subject<'_>,
     routes: &[&Route],
     key: &str,
     surroundings: &Surroundings,
@@ -215,7 +215,7 @@ pub async fn explain(
 }
 
 async fn generation(
-    look: Look<'_>,
+    look: Subject<'_>,
     routes: &[&Route],
     key: &str,
     surroundings: &Surroundings,
@@ -229,14 +229,15 @@ async fn generation(
     if let Some((route, key)) = awaited
         && generations > 0
     {
-        let above = generation(Look { route, ..look }, routes, &key, surroundings, generations - 1);
+        let above =
+            generation(Subject { route, ..look }, routes, &key, surroundings, generations - 1);
         explanation.awaited = Some(Box::new(Box::pin(above).await?));
     }
     Ok(explanation)
 }
 
 async fn explain_one(
-    look: Look<'_>,
+    look: Subject<'_>,
     key: &str,
     surroundings: &Surroundings,
 ) -> Result<Explanation, Failure> {
@@ -281,7 +282,7 @@ const READING_LIMIT: Duration = Duration::from_secs(15);
 
 /// Where is looked, and at which object.
 #[derive(Clone, Copy)]
-pub struct Look<'a> {
+pub struct Subject<'a> {
     /// The source, for our own tables.
     pub source: &'a Session,
     /// The source, for the mapping's expressions.
@@ -302,7 +303,7 @@ struct Projection {
     refused: Option<String>,
 }
 
-impl Look<'_> {
+impl Subject<'_> {
     async fn projected(&self, key: &str) -> Result<Projection, Failure> {
         let texts = |letter: char, count: usize| {
             let texts: Vec<String> =
@@ -369,7 +370,7 @@ impl Look<'_> {
             (None, None, _) => SourceState::LeftOut(object.filter.clone().unwrap_or_default()),
         };
         let values = projected.values.iter().flatten();
-        let columns = self.route.columns.iter().zip(values).map(|(column, value)| Column {
+        let columns = self.route.columns.iter().zip(values).map(|(column, value)| ColumnValue {
             column: column.field.column.clone(),
             source: value.clone(),
             insert_only: column.field.insert_only,
@@ -544,7 +545,7 @@ impl Look<'_> {
         Ok(near)
     }
 
-    async fn log(&self, record: i64) -> Result<Vec<Entry>, tokio_postgres::Error> {
+    async fn log(&self, record: i64) -> Result<Vec<LogEntry>, tokio_postgres::Error> {
         let sql = format!(
             "select e.id::int8 as id, e.state::text as state, e.action::text as action, e.created_at, e.sf_message\n\
              from {} as e\nwhere e.table_name = $1 and e.record_id = $2 and e.state in ('NEW', 'PENDING', 'FAILED')\n\
@@ -552,7 +553,7 @@ impl Look<'_> {
             heroku_connect::log(&self.route.object)
         );
         let rows = self.target.rows(&sql, &[&self.route.object.target.table, &record]).await?;
-        let entries = rows.iter().map(|row| Entry {
+        let entries = rows.iter().map(|row| LogEntry {
             id: row.get("id"),
             state: row.get("state"),
             action: row.get::<_, Option<String>>("action").unwrap_or_default(),

@@ -34,7 +34,7 @@ const CAPTURE_UPDATE: &str = "hc_capture_update_from_row";
 
 /// What would become of an object's refused rows.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct Cure {
     /// Without `sfid`: deleted and written again.
     pub written_again: Vec<Failed>,
     /// With `sfid`: sent again.
@@ -42,7 +42,7 @@ pub struct Plan {
     /// With `sfid`, and already in Heroku Connect's log to be sent once more.
     pub on_their_way: Vec<Failed>,
     /// How those are sent again.
-    pub way: Way,
+    pub way: Resend,
     /// Without `sfid`, and not ours to write: Salesforce creates them, or the source has no such row any more.
     pub left_alone: Vec<Failed>,
     /// More are refused than these.
@@ -51,7 +51,7 @@ pub struct Plan {
 
 /// How Heroku Connect is made to send a row again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Way {
+pub enum Resend {
     /// By its function for that, which there is where it writes in the order of the changes.
     Function {
         /// The extension's own function that makes an hstore of a row, with its schema.
@@ -68,10 +68,10 @@ pub async fn plan(
     target: &Session,
     lane: &Lane,
     keys: Option<&[String]>,
-) -> Result<Plan, Failure> {
+) -> Result<Cure, Failure> {
     let route = &lane.route;
     let refused = refused(target, route, keys).await?;
-    let mut plan = Plan { way: way(target, &route.object).await?, ..Plan::default() };
+    let mut plan = Cure { way: way(target, &route.object).await?, ..Cure::default() };
     plan.more = refused.len() as i64 >= MOST;
     let mut unknown = Vec::new();
     for row in &refused {
@@ -127,7 +127,7 @@ pub async fn write_again(
 pub async fn send_again(
     target: &Direct,
     route: &Route,
-    way: &Way,
+    way: &Resend,
     keys: &[String],
 ) -> Result<u64, Failure> {
     let Object { target: table, external_id, .. } = &route.object;
@@ -140,11 +140,11 @@ pub async fn send_again(
         waits(&route.object)
     );
     let sql = match way {
-        Way::Function { hstore } => {
+        Resend::Function { hstore } => {
             let function = TableName { schema: table.schema.clone(), table: CAPTURE_UPDATE.into() };
             format!("select {function}({hstore}(t.*), {name})\n{refused}")
         }
-        Way::Entry => format!(
+        Resend::Entry => format!(
             "update {log} as entry\nset state = 'NEW'\nfrom (\nselect pg_catalog.max(failed.id) as id\n\
              from {log} as failed\nwhere {} and {}\nand failed.record_id operator(pg_catalog.=) any (select t.id {refused})\n\
              group by failed.record_id\n) as latest\nwhere {}\nreturning entry.id",
@@ -226,12 +226,12 @@ async fn published(
     Ok(published)
 }
 
-async fn way(target: &Session, object: &Object) -> Result<Way, Failure> {
+async fn way(target: &Session, object: &Object) -> Result<Resend, Failure> {
     let function = TableName { schema: object.target.schema.clone(), table: CAPTURE_UPDATE.into() };
     let sql = "select pg_catalog.to_regproc($1) is not null";
     let there: bool = target.row(sql, &[&function.to_string()]).await?.get(0);
     if !there {
-        return Ok(Way::Entry);
+        return Ok(Resend::Entry);
     }
     let rows = target.rows(HSTORE, &[]).await?;
     let Some(row) = rows.first() else {
@@ -252,5 +252,5 @@ async fn way(target: &Session, object: &Object) -> Result<Way, Failure> {
             remedy: "drop the other one, and run: revoke create on its schema from public",
         }));
     }
-    Ok(Way::Function { hstore: row.get("hstore") })
+    Ok(Resend::Function { hstore: row.get("hstore") })
 }

@@ -52,9 +52,9 @@ pub struct Mirror {
     /// Entries of the log that Heroku Connect has not processed.
     pub unsent: Option<Unsent>,
     /// From the write of a row to Salesforce's answer, of the latest ones.
-    pub answered: Option<Way>,
+    pub answered: Option<Latency>,
     /// From the application's own time of a change to Salesforce's answer, as far as the rows tell.
-    pub synced: Option<Way>,
+    pub synced: Option<Latency>,
     /// What could not be told, and why.
     pub problems: Vec<String>,
 }
@@ -83,7 +83,7 @@ pub struct Unsent {
 
 /// How long the latest rows took.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Way {
+pub struct Latency {
     /// How many were timed.
     pub rows: usize,
     /// Half of them took at most so long.
@@ -109,7 +109,7 @@ impl Mirror {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, median_seconds, p99_seconds } = self;
         write!(f, "{median_seconds:.1} s (median), {p99_seconds:.1} s (p99) of the last {rows}")
@@ -125,7 +125,7 @@ pub async fn collect(source: &Session, target: &Session, mapping: &Mapping) -> V
             table: object.target.plain(),
             ..Mirror::default()
         };
-        let look = Look { source, target, object };
+        let look = ObjectReader { source, target, object };
         let table = object.target.plain();
         let log = log(object).plain();
         keep(&mut mirror.problems, &table, look.rows().await, |rows| mirror.rows = rows);
@@ -170,13 +170,13 @@ pub fn log(object: &Object) -> TableName {
     TableName { schema: object.target.schema.clone(), table: "_trigger_log".into() }
 }
 
-struct Look<'a> {
+struct ObjectReader<'a> {
     source: &'a Session,
     target: &'a Session,
     object: &'a Object,
 }
 
-impl Look<'_> {
+impl ObjectReader<'_> {
     async fn rows(&self) -> Result<BTreeMap<String, i64>, tokio_postgres::Error> {
         let Object { target, external_id, .. } = self.object;
         let sql = format!(
@@ -216,7 +216,7 @@ impl Look<'_> {
     }
 
     /// The latest rows that were written and that Salesforce accepted.
-    async fn written(&self) -> Result<Vec<Written>, tokio_postgres::Error> {
+    async fn written(&self) -> Result<Vec<AcceptedWrite>, tokio_postgres::Error> {
         let Object { target, external_id, .. } = self.object;
         let sql = format!(
             "select t.{0}::text as key, max(entry.created_at) as written, max(entry.processed_at) as answered\nfrom (\n\
@@ -230,7 +230,7 @@ impl Look<'_> {
         let rows = self.target.rows(&sql, &[&self.object.target.table]).await?;
         let written = rows.iter().filter_map(|row| {
             let (at, answered) = (db::moment(row, "written")?, db::moment(row, "answered")?);
-            Some(Written { key: row.get("key"), at, answered })
+            Some(AcceptedWrite { key: row.get("key"), at, answered })
         });
         Ok(written.collect())
     }
@@ -238,7 +238,7 @@ impl Look<'_> {
     /// When the application changed these rows last, where the mapping names a column that tells.
     async fn changed(
         &self,
-        written: &[Written],
+        written: &[AcceptedWrite],
     ) -> Result<HashMap<String, Timestamp>, tokio_postgres::Error> {
         let table = Table::read(self.source, &self.object.source).await?;
         let key = table.as_ref().and_then(|table| table.column(&self.object.key));
@@ -272,14 +272,14 @@ impl Look<'_> {
 }
 
 /// A row's latest write that Salesforce accepted.
-struct Written {
+struct AcceptedWrite {
     key: String,
     at: Timestamp,
     answered: Timestamp,
 }
 
 /// The ways of the rows whose own time tells when this very write's change was made.
-fn since_the_change(written: &[Written], changed: &HashMap<String, Timestamp>) -> Vec<f64> {
+fn since_the_change(written: &[AcceptedWrite], changed: &HashMap<String, Timestamp>) -> Vec<f64> {
     let timed = written.iter().filter_map(|row| {
         let changed = *changed.get(&row.key)?;
         let seen = (-CLOCK_SLACK_SECONDS..LONGEST_WAY_SECONDS).contains(&seconds(changed, row.at));
@@ -292,12 +292,12 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
-fn way(mut seconds: Vec<f64>) -> Option<Way> {
+fn way(mut seconds: Vec<f64>) -> Option<Latency> {
     seconds.sort_by(f64::total_cmp);
     // The nearest rank: a time that a row really took.
     let rank = |share: f64| (share * seconds.len() as f64).ceil() as usize;
     let at = |share: f64| Some(seconds.get(rank(share).max(1) - 1)?.max(0.0));
-    Some(Way { rows: seconds.len(), median_seconds: at(0.5)?, p99_seconds: at(0.99)? })
+    Some(Latency { rows: seconds.len(), median_seconds: at(0.5)?, p99_seconds: at(0.99)? })
 }
 
 fn shortened(text: &str) -> String {
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn half_of_the_rows_take_the_median_and_one_in_a_hundred_longer_than_the_p99() {
         let ways = (1..=200).rev().map(f64::from).collect();
-        let wanted = Way { rows: 200, median_seconds: 100.0, p99_seconds: 198.0 };
+        let wanted = Latency { rows: 200, median_seconds: 100.0, p99_seconds: 198.0 };
         assert_eq!(way(ways), Some(wanted));
         assert_eq!(way(vec![3.0]).unwrap().p99_seconds, 3.0);
         assert_eq!(way(Vec::new()), None);
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_row_that_was_changed_long_before_its_write_was_replayed_and_tells_no_time() {
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
-        let row = |key: &str| Written { key: key.into(), at: at(0), answered: at(10) };
+        let row = |key: &str| AcceptedWrite { key: key.into(), at: at(0), answered: at(10) };
         let written = ["fresh", "replayed", "changed again", "unknown"].map(row);
         let changed = HashMap::from([
             ("fresh".to_string(), at(-2)),
