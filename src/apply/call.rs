@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::statements::{Copied, Statements};
-use super::{Locked, Part};
+use super::{KeyPart, Locked};
 use crate::outbox::outcome::Outcome;
 use crate::plan::Route;
 use crate::postgres::db::Direct;
@@ -31,7 +31,7 @@ pub async fn may_copy(target: &Direct) -> Result<bool, Failure> {
 /// A part, with everything at hand that takes to send it.
 pub struct Call<'a> {
     route: &'a Route,
-    part: Part<'a>,
+    part: KeyPart<'a>,
     locked: Locked,
     way: Transport<'a>,
 }
@@ -51,23 +51,23 @@ impl<'a> Call<'a> {
         target: &ClientWrapper,
         route: &'a Route,
         statements: &'a Statements,
-        part: Part<'a>,
+        part: KeyPart<'a>,
         may_copy: bool,
         locked: Locked,
     ) -> Result<Option<Self>, Failure> {
         let way = match part {
             _ if part.is_empty() => return Ok(None),
-            Part::Absent(_) => match &statements.leave {
+            KeyPart::Absent(_) => match &statements.leave {
                 Some(leave) => {
                     Transport::Parameters(target.prepare_cached(leave).await?, Vec::new())
                 }
                 None => return Ok(None),
             },
-            Part::Rows(rows) if may_copy && rows.len() >= MANY_ROWS => {
+            KeyPart::Rows(rows) if may_copy && rows.len() >= MANY_ROWS => {
                 target.batch_execute(&statements.copied.create).await?;
                 Transport::Copy(&statements.copied)
             }
-            Part::Rows(rows) => Transport::Parameters(
+            KeyPart::Rows(rows) => Transport::Parameters(
                 target.prepare_cached(statements.write.form(locked)).await?,
                 columns_of(route, rows),
             ),
@@ -91,17 +91,17 @@ impl<'a> Call<'a> {
         target: &Client,
     ) -> Result<Vec<(String, Outcome)>, tokio_postgres::Error> {
         let told = match (self.part, &self.way) {
-            (Part::Absent(keys), Transport::Parameters(statement, _)) => {
+            (KeyPart::Absent(keys), Transport::Parameters(statement, _)) => {
                 target.query(statement, &[&keys]).await?
             }
-            (Part::Rows(_), Transport::Parameters(statement, columns)) => {
+            (KeyPart::Rows(_), Transport::Parameters(statement, columns)) => {
                 target.query(statement, &parameters(columns)).await?
             }
-            (Part::Rows(rows), Transport::Copy(copied)) => {
+            (KeyPart::Rows(rows), Transport::Copy(copied)) => {
                 copy_in(target, &copied.copy, self.route, rows).await?;
                 target.query_typed(copied.write.form(self.locked), &[]).await?
             }
-            (Part::Absent(_), Transport::Copy(_)) => unreachable!("keys are never copied"),
+            (KeyPart::Absent(_), Transport::Copy(_)) => unreachable!("keys are never copied"),
         };
         let left = |row: &Row| match row.get("outcome") {
             "kept" => Outcome::Kept,
@@ -111,8 +111,8 @@ impl<'a> Call<'a> {
         Ok(told
             .iter()
             .map(|row| match self.part {
-                Part::Absent(_) => (row.get("key"), left(row)),
-                Part::Rows(_) => outcome(self.route, row),
+                KeyPart::Absent(_) => (row.get("key"), left(row)),
+                KeyPart::Rows(_) => outcome(self.route, row),
             })
             .collect())
     }

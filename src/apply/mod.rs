@@ -33,14 +33,14 @@ pub enum Locked {
 
 /// Some keys of one object: rows to write, or keys whose row is gone.
 #[derive(Debug, Clone, Copy)]
-pub enum Part<'a> {
+pub enum KeyPart<'a> {
     /// Projected rows.
     Rows(&'a [Row]),
     /// Keys.
     Absent(&'a [String]),
 }
 
-impl<'a> Part<'a> {
+impl<'a> KeyPart<'a> {
     /// How many keys it has.
     pub fn len(self) -> usize {
         match self {
@@ -63,7 +63,7 @@ impl<'a> Part<'a> {
     }
 }
 
-impl Parts for Part<'_> {
+impl Parts for KeyPart<'_> {
     fn count(&self) -> usize {
         self.len()
     }

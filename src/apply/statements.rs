@@ -9,7 +9,7 @@ use crate::mapping::{Object, OnDelete};
 use crate::plan::{Form, Route};
 use crate::postgres::name::{TableName, ident};
 use crate::postgres::qualified::{SqlType, differ, equal};
-use crate::postgres::template::Shown;
+use crate::postgres::template::RenderedStatement;
 use crate::project;
 
 /// The statements of one route.
@@ -77,54 +77,58 @@ impl Statements {
     }
 
     /// All of them, to be read by people.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<RenderedStatement> {
         const BATCH: &str = "$1: keys, $2: external ids, then an array for each column and parent.";
         let Self { write, copied, compare, lacking, leave, there, standing, arrived } = self;
         let mut shown = vec![
-            Shown::new(
+            RenderedStatement::new(
                 "write_one",
                 format!(
                     "Target: writes a single row, and waits briefly where it is locked. {BATCH}"
                 ),
                 &write.waiting,
             ),
-            Shown::new(
+            RenderedStatement::new(
                 "write",
                 format!(
                     "Target: writes rows that differ or are missing, and passes over locked ones. {BATCH}"
                 ),
                 &write.passing,
             ),
-            Shown::new(
+            RenderedStatement::new(
                 "copy_table",
                 "Target: the temporary table for a large batch.",
                 &copied.create,
             ),
-            Shown::new("copy", "Target: fills it.", &copied.copy),
-            Shown::new(
+            RenderedStatement::new("copy", "Target: fills it.", &copied.copy),
+            RenderedStatement::new(
                 "copy_write",
                 "Target: the same as write, from that table.",
                 &copied.write.passing,
             ),
-            Shown::new(
+            RenderedStatement::new(
                 "compare",
                 format!("Target: what write would do (resync --dry-run). {BATCH}"),
                 compare,
             ),
-            Shown::new(
+            RenderedStatement::new(
                 "lacking",
                 "Target: which of these keys have no row (resync --missing). $1: keys.",
                 lacking,
             ),
-            Shown::new("there", "Target: which of these keys have a row. $1: keys.", there),
-            Shown::new(
+            RenderedStatement::new(
+                "there",
+                "Target: which of these keys have a row. $1: keys.",
+                there,
+            ),
+            RenderedStatement::new(
                 "standing",
                 "Target: how many rows there are, for the brake. $1: count no further.",
                 standing,
             ),
         ];
         if let Some(leave) = leave {
-            shown.push(Shown::new(
+            shown.push(RenderedStatement::new(
                 "leave",
                 "Target: rows whose source row is gone. $1: keys.",
                 leave,
@@ -133,7 +137,7 @@ impl Statements {
         for (place, (awaits, sql)) in arrived.iter().enumerate() {
             let purpose =
                 format!("Target: which of the awaited keys ({awaits}) are there now. $1: keys.");
-            shown.push(Shown::new(format!("arrived_{}", place + 1), purpose, sql));
+            shown.push(RenderedStatement::new(format!("arrived_{}", place + 1), purpose, sql));
         }
         shown
     }

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::Outcome;
+use super::Exit;
 use crate::capture::schema;
 use crate::cli::Settings;
 use crate::outbox::pairing::{self, Pair};
 use crate::postgres::db::Database;
 
-pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
+pub async fn run(settings: &Settings, yes: bool) -> Result<Exit> {
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
     if let Some(remedy) = schema::version(&source).await.map_err(super::reason)?.refusal() {
@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
         None => say!("nothing is noted yet: the first service that works notes its databases")?,
         Some(noted) if noted.mismatch(&pair).is_none() => {
             say!("these databases belong together since {:.0}; nothing to do", noted.since)?;
-            return Ok(Outcome::Clean);
+            return Ok(Exit::Clean);
         }
         Some(noted) => {
             let noted_pair = &noted.pair;
@@ -35,15 +35,15 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     say!("  target  {} ({})", pair.address, told(&pair.target))?;
     if !yes && !super::confirmed("adopt it")? {
         say!("nothing was changed")?;
-        return Ok(Outcome::Attention);
+        return Ok(Exit::Attention);
     }
     pairing::adopt(&source, &pair).await.map_err(super::reason)?;
     say!(
         "adopted: a service with these databases goes on by itself, any other writes nothing more"
     )?;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
-fn told(place: &pairing::Place) -> String {
+fn told(place: &pairing::DatabaseId) -> String {
     format!("database {}, system {}", place.database, place.system)
 }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::Outcome;
+use super::Exit;
 use crate::demo::{self, DemoOptions};
 
-pub async fn run(options: DemoOptions) -> Result<Outcome> {
-    Ok(Outcome::attention_if(!demo::run(options).await?))
+pub async fn run(options: DemoOptions) -> Result<Exit> {
+    Ok(Exit::attention_if(!demo::run(options).await?))
 }

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::Outcome;
+use super::Exit;
 use crate::cli::Settings;
 use crate::reports::doctor::{self, Check, Limits, Place, Report, Verdict};
 use crate::visible;
 
-pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
+pub async fn run(settings: &Settings, json: bool) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     let report = doctor::examine(&config, &mapping, &Limits::default()).await;
@@ -15,7 +15,7 @@ pub async fn run(settings: &Settings, json: bool) -> Result<Outcome> {
         true => super::print_json(&report)?,
         false => print(&report)?,
     }
-    Ok(Outcome::attention_if(report.failed > 0))
+    Ok(Exit::attention_if(report.failed > 0))
 }
 
 fn print(report: &Report) -> Result<()> {

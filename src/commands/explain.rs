@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::Outcome;
+use super::Exit;
 use crate::cli::Settings;
 use crate::reports::explain::{
     self, ColumnValue, Conclusion, Explanation, NearMiss, SourceState, Subject, Surroundings,
@@ -29,7 +29,7 @@ pub async fn run(
     key: &str,
     no_values: bool,
     json: bool,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     // An object that does not fit (any more) is no reason to say nothing of the others.
@@ -61,7 +61,7 @@ pub async fn run(
         true => super::print_json(&WithConclusion { explanation, next })?,
         false => print(&explanation, &next, no_values)?,
     }
-    Ok(Outcome::attention_if(!by_itself))
+    Ok(Exit::attention_if(!by_itself))
 }
 
 fn leave_out_values(explanation: &mut Explanation) {

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::Outcome;
+use super::Exit;
 use crate::cli::{MappingAction, MappingOptions, Settings};
 use crate::config::Config;
 use crate::mapping::{Finding, Mapping, SCHEMA};
-use crate::plan::draft::{self, Pair};
+use crate::plan::draft::{self, TablePair};
 use crate::plan::{self, SourceSide, Unplannable};
 use crate::postgres::catalogue;
 use crate::postgres::db::{Database, Evaluator, Session};
@@ -17,7 +17,7 @@ use crate::postgres::supported;
 use crate::reports::status::counted;
 use crate::visible;
 
-pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcome> {
+pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Exit> {
     match (&options.action, &options.check) {
         (Some(_), Some(_)) => bail!("--check stands without a command after it"),
         (Some(MappingAction::Init { pairs }), None) => return init(settings, pairs).await,
@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Outcom
         true => super::say_text(SCHEMA)?,
         false => print(&super::mapping(settings)?.text)?,
     }
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 /// A mapping, which stays the same one when it is read again.
@@ -108,7 +108,7 @@ fn told(file: &str, findings: Vec<Finding>) -> Vec<InFile> {
     findings.into_iter().map(|finding| InFile { file: file.into(), finding }).collect()
 }
 
-async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<Outcome> {
+async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<Exit> {
     let (report, objects) = match Mapping::load(file) {
         Err(unusable) => {
             let mut report = CheckReport::new(&unusable.file, MEND_FIRST);
@@ -160,7 +160,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<O
             )?,
         }
     }
-    Ok(Outcome::attention_if(!report.advice.is_empty()))
+    Ok(Exit::attention_if(!report.advice.is_empty()))
 }
 
 /// Holds a sound mapping against the databases that are set.
@@ -242,13 +242,13 @@ async fn target(config: &Config) -> Result<Session> {
     Ok(target)
 }
 
-async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
+async fn init(settings: &Settings, asked: &[String]) -> Result<Exit> {
     let config = super::config(settings)?;
     let (source, target) = (super::source_session(&config.source).await?, target(&config).await?);
-    let asked: Vec<Pair> = asked
+    let asked: Vec<TablePair> = asked
         .iter()
         .map(|text| {
-            Pair::parse(text).with_context(|| {
+            TablePair::parse(text).with_context(|| {
                 format!("{text:?} is no pair of tables; write it as SOURCE=TARGET or OBJECT:SOURCE=TARGET")
             })
         })
@@ -284,5 +284,5 @@ async fn init(settings: &Settings, asked: &[String]) -> Result<Outcome> {
     }
     let text = draft::mapping(&source, drafts).await.map_err(super::reason)?;
     print(&text)?;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
-use super::Outcome;
+use super::Exit;
 use crate::capture::deviation::{Deviation, Fault, deviations};
 use crate::capture::publication::{self, Published};
 use crate::capture::schema::Version;
@@ -30,7 +30,7 @@ use crate::visible;
 
 const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 
-pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcome> {
+pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let url = super::source_url(settings)?;
     let mut source = super::direct_source(&url, "migrate").await?;
@@ -98,7 +98,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
         }
         comment(change.advice(settings, &mapping).iter())?;
         tell!("dry run: nothing was changed");
-        return Ok(Outcome::Clean);
+        return Ok(Exit::Clean);
     }
 
     match &published {
@@ -159,7 +159,7 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Outcom
             )?;
         }
     }
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 /// The captured tables of which no change was missed, whatever is to be done about their triggers.
@@ -191,13 +191,13 @@ async fn refuse_foreign(source: &Session, source_side: &SourceSide) -> Result<()
 }
 
 /// Prints the tables for a subscriber, and nothing that would act there.
-fn tables_only(version: Version) -> Result<Outcome> {
+fn tables_only(version: Version) -> Result<Exit> {
     say!("-- For a subscriber: tables of schema schoolbell, without triggers and without rows.")?;
     if let Version::Older(installed) = version {
         say!("-- Only what is newer than version {installed}, which it must have.")?;
     }
     super::say_text(&format!("{}\n", schema::tables(version).trim_end()))?;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 /// Our tables are published, and nothing new comes.

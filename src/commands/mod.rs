@@ -24,7 +24,7 @@ use crate::outbox::pairing::{self, Pair};
 use crate::plan::Unplannable;
 use crate::postgres::db::{Database, Direct, Evaluator, Session};
 use crate::postgres::supported;
-use crate::postgres::url::{DatabaseUrl, Unusable};
+use crate::postgres::url::{DatabaseUrl, UnusableSetting};
 use crate::service::Fatal;
 use crate::visible;
 
@@ -54,14 +54,14 @@ mod verify;
 
 /// How a command ended when it did what it was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Exit {
     /// Nothing to act on.
     Clean,
     /// Somebody should look at what was reported.
     Attention,
 }
 
-impl Outcome {
+impl Exit {
     /// 0 or 1; 2 is for what could not be done.
     pub fn exit_code(self) -> ExitCode {
         match self {
@@ -76,7 +76,7 @@ impl Outcome {
 }
 
 /// Runs the command that was typed.
-pub async fn dispatch(cli: Cli) -> Result<Outcome> {
+pub async fn dispatch(cli: Cli) -> Result<Exit> {
     refuse_misplaced_urls(std::env::args())?;
     let settings = &cli.settings;
     match cli.command {
@@ -101,7 +101,7 @@ pub async fn dispatch(cli: Cli) -> Result<Outcome> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "schoolbell", &mut script);
             say_text(&String::from_utf8_lossy(&script))?;
-            Ok(Outcome::Clean)
+            Ok(Exit::Clean)
         }
     }
 }
@@ -136,7 +136,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// Settings as the contract has them: flag, then environment, then default.
-fn config(settings: &Settings) -> Result<Config, Unusable> {
+fn config(settings: &Settings) -> Result<Config, UnusableSetting> {
     let source = source_url(settings)?;
     let target = match given_target_url(settings)? {
         Some(given) => given.parse()?,
@@ -146,17 +146,17 @@ fn config(settings: &Settings) -> Result<Config, Unusable> {
     Ok(Config { source, target, enabled })
 }
 
-fn source_url(settings: &Settings) -> Result<DatabaseUrl, Unusable> {
+fn source_url(settings: &Settings) -> Result<DatabaseUrl, UnusableSetting> {
     match given_source_url(settings)? {
         Some(given) => given.parse(),
-        None => Err(Unusable(
+        None => Err(UnusableSetting(
             "which database? Set DATABASE_URL or pass --source-url (postgres://USER:PASSWORD@HOST:PORT/DATABASE)"
                 .into(),
         )),
     }
 }
 
-fn given_source_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+fn given_source_url(settings: &Settings) -> Result<Option<GivenUrl>, UnusableSetting> {
     let flags = (&settings.source_url, &settings.source_url_file);
     GivenUrl::find(["--source-url", "--source-url-file"], flags, &["DATABASE_URL"])
 }
@@ -166,7 +166,7 @@ fn names_a_source(settings: &Settings) -> bool {
     source_url.is_some() || source_url_file.is_some() || environment("DATABASE_URL").is_some()
 }
 
-fn given_target_url(settings: &Settings) -> Result<Option<GivenUrl>, Unusable> {
+fn given_target_url(settings: &Settings) -> Result<Option<GivenUrl>, UnusableSetting> {
     let flags = (&settings.target_url, &settings.target_url_file);
     let variables = ["SALESFORCE_CONNECT_URL", "HEROKUCONNECT_URL"];
     GivenUrl::find(["--target-url", "--target-url-file"], flags, &variables)
@@ -183,9 +183,9 @@ impl GivenUrl {
         [flag, file_flag]: [&'static str; 2],
         (url, file): (&Option<String>, &Option<PathBuf>),
         variables: &[&'static str],
-    ) -> Result<Option<Self>, Unusable> {
+    ) -> Result<Option<Self>, UnusableSetting> {
         match (url, file) {
-            (Some(_), Some(_)) => Err(Unusable(format!(
+            (Some(_), Some(_)) => Err(UnusableSetting(format!(
                 "{flag} and {file_flag} exclude each other; pass one of them"
             ))),
             (Some(url), None) => Ok(Some(Self { setting: flag, url: url.clone() })),
@@ -198,7 +198,7 @@ impl GivenUrl {
         }
     }
 
-    fn parse(&self) -> Result<DatabaseUrl, Unusable> {
+    fn parse(&self) -> Result<DatabaseUrl, UnusableSetting> {
         let url = DatabaseUrl::parse(self.setting, &self.url, &environment)?;
         if let Some(remark) = url.remark() {
             tracing::warn!("{remark}");
@@ -208,13 +208,15 @@ impl GivenUrl {
 }
 
 /// The URL in a file, without the white space around it.
-fn url_in(flag: &str, file: &Path) -> Result<String, Unusable> {
+fn url_in(flag: &str, file: &Path) -> Result<String, UnusableSetting> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Unusable(format!("cannot read {flag} {shown}: {error}")))?;
+        .map_err(|error| UnusableSetting(format!("cannot read {flag} {shown}: {error}")))?;
     let url = text.trim();
     if url.is_empty() {
-        return Err(Unusable(format!("{flag} {shown} is empty; write the database's URL into it")));
+        return Err(UnusableSetting(format!(
+            "{flag} {shown} is empty; write the database's URL into it"
+        )));
     }
     // A pipe belongs to whoever has opened it.
     let others = std::fs::metadata(file)

@@ -8,13 +8,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::Outcome;
+use super::Exit;
 use crate::apply;
 use crate::cli::{ResyncOptions, Settings};
 use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
-use crate::outbox::outcome::{self, Outcome as KeyOutcome};
-use crate::outbox::resync::{self, Job, Report, Request};
+use crate::outbox::outcome::{self, Outcome};
+use crate::outbox::resync::{self, Job, JobReport, Request};
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::failure::Failure;
 use crate::project::{self, BATCH_BYTES, Projected, Wanted};
@@ -28,7 +28,7 @@ const REFRESH: Duration = Duration::from_millis(200);
 /// Between two attempts to carry the replay out ourselves, should the writer go away.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
-pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome> {
+pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     if let Some(id) = options.dismiss {
@@ -78,7 +78,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     if options.detach {
         let numbers: Vec<String> = ids.iter().map(i64::to_string).collect();
         say!("stored as {}; `schoolbell status` shows how far they are", numbers.join(", "))?;
-        return Ok(Outcome::Clean);
+        return Ok(Exit::Clean);
     }
     let stop = super::stop_signal()?;
     let reports = carry_out(&config, &mapping, &source, &ids, stop.clone()).await?;
@@ -89,12 +89,12 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Outcome
     }
     if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
         tell!("interrupted; it goes on with the running service, or with the same command");
-        return Ok(Outcome::Attention);
+        return Ok(Exit::Attention);
     }
     let refused = reports.iter().any(|report| {
         report.progress.dead + report.progress.retrying > 0 || report.reason.is_some()
     });
-    Ok(Outcome::attention_if(no_key > 0 || refused))
+    Ok(Exit::attention_if(no_key > 0 || refused))
 }
 
 /// Tells what cannot be a key of the object, and leaves it out; returns how many that were. Nothing is to be parked for
@@ -124,13 +124,13 @@ async fn leave_out_what_is_no_key(
     Ok(count - keys.len())
 }
 
-async fn dismiss(config: &Config, id: i64) -> Result<Outcome> {
+async fn dismiss(config: &Config, id: i64) -> Result<Exit> {
     let source = super::source_session(&config.source).await?;
     if !resync::dismiss(&source, id).await.map_err(super::reason)? {
         bail!("no replay {id} has failed; `schoolbell status` shows those that have");
     }
     say!("dismissed: `schoolbell status` no longer shows replay {id}")?;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 /// The lanes that were asked for, in the order of the mapping: parents first.
@@ -178,7 +178,7 @@ pub(super) async fn carry_out(
     source: &Session,
     ids: &[i64],
     stop: watch::Receiver<bool>,
-) -> Result<Vec<Report>> {
+) -> Result<Vec<JobReport>> {
     let bars = Bars::new();
     let work = async {
         loop {
@@ -235,7 +235,7 @@ impl Bars {
         Self { all: MultiProgress::new(), bars: std::cell::RefCell::new(Vec::new()) }
     }
 
-    fn show(&self, reports: &[Report]) {
+    fn show(&self, reports: &[JobReport]) {
         let mut bars = self.bars.borrow_mut();
         for (index, report) in reports.iter().enumerate() {
             if bars.len() <= index {
@@ -267,7 +267,7 @@ impl Bars {
     }
 }
 
-pub(super) fn print(reports: &[Report]) -> Result<()> {
+pub(super) fn print(reports: &[JobReport]) -> Result<()> {
     let mut table = super::TextTable::new([
         "object", "rows", "written", "equal", "waiting", "retrying", "dead", "deleted", "kept",
         "seconds",
@@ -314,12 +314,7 @@ struct Forecast {
     waiting: u64,
 }
 
-async fn dry_run(
-    ground: &Ground,
-    lanes: &[&Lane],
-    request: &Request,
-    json: bool,
-) -> Result<Outcome> {
+async fn dry_run(ground: &Ground, lanes: &[&Lane], request: &Request, json: bool) -> Result<Exit> {
     let mut forecasts = Vec::new();
     for lane in lanes {
         forecasts.push(forecast(ground, lane, request).await?);
@@ -343,7 +338,7 @@ async fn dry_run(
         table.print()?;
         tell!("dry run: nothing was written");
     }
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<Forecast> {
@@ -385,8 +380,8 @@ async fn forecast(ground: &Ground, lane: &Lane, request: &Request) -> Result<For
         forecast.rows += projected.rows.len() as u64;
         for (_, outcome) in outcome::by_key(outcomes) {
             match outcome {
-                KeyOutcome::Inserted => forecast.insert += 1,
-                KeyOutcome::Updated => forecast.update += 1,
+                Outcome::Inserted => forecast.insert += 1,
+                Outcome::Updated => forecast.update += 1,
                 _ => forecast.waiting += 1,
             }
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Outcome;
+use super::Exit;
 use crate::cli::Settings;
 use crate::config::{Config, Pace};
 use crate::http::{Address, Site};
@@ -28,7 +28,7 @@ pub async fn run(
     drain: bool,
     verify_every: Option<&str>,
     http: Option<&str>,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let pace = Pace { verify_every: verify_every.map(duration).transpose()?, ..Pace::default() };
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
@@ -91,7 +91,7 @@ async fn stay_disabled(
     mut stop: watch::Receiver<bool>,
     drain: bool,
     metrics: &Metrics,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     if drain {
         bail!("SALESFORCE_ENABLED is not true, so nothing may be written; changes keep waiting");
     }
@@ -101,7 +101,7 @@ async fn stay_disabled(
     );
     // Fails only when nobody is left who could stop us.
     _ = stop.wait_for(|stop| *stop).await;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }
 
 async fn work(
@@ -111,7 +111,7 @@ async fn work(
     stop: watch::Receiver<bool>,
     drain: bool,
     metrics: &Arc<Metrics>,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     // If the source cannot be reached, the service itself reports that.
     let began = if drain { source_clock(config).await.ok() } else { None };
     let ended = service::run_with(config, pace, mapping, stop, drain, metrics).await;
@@ -139,12 +139,12 @@ async fn work(
     );
     match drain {
         true => drained(config, began).await,
-        false => Ok(Outcome::Clean),
+        false => Ok(Exit::Clean),
     }
 }
 
 /// Whether everything that was there when the drain began was dealt with. Logs what is left.
-async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Outcome> {
+async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Exit> {
     let source = super::source_session(&config.source).await?;
     let pending = change::pending(&source).await.map_err(super::reason)?;
     let left = began.zip(pending.oldest).is_some_and(|(began, oldest)| oldest < began);
@@ -159,7 +159,7 @@ async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Outcome> {
     }
     let parked = parked::counts(&source).await.map_err(super::reason)?;
     let refused = parked.iter().any(|count| count.state != "waiting");
-    Ok(Outcome::attention_if(left || !replays.is_empty() || refused))
+    Ok(Exit::attention_if(left || !replays.is_empty() || refused))
 }
 
 /// What time it is where changes are made.
@@ -170,14 +170,14 @@ async fn source_clock(config: &Config) -> Result<Timestamp> {
 }
 
 /// Whether anything is left for the process that was not drained by this one.
-async fn left_over(config: &Config) -> Result<Outcome> {
+async fn left_over(config: &Config) -> Result<Exit> {
     let source = super::source_session(&config.source).await?;
     let pending = change::pending(&source).await.map_err(super::reason)?;
     if pending.changes > 0 {
         let left = status::counted(pending.changes, "change");
         tracing::warn!("{left} not applied yet, and not by this process");
     }
-    Ok(Outcome::attention_if(pending.changes > 0))
+    Ok(Exit::attention_if(pending.changes > 0))
 }
 
 /// How often, for `--verify-every`.

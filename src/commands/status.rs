@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::Exit;
 use crate::apply::writer::Holder;
 use crate::capture::schema;
 use crate::cli::Settings;
@@ -33,7 +33,7 @@ const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<Outcome> {
+pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     let source = super::source_session(&config.source).await?;
@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<
         None => {
             let status = looker.look().await?;
             show(&status, json)?;
-            Ok(Outcome::attention_if(status.needs_attention()))
+            Ok(Exit::attention_if(status.needs_attention()))
         }
         Some(seconds) => looker.watch(Duration::from_secs(seconds), json).await,
     }
@@ -124,14 +124,14 @@ impl Looker {
     }
 
     /// Shows one report after the other until it is interrupted.
-    async fn watch(&mut self, pause: Duration, json: bool) -> Result<Outcome> {
+    async fn watch(&mut self, pause: Duration, json: bool) -> Result<Exit> {
         let mut signals = super::Signals::watch()?;
-        let mut outcome = Outcome::Clean;
+        let mut outcome = Exit::Clean;
         loop {
             let shown = tokio::select! {
                 status = self.look() => match status {
                     Ok(status) => {
-                        outcome = Outcome::attention_if(status.needs_attention());
+                        outcome = Exit::attention_if(status.needs_attention());
                         match json {
                             true => vec![serde_json::to_string(&status.told())?],
                             false => report(&status),
@@ -139,7 +139,7 @@ impl Looker {
                     }
                     // A database that restarts is looked at again; what is wrong now is said meanwhile.
                     Err(error) => {
-                        outcome = Outcome::Attention;
+                        outcome = Exit::Attention;
                         match json {
                             true => {
                                 vec![serde_json::json!({ "problem": format!("{error:#}") }).to_string()]

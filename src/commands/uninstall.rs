@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Outcome;
+use super::Exit;
 use crate::capture::deviation::deviations;
 use crate::capture::{install, schema};
 use crate::cli::Settings;
@@ -10,7 +10,7 @@ use crate::outbox::change;
 use crate::outbox::parked;
 use crate::postgres::name::TableName;
 
-pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
+pub async fn run(settings: &Settings, yes: bool) -> Result<Exit> {
     let url = super::source_url(settings)?;
     let source = super::direct_source(&url, "uninstall").await?;
     super::lock_schema(&source).await?;
@@ -18,7 +18,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     let version = schema::version(&source).await.map_err(super::reason)?;
     if installed.is_empty() && version == schema::Version::Missing {
         say!("nothing to do: schoolbell is not installed in {url}")?;
-        return Ok(Outcome::Clean);
+        return Ok(Exit::Clean);
     }
     say!("From {url} this removes:")?;
     for trigger in &installed {
@@ -35,7 +35,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
     }
     if !yes && !super::confirmed("remove it")? {
         say!("nothing was changed")?;
-        return Ok(Outcome::Attention);
+        return Ok(Exit::Attention);
     }
     for (table, sql) in install::sql(&[], &installed) {
         install::run_ddl(&source, &table, &sql)
@@ -48,5 +48,5 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Outcome> {
         .await
         .context("cannot drop schema schoolbell; stop the service first")?;
     say!("removed")?;
-    Ok(Outcome::Clean)
+    Ok(Exit::Clean)
 }

@@ -8,19 +8,19 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{Outcome, resync as replay};
+use super::{Exit, resync as replay};
 use crate::cli::{Settings, VerifyOptions};
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::outbox::pairing;
-use crate::outbox::resync::{self, Report, Request};
+use crate::outbox::resync::{self, JobReport, Request};
 use crate::outbox::verified;
 use crate::outbox::verified::Comparison;
 use crate::plan::Route;
 use crate::postgres::db::{Evaluator, Session, Transaction};
 use crate::postgres::failure::Failure;
 use crate::service::Ground;
-use crate::verify::{self, Difference, Finding, Scope, Sides, What};
+use crate::verify::{self, ColumnDifference, RowFinding, Scope, Sides, What};
 use crate::visible;
 use crate::worker::Lane;
 
@@ -35,11 +35,11 @@ const REPAIR_SETTING: &str = "set local idle_in_transaction_session_timeout = '1
 #[derive(Debug, Serialize)]
 struct Answer {
     objects: Vec<Comparison>,
-    findings: Vec<Finding>,
+    findings: Vec<RowFinding>,
     /// Findings that are counted and not listed.
     not_listed: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    repairs: Vec<Report>,
+    repairs: Vec<JobReport>,
 }
 
 /// A verdict, and how long it took.
@@ -48,7 +48,7 @@ struct TimedComparison {
     seconds: f64,
 }
 
-pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome> {
+pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
     if options.repair && !config.enabled {
@@ -111,18 +111,18 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Outcome
         true => super::print_json(&result)?,
         false => print(&result)?,
     }
-    Ok(Outcome::attention_if(wrong && !repaired))
+    Ok(Exit::attention_if(wrong && !repaired))
 }
 
 /// The findings: some for the list, all counted.
 struct Listed<'a> {
     options: &'a VerifyOptions,
-    listed: Vec<Finding>,
+    listed: Vec<RowFinding>,
     not_listed: u64,
 }
 
 impl Listed<'_> {
-    fn add(&mut self, mut finding: Finding) {
+    fn add(&mut self, mut finding: RowFinding) {
         if self.listed.len() >= self.options.limit {
             self.not_listed += 1;
             return;
@@ -246,7 +246,7 @@ async fn carry_out(
     mapping: &Mapping,
     source: &Session,
     jobs: &[i64],
-) -> Result<Vec<Report>> {
+) -> Result<Vec<JobReport>> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
@@ -254,14 +254,14 @@ async fn carry_out(
     replay::carry_out(config, mapping, source, jobs, super::stop_signal()?).await
 }
 
-fn is_done(report: &Report) -> bool {
+fn is_done(report: &JobReport) -> bool {
     report.finished_at.is_some()
         && report.progress.dead + report.progress.retrying == 0
         && report.reason.is_none()
 }
 
 /// What a comparison would have found after its repair.
-fn mended(verdict: &Comparison, repairs: &[Report]) -> Comparison {
+fn mended(verdict: &Comparison, repairs: &[JobReport]) -> Comparison {
     let of_object = repairs.iter().filter(|report| report.object == verdict.object);
     let waiting: i64 = of_object.map(|report| report.progress.waiting).sum();
     let waiting = waiting.unsigned_abs();
@@ -317,7 +317,7 @@ fn print(result: &Answer) -> Result<()> {
         }
     }
     for finding in &result.findings {
-        let Finding { object, key, what } = finding;
+        let RowFinding { object, key, what } = finding;
         match what {
             What::Missing => say!("{object} {key} is missing")?,
             What::Kept => say!("{object} {key} stays although its source is gone")?,
@@ -348,8 +348,8 @@ fn print(result: &Answer) -> Result<()> {
 }
 
 /// Both sides of a column, or its name where the values are not to be shown.
-fn told(difference: &Difference) -> String {
-    let Difference { column, source, target } = difference;
+fn told(difference: &ColumnDifference) -> String {
+    let ColumnDifference { column, source, target } = difference;
     let side = |value: &Option<String>| match value {
         Some(text) => format!("{text:?}"),
         None => "null".to_string(),

@@ -32,7 +32,7 @@ pub struct Program {
 
 /// A running `schoolbell run`.
 #[derive(Debug)]
-pub struct Service {
+pub struct RunningService {
     child: Child,
     pid: u32,
 }
@@ -71,7 +71,7 @@ impl Program {
     }
 
     /// Starts the service. Its log goes to a file.
-    pub async fn start_service(&self, cluster: &Cluster) -> Result<Service> {
+    pub async fn start_service(&self, cluster: &Cluster) -> Result<RunningService> {
         let log = File::options().append(true).create(true).mode(0o600).open(&self.service_log);
         let log = log.context("cannot write the service's log")?;
         let child = self
@@ -83,7 +83,7 @@ impl Program {
             .context("cannot start `schoolbell run`")?;
         let pid = child.id().context("a child that was not waited for has a number")?;
         cluster.kill_with_us(pid).await?;
-        Ok(Service { child, pid })
+        Ok(RunningService { child, pid })
     }
 
     /// The variables that make this program work on the demo's databases.
@@ -139,7 +139,7 @@ impl Program {
     }
 }
 
-impl Service {
+impl RunningService {
     /// Asks it to leave (SIGTERM) and returns how long that took.
     pub async fn stop(mut self, cluster: &Cluster) -> Result<Duration> {
         let asked = Instant::now();

@@ -8,13 +8,13 @@ use std::fmt::Write;
 use fastrand::Rng;
 use jiff::Timestamp;
 
-/// The columns of [`Batch::schools`].
+/// The columns of [`SchoolBatch::schools`].
 pub const SCHOOL_COLUMNS: &str = "id, name, reference, address_line_1, address_line_2, municipality, \
      administrative_area, postal_code, country_code, verified_at, created_at, updated_at, creator_id, \
      creator_agree_authority, creator_agree_terms_and_conditions, creator_agree_to_ux_contact, \
      creator_department, creator_role, rejected_at, website, user_origin, district_name, district_nces_id, \
      school_roll_number, code";
-/// The columns of [`Batch::roles`]. The id is the table's own.
+/// The columns of [`SchoolBatch::roles`]. The id is the table's own.
 pub const ROLE_COLUMNS: &str = "user_id, school_id, role, created_at, updated_at";
 
 const STUDENT: &str = "0";
@@ -23,7 +23,7 @@ const OWNER: &str = "2";
 
 /// Schools and roles in the form that COPY reads.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct SchoolBatch {
     /// Lines of `schools`.
     pub schools: String,
     /// Lines of `roles`.
@@ -160,8 +160,8 @@ impl SchoolData {
     }
 
     /// So many schools, each with an owner who created it, and on average one other role.
-    pub fn batch(&mut self, schools: u32) -> Batch {
-        let mut batch = Batch::default();
+    pub fn batch(&mut self, schools: u32) -> SchoolBatch {
+        let mut batch = SchoolBatch::default();
         // A teacher of an earlier school: some teach at several, but have one role in each.
         let mut elsewhere: Option<String> = None;
         while batch.school_count < schools as usize {
@@ -198,7 +198,7 @@ impl SchoolData {
         batch
     }
 
-    fn school(&mut self, batch: &mut Batch, creator: &str, rejected: bool) -> (String, i64) {
+    fn school(&mut self, batch: &mut SchoolBatch, creator: &str, rejected: bool) -> (String, i64) {
         self.made += 1;
         let number = self.made;
         let id = self.uuid();
@@ -264,7 +264,7 @@ impl SchoolData {
 
     fn role(
         &mut self,
-        batch: &mut Batch,
+        batch: &mut SchoolBatch,
         user: &str,
         school: &str,
         role: &str,

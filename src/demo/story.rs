@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::DemoOptions;
-use super::bridge::{Program, Service};
+use super::bridge::{Program, RunningService};
 use super::check::{self, Expected, ObjectCheck};
 use super::cluster::{Cluster, Options};
-use super::school_data::{Batch, ROLE_COLUMNS, SCHOOL_COLUMNS, SchoolData};
+use super::school_data::{ROLE_COLUMNS, SCHOOL_COLUMNS, SchoolBatch, SchoolData};
 use super::stage::{Stage, count, counted, milliseconds, wrapped};
 use super::stand_in;
 use crate::visible;
@@ -50,9 +50,9 @@ struct Story {
     program: Program,
     source: Client,
     target: Client,
-    service: Option<Service>,
+    service: Option<RunningService>,
     salesforce: Option<Salesforce>,
-    later: Vec<Batch>,
+    later: Vec<SchoolBatch>,
     expected: Expected,
     patience: Duration,
     began: Instant,
@@ -490,7 +490,7 @@ impl Story {
         self.stage.said(&wrapped(words));
     }
 
-    fn next_batch(&mut self) -> Result<Batch> {
+    fn next_batch(&mut self) -> Result<SchoolBatch> {
         self.later.pop().context("a batch was made for each COPY")
     }
 
@@ -666,7 +666,7 @@ fn with_log(what: &str, log: &str) -> anyhow::Error {
 }
 
 /// Loads a batch with COPY, in one transaction.
-async fn load(source: &Client, batch: &Batch) -> Result<()> {
+async fn load(source: &Client, batch: &SchoolBatch) -> Result<()> {
     source.batch_execute("begin").await?;
     for (table, columns, lines) in
         [("schools", SCHOOL_COLUMNS, &batch.schools), ("roles", ROLE_COLUMNS, &batch.roles)]

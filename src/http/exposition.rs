@@ -44,14 +44,14 @@ struct Exposition {
 
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(encoder);
+        let mut page = ExpositionText(encoder);
         self.counted(&mut page)?;
         self.looked_at(&mut page)
     }
 }
 
 impl Exposition {
-    fn counted(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn counted(&self, page: &mut ExpositionText<'_>) -> fmt::Result {
         let m = &*self.metrics;
         let role = m.standing().role;
         page.write(&metrics::BUILD_INFO, &Info::new([("version", env!("CARGO_PKG_VERSION"))]))?;
@@ -80,7 +80,7 @@ impl Exposition {
     }
 
     /// What is not known at this moment has no value: an old one would look like a new one.
-    fn looked_at(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn looked_at(&self, page: &mut ExpositionText<'_>) -> fmt::Result {
         let seconds = |since: Timestamp| self.now.duration_since(since).as_secs_f64().max(0.0);
         let last = self.seen.last.as_deref();
         let fresh = match self.seen.at(self.now) {
@@ -131,7 +131,7 @@ impl Exposition {
             parked().map(|count| (state(count), seconds(count.oldest))),
         )?;
         let resyncs = || fresh.iter().flat_map(|look| &look.status.resyncs);
-        let resync = |report: &crate::outbox::resync::Report| {
+        let resync = |report: &crate::outbox::resync::JobReport| {
             [("resync", report.id.to_string()), ("object", report.object.clone())]
         };
         page.gauges(
@@ -186,9 +186,9 @@ impl Exposition {
 }
 
 /// The text as it grows. Each metric is named with its help, also when it has no value at the moment.
-struct Page<'a>(DescriptorEncoder<'a>);
+struct ExpositionText<'a>(DescriptorEncoder<'a>);
 
-impl Page<'_> {
+impl ExpositionText<'_> {
     fn begin(&mut self, definition: &'static Definition) -> Result<MetricEncoder<'_>, fmt::Error> {
         self.0.encode_descriptor(definition.family(), definition.help, None, definition.kind)
     }

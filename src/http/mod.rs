@@ -26,7 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
 use crate::metrics::{Metrics, Standing};
-use crate::postgres::url::Unusable;
+use crate::postgres::url::UnusableSetting;
 use crate::reports::look::{Seen, View, Watcher, Window};
 use crate::service::reporting::kept_up;
 use crate::visible;
@@ -66,7 +66,7 @@ impl Address {
     }
 
     /// Begins to listen. Another service may have the default address, which is no reason not to work.
-    pub async fn listen(&self) -> Result<Option<Listening>, Unusable> {
+    pub async fn listen(&self) -> Result<Option<Listening>, UnusableSetting> {
         let address = match self {
             Self::Off => return Ok(None),
             Self::Default => DEFAULT_ADDRESS,
@@ -74,7 +74,7 @@ impl Address {
         };
         match (TcpListener::bind(address).await, self) {
             (Ok(listener), _) => Ok(Some(Listening { listener, name: host::given(address) })),
-            (Err(error), Self::Given(_)) => Err(Unusable(format!(
+            (Err(error), Self::Given(_)) => Err(UnusableSetting(format!(
                 "cannot listen on {address:?} (--http or SCHOOLBELL_HTTP): {error}; give a free HOST:PORT, or `off`"
             ))),
             (Err(error), _) => {
@@ -113,7 +113,7 @@ pub struct Site {
 
 /// What the pages are made from.
 #[derive(Clone)]
-struct Source {
+struct PageSource {
     window: Window,
     metrics: Arc<Metrics>,
     mapping: watch::Receiver<Arc<Mapping>>,
@@ -153,7 +153,7 @@ impl Shown {
     }
 }
 
-impl Source {
+impl PageSource {
     fn shown(&self) -> Shown {
         Shown {
             now: Timestamp::now(),
@@ -175,8 +175,8 @@ impl Site {
         pace: Pace,
         metrics: Arc<Metrics>,
         stopping: watch::Receiver<bool>,
-    ) -> Result<Self, Unusable> {
-        let unusable = |error| Unusable(format!("cannot serve the status page: {error}"));
+    ) -> Result<Self, UnusableSetting> {
+        let unusable = |error| UnusableSetting(format!("cannot serve the status page: {error}"));
         let Listening { listener, name } = listening.into();
         let address = listener.local_addr().map_err(unusable)?;
         let (watcher, window) = Watcher::new(config, mapping.clone(), pace, metrics.clone())?;
@@ -189,7 +189,7 @@ impl Site {
             };
             kept_up("the page's look at the databases", watch).await;
         });
-        let source = Source { window, metrics, mapping, stopping };
+        let source = PageSource { window, metrics, mapping, stopping };
         let (stop, mut stopped) = watch::channel(false);
         let mut router = router(source);
         if address.ip().to_canonical().is_loopback() {
@@ -213,16 +213,16 @@ impl Site {
 }
 
 /// Each route answers GET and HEAD; any other method is refused.
-fn router(source: Source) -> Router {
+fn router(source: PageSource) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(async |State(source): State<Source>| ready(&source.shown())))
+        .route("/readyz", get(async |State(source): State<PageSource>| ready(&source.shown())))
         .route(
             "/metrics",
-            get(async |State(source): State<Source>| exposition::respond(&source.shown())),
+            get(async |State(source): State<PageSource>| exposition::respond(&source.shown())),
         )
-        .route("/api/status", get(async |State(source): State<Source>| status(&source.shown())))
+        .route("/api/status", get(async |State(source): State<PageSource>| status(&source.shown())))
         .fallback(async || {
             (StatusCode::NOT_FOUND, "not found: see /, /metrics, /healthz, /readyz, /api/status\n")
         })
@@ -247,7 +247,7 @@ async fn guarded(mut response: Response) -> Response {
 }
 
 /// The page, or with `?moment` what its script asks for.
-async fn page(State(source): State<Source>, RawQuery(query): RawQuery) -> Response {
+async fn page(State(source): State<PageSource>, RawQuery(query): RawQuery) -> Response {
     match query.as_deref() {
         Some("moment") => page::moment(&source.shown()),
         _ => page::whole(&source.shown()),

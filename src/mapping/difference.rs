@@ -134,14 +134,14 @@ fn listed<T>(list: &[T], text: fn(&T) -> String) -> Option<String> {
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
     /// Objects that are new or altered, parents first.
-    pub changed: Vec<Changed>,
+    pub changed: Vec<ChangedObject>,
     /// Objects that are no longer there.
     pub dropped: Vec<Dropped>,
 }
 
 /// An object that is new or altered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
+pub struct ChangedObject {
     /// The object.
     pub object: String,
     /// What is different, setting by setting.
@@ -174,7 +174,7 @@ impl Difference {
     /// What leads from one mapping to another; from none, every object is new.
     pub fn between(old: Option<&Mapping>, new: &Mapping) -> Self {
         let before = |name: &str| old.and_then(|old| old.object(name));
-        let changed = new.objects.iter().map(|object| Changed {
+        let changed = new.objects.iter().map(|object| ChangedObject {
             object: object.name.clone(),
             notes: match before(&object.name) {
                 Some(before) => notes(before, object),
@@ -212,7 +212,7 @@ impl Difference {
 impl Difference {
     /// What it means, each as a line. A line may hold whatever a mapping holds.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        let changed = self.changed.iter().flat_map(|Changed { object, notes }| {
+        let changed = self.changed.iter().flat_map(|ChangedObject { object, notes }| {
             let notes = notes.iter();
             notes.map(move |Note { what, means, .. }| format!("{object}: {what}: {means}"))
         });

@@ -27,7 +27,7 @@ pub(super) fn objects(text: &str) -> (Vec<Object>, Vec<Finding>) {
         // What a broken file seems to say is no ground for further findings.
         return (Vec::new(), file.syntax(&errors));
     }
-    let mut top = Reader {
+    let mut top = TableReader {
         file: &file,
         object: None,
         path: String::new(),
@@ -87,7 +87,7 @@ impl File<'_> {
 }
 
 /// Something with a name, in a table.
-struct Entry<'t> {
+struct NamedValue<'t> {
     file: &'t File<'t>,
     object: Option<&'t str>,
     /// What findings call the table it is in, within its object: `winner.`, or nothing.
@@ -97,7 +97,7 @@ struct Entry<'t> {
     value: &'t DeValue<'t>,
 }
 
-impl<'t> Entry<'t> {
+impl<'t> NamedValue<'t> {
     fn find(&self, problem: impl Into<String>, nearest: Option<&str>) {
         self.file.findings.borrow_mut().push(Finding {
             line: Some(self.line),
@@ -173,9 +173,9 @@ impl<'t> Entry<'t> {
         duration
     }
 
-    fn table(&self) -> Option<Reader<'t>> {
+    fn table(&self) -> Option<TableReader<'t>> {
         match self.value {
-            DeValue::Table(table) => Some(Reader {
+            DeValue::Table(table) => Some(TableReader {
                 file: self.file,
                 object: self.object,
                 path: format!("{}{}.", self.path, self.name),
@@ -192,7 +192,7 @@ impl<'t> Entry<'t> {
         let DeValue::Array(elements) = self.value else {
             return self.wrong_kind::<Vec<Self>>("a list").unwrap_or_default();
         };
-        let entries = elements.iter().map(|element| Entry {
+        let entries = elements.iter().map(|element| NamedValue {
             path: self.path.clone(),
             line: self.file.line(element.span().start),
             value: element.get_ref(),
@@ -202,10 +202,12 @@ impl<'t> Entry<'t> {
     }
 
     /// The table of an object, for which it is the name that findings are told by.
-    fn as_object(&self) -> Option<Reader<'t>> {
-        let entry = Entry { object: Some(self.name), path: String::new(), ..*self };
+    fn as_object(&self) -> Option<TableReader<'t>> {
+        let entry = NamedValue { object: Some(self.name), path: String::new(), ..*self };
         match self.value {
-            DeValue::Table(_) => entry.table().map(|table| Reader { path: String::new(), ..table }),
+            DeValue::Table(_) => {
+                entry.table().map(|table| TableReader { path: String::new(), ..table })
+            }
             _ => self.wrong_kind("a table"),
         }
     }
@@ -241,7 +243,7 @@ impl<'t> Entry<'t> {
     }
 
     fn field(&self, insert_only: bool) -> Option<Field> {
-        let field = Entry { path: String::new(), ..*self };
+        let field = NamedValue { path: String::new(), ..*self };
         let ReadValue { value, compared, encrypted } = field.value()?;
         Some(Field {
             column: self.name.into(),
@@ -280,7 +282,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// A table of the file that is being read. What it is asked for is what may be in it.
-struct Reader<'t> {
+struct TableReader<'t> {
     file: &'t File<'t>,
     object: Option<&'t str>,
     /// What findings call it within its object, with a dot: `winner.`, or nothing.
@@ -290,8 +292,8 @@ struct Reader<'t> {
     asked: Vec<&'static str>,
 }
 
-impl<'t> Reader<'t> {
-    fn entries(&self) -> impl Iterator<Item = Entry<'t>> {
+impl<'t> TableReader<'t> {
+    fn entries(&self) -> impl Iterator<Item = NamedValue<'t>> {
         self.table.iter().map(|(name, value)| self.entry(name, value))
     }
 
@@ -299,8 +301,8 @@ impl<'t> Reader<'t> {
         &self,
         name: &'t Spanned<std::borrow::Cow<'t, str>>,
         value: &'t Spanned<DeValue<'t>>,
-    ) -> Entry<'t> {
-        Entry {
+    ) -> NamedValue<'t> {
+        NamedValue {
             file: self.file,
             object: self.object,
             path: self.path.clone(),
@@ -319,7 +321,7 @@ impl<'t> Reader<'t> {
         self.entries().find(|entry| entry.name == key).map_or(self.line, |entry| entry.line)
     }
 
-    fn ask(&mut self, key: &'static str) -> Option<Entry<'t>> {
+    fn ask(&mut self, key: &'static str) -> Option<NamedValue<'t>> {
         self.asked.push(key);
         self.entries().find(|entry| entry.name == key)
     }
@@ -330,7 +332,7 @@ impl<'t> Reader<'t> {
 
     /// Empty where it is missing, which is reported.
     fn text(&mut self, key: &'static str) -> String {
-        self.required(key, Entry::text)
+        self.required(key, NamedValue::text)
     }
 
     /// The same of a piece of SQL.
@@ -341,7 +343,7 @@ impl<'t> Reader<'t> {
     fn required(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&Entry<'t>) -> Option<String>,
+        read: impl FnOnce(&NamedValue<'t>) -> Option<String>,
     ) -> String {
         match self.ask(key) {
             Some(entry) => read(&entry).unwrap_or_default(),
@@ -369,7 +371,7 @@ impl<'t> Reader<'t> {
         self.ask(key)?.table()
     }
 
-    fn list(&mut self, key: &'static str) -> Vec<Entry<'t>> {
+    fn list(&mut self, key: &'static str) -> Vec<NamedValue<'t>> {
         self.ask(key).map(|list| list.elements()).unwrap_or_default()
     }
 
@@ -382,7 +384,7 @@ impl<'t> Reader<'t> {
 
     /// Tells of the keys that nothing asked for, and whether there were any.
     fn end(&self, advice: &str) -> bool {
-        let unknown: Vec<Entry<'t>> =
+        let unknown: Vec<NamedValue<'t>> =
             self.entries().filter(|entry| !self.asked.contains(&entry.name)).collect();
         for entry in &unknown {
             match nearest(entry.name, self.asked.iter().copied()) {
@@ -417,10 +419,10 @@ impl<'t> Reader<'t> {
         let winner_lines = winner.as_ref().map(|winner| {
             [("winner.order", winner.line_of("order")), ("winner.prefer", winner.line_of("prefer"))]
         });
-        let winner = winner.map(Reader::winner);
+        let winner = winner.map(TableReader::winner);
         let update_only = self.flag("update_only", false);
         let on_delete = self.on_delete();
-        let brake = self.table("brake").map(Reader::brake).unwrap_or_default();
+        let brake = self.table("brake").map(TableReader::brake).unwrap_or_default();
         let mut fields = self.fields("fields", false);
         fields.extend(self.fields("insert_only", true));
         let parents =
@@ -502,7 +504,7 @@ impl<'t> Reader<'t> {
 
     fn touch(mut self, schemas: &Schemas) -> Touch {
         let table = self.text("table");
-        let columns = self.list("columns").iter().filter_map(Entry::text).collect();
+        let columns = self.list("columns").iter().filter_map(NamedValue::text).collect();
         let keys = self.sql("keys", flaw);
         self.end("");
         let line = self.line_of("table");

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use crate::mapping::Object;
-use crate::outbox::pairing::Place;
+use crate::outbox::pairing::DatabaseId;
 use crate::outbox::parked::Parking;
 use crate::postgres::db::{Parameter, Session, Transaction};
 use crate::postgres::failure::Failure;
@@ -175,7 +175,7 @@ pub async fn acknowledge(
     changes: &[ChangeId],
     done: &[(&str, &str)],
     parking: &[Parking],
-    target: &Place,
+    target: &DatabaseId,
 ) -> Result<(), Failure> {
     let xacts: Vec<String> = changes.iter().map(|change| change.xact.to_string()).collect();
     let ids: Vec<i64> = changes.iter().map(|change| change.id).collect();

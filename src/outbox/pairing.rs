@@ -24,14 +24,14 @@ const UNKNOWN: &str = "unknown";
 
 /// A database, wherever it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DatabaseId {
     /// Its cluster's number.
     pub system: String,
     /// Its name.
     pub database: String,
 }
 
-impl Place {
+impl DatabaseId {
     /// The database that a session is connected to.
     pub async fn of(session: &Session) -> Result<Self, Failure> {
         let system = match session.row_once(SYSTEM).await {
@@ -56,9 +56,9 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// Where changes are recorded.
-    pub source: Place,
+    pub source: DatabaseId,
     /// Where they are applied.
-    pub target: Place,
+    pub target: DatabaseId,
     /// The target for people: host, port and name.
     pub address: String,
 }
@@ -66,7 +66,7 @@ pub struct Pair {
 impl Pair {
     /// The databases that these sessions are connected to.
     pub async fn of(source: &Session, target: &Session, address: String) -> Result<Self, Failure> {
-        let (source, target) = (Place::of(source).await?, Place::of(target).await?);
+        let (source, target) = (DatabaseId::of(source).await?, DatabaseId::of(target).await?);
         Ok(Self { source, target, address })
     }
 
@@ -87,7 +87,7 @@ pub struct Pairing {
 
 impl From<&Row> for Pairing {
     fn from(row: &Row) -> Self {
-        let place = |system: &str, database: &str| Place {
+        let place = |system: &str, database: &str| DatabaseId {
             system: row.get(system),
             database: row.get(database),
         };
@@ -149,7 +149,7 @@ impl Pairing {
 }
 
 /// Notes the pair, where none is noted. Returns the target that is noted, or what keeps the pair from working.
-pub async fn claim(source: &Session, pair: &Pair) -> Result<Result<Place, Mismatch>, Failure> {
+pub async fn claim(source: &Session, pair: &Pair) -> Result<Result<DatabaseId, Mismatch>, Failure> {
     loop {
         let rows = source.rows(CLAIM, &pair.parameters()).await?;
         // None: another one has noted its own at this very moment.
@@ -171,11 +171,11 @@ pub async fn mismatch(
 ) -> Result<Option<Mismatch>, tokio_postgres::Error> {
     let Some(noted) = read(source).await? else { return Ok(None) };
     let mut pair = noted.pair.clone();
-    if let Ok(place) = Place::of(source).await {
+    if let Ok(place) = DatabaseId::of(source).await {
         pair.source = place;
     }
     if let Some(target) = target
-        && let Ok(place) = Place::of(target).await
+        && let Ok(place) = DatabaseId::of(target).await
     {
         pair.address = place.database.clone();
         pair.target = place;

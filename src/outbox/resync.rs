@@ -96,7 +96,7 @@ pub struct Progress {
 
 /// A job for a report.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct JobReport {
     /// Its number.
     pub id: i64,
     /// The object.
@@ -122,7 +122,7 @@ pub struct Report {
     pub reason: Option<String>,
 }
 
-impl Report {
+impl JobReport {
     /// It waits for a service with the mapping it was asked for with.
     pub fn waits_for_mapping(&self) -> bool {
         self.finished_at.is_none() && self.passed_over_at.is_some()
@@ -284,12 +284,12 @@ pub async fn fail(source: &Session, id: i64, reason: &str) -> Result<(), Failure
 pub async fn reports(
     source: &Session,
     ids: Option<&[i64]>,
-) -> Result<Vec<Report>, tokio_postgres::Error> {
+) -> Result<Vec<JobReport>, tokio_postgres::Error> {
     Ok(source.rows(JOBS, &[&ids]).await?.iter().map(report).collect())
 }
 
 /// Those that have failed, and were neither repeated nor dismissed.
-pub async fn failed(source: &Session) -> Result<Vec<Report>, tokio_postgres::Error> {
+pub async fn failed(source: &Session) -> Result<Vec<JobReport>, tokio_postgres::Error> {
     let rows = source.rows(FAILED, &[]).await?;
     let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
     match ids.is_empty() {
@@ -308,8 +308,8 @@ pub async fn dismiss(source: &Session, id: i64) -> Result<bool, tokio_postgres::
     Ok(source.execute(DISMISS, &[&id]).await? > 0)
 }
 
-fn report(row: &Row) -> Report {
-    Report {
+fn report(row: &Row) -> JobReport {
+    JobReport {
         id: row.get("id"),
         object: row.get("object"),
         state: row.get("state"),

@@ -22,7 +22,7 @@ const NOTED: &str = "select source_table, shape from schoolbell.shape";
 
 /// What has changed of a table since it was looked at last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
+pub struct ShapeChange {
     /// The table, plain.
     pub table: String,
     /// What has changed, in words.
@@ -30,7 +30,7 @@ pub struct Changed {
     shape: String,
 }
 
-impl Changed {
+impl ShapeChange {
     /// For people.
     pub fn sentence(&self) -> String {
         format!("{}: {}; no trigger tells which rows that concerns", self.table, self.what)
@@ -42,7 +42,7 @@ impl Changed {
 async fn compare(
     source: &Session,
     captured: &Captured,
-) -> Result<(Vec<Changed>, Vec<(String, String)>), tokio_postgres::Error> {
+) -> Result<(Vec<ShapeChange>, Vec<(String, String)>), tokio_postgres::Error> {
     let rows = source.rows(NOTED, &[]).await?;
     let noted: BTreeMap<String, Value> =
         rows.iter().map(|row| (row.get("source_table"), row.get("shape"))).collect();
@@ -60,7 +60,7 @@ async fn compare(
     Ok((changed, new))
 }
 
-fn difference(table: String, before: &Value, now: &Value) -> Option<Changed> {
+fn difference(table: String, before: &Value, now: &Value) -> Option<ShapeChange> {
     let altered = altered(&before["columns"], &now["columns"]);
     let mut what = Vec::new();
     if !altered.is_empty() {
@@ -75,7 +75,11 @@ fn difference(table: String, before: &Value, now: &Value) -> Option<Changed> {
     if before["triggers"] != now["triggers"] {
         what.push("triggers were changed, or disabled for a while".into());
     }
-    (before != now).then(|| Changed { table, what: what.join(", and "), shape: now.to_string() })
+    (before != now).then(|| ShapeChange {
+        table,
+        what: what.join(", and "),
+        shape: now.to_string(),
+    })
 }
 
 /// Columns that were there before and are not the same now. One that is new to the mapping is the mapping's business.
@@ -93,7 +97,7 @@ fn altered(before: &Value, now: &Value) -> Vec<String> {
 pub async fn unanswered(
     source: &Session,
     captured: &Captured,
-) -> Result<Vec<Changed>, tokio_postgres::Error> {
+) -> Result<Vec<ShapeChange>, tokio_postgres::Error> {
     let (changed, _) = compare(source, captured).await?;
     Ok(changed.into_iter().filter(|changed| !changed.what.is_empty()).collect())
 }
@@ -152,7 +156,7 @@ pub async fn settled(
 /// Notes what these tables are now: what has happened to their triggers was our own doing, and no change was missed.
 pub async fn renew(source: &Session, settled: &Captured) -> Result<(), tokio_postgres::Error> {
     let (changed, _) = compare(source, settled).await?;
-    for Changed { table, shape, .. } in changed {
+    for ShapeChange { table, shape, .. } in changed {
         source.execute(NOTE, &[&table, &shape]).await?;
     }
     Ok(())

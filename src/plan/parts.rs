@@ -20,21 +20,21 @@ pub(super) struct PartFindings {
 }
 
 /// A table that a mapping names, and where.
-struct Named<'m> {
+struct NamedTable<'m> {
     object: &'m Object,
     setting: &'static str,
     line: usize,
     table: &'m TableName,
 }
 
-impl Named<'_> {
+impl NamedTable<'_> {
     fn finding(&self, problem: String) -> Finding {
         Finding::of(self.object, self.setting, problem).at(self.line)
     }
 
     /// The changes of both tables are captured under one name.
-    fn shares_triggers_with(&self, other: &Named<'_>) -> bool {
-        let is_source = |named: &Named<'_>| named.setting == "source";
+    fn shares_triggers_with(&self, other: &NamedTable<'_>) -> bool {
+        let is_source = |named: &NamedTable<'_>| named.setting == "source";
         match (is_source(self), is_source(other)) {
             (true, true) => true,
             (false, false) => self.object.name == other.object.name,
@@ -43,11 +43,11 @@ impl Named<'_> {
     }
 }
 
-fn named(mapping: &Mapping) -> Vec<Named<'_>> {
+fn named(mapping: &Mapping) -> Vec<NamedTable<'_>> {
     let tables = mapping.objects.iter().flat_map(|object| {
         let line = object.line_of("source");
-        let source = Named { object, setting: "source", line, table: &object.source };
-        let touching = object.touched_by.iter().map(move |touch| Named {
+        let source = NamedTable { object, setting: "source", line, table: &object.source };
+        let touching = object.touched_by.iter().map(move |touch| NamedTable {
             object,
             setting: "touched_by",
             line: touch.lines.table,

@@ -24,7 +24,7 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
 
 /// A rendered statement, with what it is for. `sql/rendered` has those of the built-in mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct RenderedStatement {
     /// Letters, digits and `_`.
     pub name: String,
     /// What it is for, and what its parameters are.
@@ -33,7 +33,7 @@ pub struct Shown {
     pub sql: String,
 }
 
-impl Shown {
+impl RenderedStatement {
     /// A statement.
     pub fn new(
         name: impl Into<String>,

@@ -26,7 +26,7 @@ use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What the driver gives for a connection that may be encrypted.
-pub type Opened =
+pub type TlsConnection =
     (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 
 /// `sslmode`, in libpq's words.
@@ -77,7 +77,7 @@ impl fmt::Display for Mode {
 
 /// The TLS part of a connection URL.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct TlsSettings {
     /// `sslmode`.
     pub mode: Mode,
     /// `sslrootcert`: a PEM file, or `system`. With a file, every mode that uses TLS verifies the authority.
@@ -92,23 +92,23 @@ pub struct Settings {
 
 /// TLS settings that cannot be used, as one sentence.
 #[derive(Debug)]
-pub struct Unusable(String);
+pub struct UnusableTls(String);
 
-impl fmt::Display for Unusable {
+impl fmt::Display for UnusableTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unusable {}
+impl std::error::Error for UnusableTls {}
 
-impl Settings {
+impl TlsSettings {
     /// The connector that does what the settings say.
-    pub fn connector(&self) -> Result<MakeRustlsConnect, Unusable> {
+    pub fn connector(&self) -> Result<MakeRustlsConnect, UnusableTls> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Unusable(format!("TLS cannot be set up: {error}")))?
+            .map_err(|error| UnusableTls(format!("TLS cannot be set up: {error}")))?
             .dangerous();
         if self.mode == Mode::Disable {
             // Files that are not used may be missing.
@@ -127,16 +127,16 @@ impl Settings {
                 .with_client_auth_cert(certificates("sslcert", cert)?, private_key(key)?)
                 .map_err(|error| {
                     let (cert, key) = (cert.display(), key.display());
-                    Unusable(format!("sslcert {cert} and sslkey {key} do not fit: {error}"))
+                    UnusableTls(format!("sslcert {cert} and sslkey {key} do not fit: {error}"))
                 })?,
             (None, None) => builder.with_no_client_auth(),
-            _ => return Err(Unusable("sslcert and sslkey are needed together".into())),
+            _ => return Err(UnusableTls("sslcert and sslkey are needed together".into())),
         };
         Ok(MakeRustlsConnect::new(config))
     }
 
     /// Who may have signed the server's certificate; None where nobody asks.
-    fn authority(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Authority>, Unusable> {
+    fn authority(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Authority>, UnusableTls> {
         let mut roots = RootCertStore::empty();
         let mut file = Vec::new();
         let name = match &self.root_cert {
@@ -144,7 +144,7 @@ impl Settings {
                 file = certificates("sslrootcert", path)?;
                 for certificate in &file {
                     roots.add(certificate.clone()).map_err(|error| {
-                        Unusable(format!("sslrootcert {}: {error}", named(path)))
+                        UnusableTls(format!("sslrootcert {}: {error}", named(path)))
                     })?;
                 }
                 path.display().to_string()
@@ -154,7 +154,7 @@ impl Settings {
             _ => {
                 _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
-                    return Err(Unusable(
+                    return Err(UnusableTls(
                         "the system has no certificates of authorities; name a file in sslrootcert"
                             .into(),
                     ));
@@ -164,7 +164,7 @@ impl Settings {
         };
         let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
-            .map_err(|error| Unusable(format!("sslrootcert cannot be used: {error}")))?;
+            .map_err(|error| UnusableTls(format!("sslrootcert cannot be used: {error}")))?;
         Ok(Some(Authority { inner, file, name }))
     }
 
@@ -173,7 +173,7 @@ impl Settings {
         &self,
         config: &tokio_postgres::Config,
         connector: &MakeRustlsConnect,
-    ) -> Result<Opened, tokio_postgres::Error> {
+    ) -> Result<TlsConnection, tokio_postgres::Error> {
         let attempt = |mode| {
             let mut config = config.clone();
             config.ssl_mode(mode);
@@ -228,9 +228,9 @@ fn named(path: &Path) -> String {
     }
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, UnusableTls> {
     let unreadable =
-        |reason: &dyn fmt::Display| Unusable(format!("{setting} {}: {reason}", named(path)));
+        |reason: &dyn fmt::Display| UnusableTls(format!("{setting} {}: {reason}", named(path)));
     // Read here and not by the parser: its error would hide the system's.
     let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
@@ -242,9 +242,9 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, UnusableTls> {
     let unusable =
-        |reason: &dyn fmt::Display| Unusable(format!("sslkey {}: {reason}", named(path)));
+        |reason: &dyn fmt::Display| UnusableTls(format!("sslkey {}: {reason}", named(path)));
     let found = std::fs::metadata(path).map_err(|error| unusable(&error))?;
     // libpq's rule: root may lend its key to a group, nobody else lends theirs.
     let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };
@@ -361,5 +361,5 @@ fn explained(flaw: CertificateError, host: &ServerName<'_>, roots: &str) -> rust
         flaw if names_another_host(flaw) => format!("is not for host {}", host.to_str()),
         _ => return flaw.into(),
     };
-    OtherError(Arc::new(Unusable(format!("the server's certificate {what}")))).into()
+    OtherError(Arc::new(UnusableTls(format!("the server's certificate {what}")))).into()
 }

@@ -19,7 +19,7 @@ use crate::outbox::parked::{self, Reasons};
 use crate::postgres::db::{Database, Evaluator, Session};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
-use crate::postgres::url::Unusable;
+use crate::postgres::url::UnusableSetting;
 use crate::reports::heroku_connect::{self, Mirror};
 use crate::reports::status::{self, Status};
 
@@ -169,8 +169,8 @@ impl Window {
 
 /// Looks, again and again.
 pub struct Watcher {
-    source: Side,
-    target: Side,
+    source: LookSide,
+    target: LookSide,
     mapping: watch::Receiver<Arc<Mapping>>,
     enabled: bool,
     pace: Pace,
@@ -184,14 +184,14 @@ pub struct Watcher {
 }
 
 /// A database, and the session on it that is kept as long as it works.
-struct Side {
+struct LookSide {
     database: Database,
     session: Option<Session>,
     /// For what the mapping says; on the source alone.
     evaluator: Option<Evaluator>,
 }
 
-impl Side {
+impl LookSide {
     fn new(database: Database) -> Self {
         Self { database, session: None, evaluator: None }
     }
@@ -229,13 +229,13 @@ impl Watcher {
         mapping: watch::Receiver<Arc<Mapping>>,
         pace: Pace,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Window), Unusable> {
+    ) -> Result<(Self, Window), UnusableSetting> {
         let (sender, seen) = watch::channel(Arc::default());
         let asked = Arc::new(Notify::new());
         let side = |url: &crate::postgres::url::DatabaseUrl| {
             let mut database = Database::new(url.clone(), "page")?;
             database.limit_statements(STATEMENT_TIMEOUT);
-            Ok::<_, Unusable>(Side::new(database))
+            Ok::<_, UnusableSetting>(LookSide::new(database))
         };
         let watcher = Self {
             source: side(&config.source)?,

@@ -20,7 +20,7 @@ use crate::outbox::change;
 use crate::outbox::pairing;
 use crate::outbox::parked;
 use crate::outbox::resync;
-use crate::outbox::shape::{self, Changed};
+use crate::outbox::shape::{self, ShapeChange};
 use crate::outbox::verified;
 use crate::plan;
 use crate::plan::Unplannable;
@@ -77,9 +77,9 @@ pub struct Status {
     /// What either database lacks of what the mapping names, as far as they can be asked.
     pub mapping_problems: Vec<String>,
     /// Replays that are not finished.
-    pub resyncs: Vec<resync::Report>,
+    pub resyncs: Vec<resync::JobReport>,
     /// Replays that have failed, and were neither repeated nor dismissed.
-    pub failed_resyncs: Vec<resync::Report>,
+    pub failed_resyncs: Vec<resync::JobReport>,
     /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
     pub salesforce: Vec<Mirror>,
     /// When each object of the mapping was last compared as a whole, and what was found.
@@ -413,6 +413,6 @@ async fn deviations(
         version if version < SHAPE_VERSION => Vec::new(),
         _ => shape::unanswered(source, &source_side.captured()).await?,
     };
-    let unanswered = unanswered.iter().map(Changed::sentence).collect();
+    let unanswered = unanswered.iter().map(ShapeChange::sentence).collect();
     Ok((deviation::deviations(source, &wanted).await?, source_side.unseen, unanswered))
 }

@@ -17,14 +17,14 @@ use crate::plan::{self, Route, Unplannable};
 use crate::postgres::db::{Database, Evaluator, Session};
 use crate::postgres::failure::{self, Failure};
 use crate::postgres::supported;
-use crate::postgres::url::Unusable;
+use crate::postgres::url::UnusableSetting;
 use crate::worker::Lane;
 
 /// Why the service could not start, or cannot go on.
 #[derive(Debug)]
 pub enum Fatal {
     /// A setting is wrong.
-    Setting(Unusable),
+    Setting(UnusableSetting),
     /// The schema is missing, older, or newer: the remedy.
     Schema(String),
     /// The mapping does not fit the databases.
@@ -79,8 +79,8 @@ impl fmt::Display for Fatal {
 
 impl std::error::Error for Fatal {}
 
-impl From<Unusable> for Fatal {
-    fn from(unusable: Unusable) -> Self {
+impl From<UnusableSetting> for Fatal {
+    fn from(unusable: UnusableSetting) -> Self {
         Self::Setting(unusable)
     }
 }
@@ -112,7 +112,7 @@ pub struct Plan {
 }
 
 /// Both databases, where they can be worked with.
-pub(super) struct Reached {
+pub(super) struct BothReached {
     source: Database,
     target: Database,
     source_session: Session,
@@ -123,7 +123,7 @@ pub(super) struct Reached {
 impl Ground {
     /// Connects to both databases and checks schema, mapping and triggers.
     pub async fn check(config: &Config, mapping: &Mapping) -> Result<Self, Fatal> {
-        let reached = Reached::both(config).await?;
+        let reached = BothReached::both(config).await?;
         let plan = reached.plan(mapping).await?;
         Ok(reached.ground(plan))
     }
@@ -134,7 +134,7 @@ impl Ground {
     }
 }
 
-impl Reached {
+impl BothReached {
     /// Connects to both.
     pub(super) async fn both(config: &Config) -> Result<Self, Fatal> {
         let source = Database::new(config.source.clone(), "service")?;

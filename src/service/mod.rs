@@ -23,7 +23,7 @@ use crate::config::{Config, Pace};
 use crate::mapping::Mapping;
 use crate::metrics::Tally;
 use crate::metrics::{Metrics, Role};
-use crate::outbox::pairing::{self, Pair, Place};
+use crate::outbox::pairing::{self, DatabaseId, Pair};
 use crate::outbox::parked::{self, Choice};
 use crate::outbox::shape;
 use crate::postgres::backoff::Backoff;
@@ -39,7 +39,7 @@ mod ground;
 mod planner;
 mod sweep;
 
-use ground::Reached;
+use ground::BothReached;
 pub use ground::{Fatal, Ground, Plan, installed_mode};
 use planner::Planner;
 use sweep::{keep_sweeping, sweep};
@@ -224,7 +224,7 @@ impl Service<'_> {
     }
 
     /// The target to which the source's changes go, if that is ours.
-    async fn paired(&self, ground: &Ground) -> Result<Place, Ended> {
+    async fn paired(&self, ground: &Ground) -> Result<DatabaseId, Ended> {
         let asked = async {
             let (source, target) =
                 tokio::try_join!(ground.source.session(), ground.target.session())?;
@@ -243,7 +243,7 @@ impl Service<'_> {
     async fn work_on(
         &mut self,
         mut ground: Ground,
-        (session, target): (Direct, Place),
+        (session, target): (Direct, DatabaseId),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, Ended> {
         let (session, mut tally) = (Arc::new(Mutex::new(session)), Tally::default());
@@ -333,7 +333,7 @@ impl Service<'_> {
     async fn reach(&mut self, resumed: bool) -> Result<Ground, Fatal> {
         let silence = self.pace.longest_silence();
         let check = async {
-            let reached = match Reached::both(self.config).await {
+            let reached = match BothReached::both(self.config).await {
                 Ok(reached) => reached,
                 Err(fatal) => return Ok(Err(fatal)),
             };
@@ -378,7 +378,7 @@ impl Service<'_> {
     async fn work(
         &mut self,
         ground: &Ground,
-        (session, paired): (Arc<Mutex<Direct>>, &Place),
+        (session, paired): (Arc<Mutex<Direct>>, &DatabaseId),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Worked, Ended> {
         let Plan { lanes, mode, .. } = &ground.plan;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ground::{Fatal, Ground, Plan, Reached};
+use super::ground::{BothReached, Fatal, Ground, Plan};
 use crate::mapping::{Mapping, Unusable};
 use crate::outbox::shape;
 use crate::plan::{Form, Unplannable};
@@ -43,7 +43,7 @@ impl Planner {
     }
 
     /// The ground at the start: the mapping must fit.
-    pub(super) async fn begin(&mut self, reached: Reached) -> Result<Ground, Fatal> {
+    pub(super) async fn begin(&mut self, reached: BothReached) -> Result<Ground, Fatal> {
         let mapping = self.mapping();
         let plan = reached.plan(&mapping).await?;
         self.take_up(plan.clone(), mapping);
@@ -51,7 +51,7 @@ impl Planner {
     }
 
     /// The ground after an interruption: where the mapping does not fit any more, it is worked on with the plan of before.
-    pub(super) async fn resume(&mut self, reached: Reached) -> Result<Ground, Fatal> {
+    pub(super) async fn resume(&mut self, reached: BothReached) -> Result<Ground, Fatal> {
         let mapping = self.mapping();
         match (reached.plan(&mapping).await, &self.current) {
             (Ok(plan), _) => {

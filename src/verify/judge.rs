@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::statements::{self, Statements};
-use super::{Difference, Finding, What, count};
+use super::statements::{self, ComparisonSql};
+use super::{ColumnDifference, RowFinding, What, count};
 use crate::mapping::OnDelete;
 use crate::outbox::change::{self, InFlight};
 use crate::outbox::parked;
@@ -104,8 +104,8 @@ pub struct Judge<'a> {
     pub target: &'a Session,
     route: &'a Route,
     /// The statements of its object.
-    pub statements: &'a Statements,
-    told: mpsc::Sender<Finding>,
+    pub statements: &'a ComparisonSql,
+    told: mpsc::Sender<RowFinding>,
     /// Whether kept rows are told, too, or only counted.
     pub names_kept: bool,
     fresh: Vec<Suspect>,
@@ -171,8 +171,8 @@ impl<'a> Judge<'a> {
         books: &'a Session,
         target: &'a Session,
         route: &'a Route,
-        statements: &'a Statements,
-        told: mpsc::Sender<Finding>,
+        statements: &'a ComparisonSql,
+        told: mpsc::Sender<RowFinding>,
     ) -> Self {
         let verdict = Comparison { object: route.object.name.clone(), ..Comparison::default() };
         Self {
@@ -217,7 +217,7 @@ impl<'a> Judge<'a> {
         count(&mut self.verdict, &what);
         let object = self.route.object.name.clone();
         // Nobody listens any more: what is counted is right all the same.
-        _ = self.told.send(Finding { object, key, what }).await;
+        _ = self.told.send(RowFinding { object, key, what }).await;
     }
 
     /// Looks at what is left, until each key is decided.
@@ -369,7 +369,7 @@ impl<'a> Judge<'a> {
             return Ok(Some([HashMap::new(), HashMap::new()]));
         }
         let bytes = if wrong.len() == 1 { usize::MAX } else { BATCH_BYTES };
-        let Statements { values, target_values, .. } = self.statements;
+        let ComparisonSql { values, target_values, .. } = self.statements;
         let (rows, others) = tokio::try_join!(
             read_within(bytes, self.source, self.route, self.statements, values, keys),
             async {
@@ -482,7 +482,7 @@ pub struct Found {
 pub async fn read_apart(
     source: &Evaluator,
     route: &Route,
-    statements: &Statements,
+    statements: &ComparisonSql,
     sql: &str,
     keys: Vec<String>,
 ) -> Result<Found, Failure> {
@@ -500,7 +500,7 @@ async fn read_within(
     bytes: usize,
     source: &Evaluator,
     route: &Route,
-    statements: &Statements,
+    statements: &ComparisonSql,
     sql: &str,
     keys: Vec<String>,
 ) -> Result<Option<Found>, Failure> {
@@ -553,7 +553,7 @@ async fn rows_by_id(target: &Session, sql: &str, ids: &[String]) -> Result<Vec<R
 /// The prints of target rows by their external ids.
 pub async fn target_prints(
     target: &Session,
-    statements: &Statements,
+    statements: &ComparisonSql,
     ids: &[String],
 ) -> Result<HashMap<String, Vec<Marks>>, Failure> {
     let mut prints: HashMap<String, Vec<Marks>> = HashMap::new();
@@ -590,7 +590,7 @@ fn differences(
     row: Option<&Vec<RowValues>>,
     prints: &[Marks],
     others: Option<&Vec<RowValues>>,
-) -> Option<Vec<Difference>> {
+) -> Option<Vec<ColumnDifference>> {
     let row = row?.first().filter(|row| row.print == *print)?;
     let others = others?;
     let seen: HashSet<&Marks> = prints.iter().collect();
@@ -603,7 +603,7 @@ fn differences(
                 && !project::is_masked(column, other.values[place].as_deref())
         };
         let other = others.iter().find(differs)?;
-        Some(Difference {
+        Some(ColumnDifference {
             column: column.field.column.clone(),
             source: row.values[place].as_deref().map(shortened),
             target: other.values[place].as_deref().map(shortened),

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::plan::Route;
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::failure::Failure;
-use crate::postgres::template::Shown;
+use crate::postgres::template::RenderedStatement;
 
 mod judge;
 mod merge;
@@ -26,13 +26,13 @@ mod stretches;
 
 use judge::Judge;
 use merge::Frontier;
-use statements::Statements;
+use statements::ComparisonSql;
 
 pub use rounds::keep_verifying;
 
 /// One key that is not as it should be.
 #[derive(Debug, Clone, Serialize)]
-pub struct Finding {
+pub struct RowFinding {
     /// The object.
     pub object: String,
     /// The key; of a row that the source does not have, its external id.
@@ -51,7 +51,7 @@ pub enum What {
     /// The rows differ.
     Differing {
         /// In these columns.
-        columns: Vec<Difference>,
+        columns: Vec<ColumnDifference>,
     },
     /// The source publishes no such row, and `on_delete` says that the target should not have it either.
     Unexpected,
@@ -66,7 +66,7 @@ pub enum What {
 
 /// A column with what either side has.
 #[derive(Debug, Clone, Serialize)]
-pub struct Difference {
+pub struct ColumnDifference {
     /// The target's column.
     pub column: String,
     /// What the mapping makes of the source's row.
@@ -86,8 +86,8 @@ fn count(compared: &mut Comparison, what: &What) {
 }
 
 /// The statements of a comparison, to be read by people.
-pub fn shown(route: &Route) -> Vec<Shown> {
-    Statements::new(route).shown()
+pub fn shown(route: &Route) -> Vec<RenderedStatement> {
+    ComparisonSql::new(route).shown()
 }
 
 /// The sessions of a comparison.
@@ -120,10 +120,10 @@ pub async fn verify(
     route: &Route,
     scope: Scope,
     names_kept: bool,
-    told: mpsc::Sender<Finding>,
+    told: mpsc::Sender<RowFinding>,
     progress: impl Fn(u64),
 ) -> Result<Comparison, Failure> {
-    let statements = Statements::new(route);
+    let statements = ComparisonSql::new(route);
     let Sides { source, target, source_again, books, target_again } = sides;
     let mut judge = Judge::new(source_again, books, target_again, route, &statements, told);
     judge.names_kept = names_kept;
@@ -161,9 +161,9 @@ pub async fn verify_slowly(
     target: &Session,
     route: &Route,
     rest: u32,
-    told: mpsc::Sender<Finding>,
+    told: mpsc::Sender<RowFinding>,
 ) -> Result<Comparison, Failure> {
-    let statements = Statements::new(route);
+    let statements = ComparisonSql::new(route);
     let mut judge = Judge::new(source, books, target, route, &statements, told);
     stretches::walk(route, &mut judge, &Frontier::default(), rest, &|_| ()).await?;
     judge.settle().await?;
@@ -174,6 +174,6 @@ pub async fn verify_slowly(
 
 /// How many rows the source publishes of an object, as far as the planner knows.
 pub async fn estimate(source: &Evaluator, route: &Route) -> Result<u64, Failure> {
-    let explained = source.row(&Statements::new(route).estimate, &[]).await?;
+    let explained = source.row(&ComparisonSql::new(route).estimate, &[]).await?;
     Ok(stretches::expected(&explained))
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Finding, verify_slowly};
+use super::{RowFinding, verify_slowly};
 use crate::outbox::verified;
 use crate::outbox::verified::Comparison;
 use crate::plan::Route;
@@ -121,7 +121,7 @@ async fn verify_and_record(
     Ok(())
 }
 
-async fn first_keys(mut findings: mpsc::Receiver<Finding>) -> Vec<String> {
+async fn first_keys(mut findings: mpsc::Receiver<RowFinding>) -> Vec<String> {
     let mut keys = Vec::new();
     while let Some(finding) = findings.recv().await {
         if keys.len() < NAMED {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use super::judge::{Judge, limit_of};
-use super::{Difference, What, statements};
+use super::{ColumnDifference, What, statements};
 use crate::plan::{Form, Route, RouteColumn};
 use crate::postgres::failure::{self, Failure};
 use crate::postgres::name::ident;
@@ -110,7 +110,7 @@ fn target_sql(route: &Route) -> String {
 }
 
 /// In which columns the rows differ. A row that is on one side only is the comparison's own business.
-fn differences(route: &Route, row: Option<&Row>, others: &[Row]) -> Vec<Difference> {
+fn differences(route: &Route, row: Option<&Row>, others: &[Row]) -> Vec<ColumnDifference> {
     let Some(values) = row.map(|row| row.get::<_, Vec<Option<String>>>(0)) else {
         return Vec::new();
     };
@@ -123,7 +123,7 @@ fn differences(route: &Route, row: Option<&Row>, others: &[Row]) -> Vec<Differen
             let has = formed(route, column, their.as_deref(), false);
             if wanted != has && !project::is_masked(column, has.as_deref()) {
                 let name = column.field.column.clone();
-                found.push(Difference { column: name, source: wanted, target: has });
+                found.push(ColumnDifference { column: name, source: wanted, target: has });
             }
         }
     }

@@ -5,7 +5,7 @@
 use crate::plan::{Form, Route, RouteColumn};
 use crate::postgres::name::ident;
 use crate::postgres::qualified::{self, SqlType};
-use crate::postgres::template::Shown;
+use crate::postgres::template::RenderedStatement;
 use crate::project;
 
 /// Rows of one stretch: some tens of milliseconds on either side. A number in the statement, so that the planner knows it.
@@ -21,7 +21,7 @@ const SMALL: u64 = 100_000;
 
 /// The statements of a comparison.
 #[derive(Debug)]
-pub struct Statements {
+pub struct ComparisonSql {
     /// All rows' prints: `key`, `id` (the external id as text), `print`. In the order of the bytes of the ids, which is the
     /// same in every database.
     pub prints: String,
@@ -57,7 +57,7 @@ pub struct Statements {
     pub target_estimate: String,
 }
 
-impl Statements {
+impl ComparisonSql {
     /// Builds them for a route.
     pub fn new(route: &Route) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Statements {
     }
 
     /// All of them, to be read by people.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<RenderedStatement> {
         const WANTED: &str = "Parameters as those of project.";
         [
             (
@@ -131,7 +131,7 @@ impl Statements {
                 &self.target_values,
             ),
         ]
-        .map(|(name, purpose, sql)| Shown::new(name, purpose, sql.as_str()))
+        .map(|(name, purpose, sql)| RenderedStatement::new(name, purpose, sql.as_str()))
         .into()
     }
 }

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::metrics::Tally;
 use crate::outbox::change;
 use crate::outbox::outcome::{self, Outcome, Outcomes};
-use crate::outbox::pairing::Place;
+use crate::outbox::pairing::DatabaseId;
 use crate::outbox::parked::{self, Parking};
 use crate::outbox::resync::{self, Page, Progress};
 use crate::plan::Route;
@@ -28,7 +28,7 @@ pub(super) struct Acknowledger {
     lanes: Arc<Vec<Lane>>,
     source: Pool,
     /// The target that changes are acknowledged for.
-    target: Place,
+    target: DatabaseId,
     metrics: Arc<Metrics>,
     doubt: Arc<Notify>,
 }
@@ -37,7 +37,7 @@ impl Acknowledger {
     pub(super) fn new(
         lanes: Arc<Vec<Lane>>,
         source: Pool,
-        target: Place,
+        target: DatabaseId,
         metrics: Arc<Metrics>,
         doubt: Arc<Notify>,
     ) -> Self {

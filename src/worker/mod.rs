@@ -20,13 +20,13 @@ use crate::mapping::OnDelete;
 use crate::metrics::{Metrics, Step};
 use crate::outbox::change::{Change, ChangeId};
 use crate::outbox::outcome::{Outcome, Outcomes};
-use crate::outbox::pairing::Place;
+use crate::outbox::pairing::DatabaseId;
 use crate::outbox::resync::Page;
 use crate::plan::Route;
 use crate::postgres::db::{Direct, Evaluator, Pool, Session};
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
-use crate::postgres::template::Shown;
+use crate::postgres::template::RenderedStatement;
 use crate::project::{self, Projected};
 
 mod acknowledge;
@@ -66,13 +66,13 @@ impl Lane {
     }
 
     /// All statements, to be read by people.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<RenderedStatement> {
         const WANTED: &str = "$1: keys, then for each `touched_by` what its triggers recorded.";
         let project = format!("Source: the wanted keys' rows as target rows. {WANTED}");
         let resolve = format!("Source: only which keys are wanted. {WANTED}");
         let mut shown = vec![
-            Shown::new("project", project, &self.project),
-            Shown::new("keys", resolve, &self.resolve),
+            RenderedStatement::new("project", project, &self.project),
+            RenderedStatement::new("keys", resolve, &self.resolve),
         ];
         shown.extend(page::shown(&self.route));
         shown.extend(self.statements.shown());
@@ -188,7 +188,7 @@ pub struct Tools {
     /// The session that holds the writer's lock.
     pub session: Arc<Mutex<Direct>>,
     /// The target as it is noted in the source.
-    pub paired: Place,
+    pub paired: DatabaseId,
     /// Whether that session may have temporary tables.
     pub may_copy: bool,
     /// What the bell hears.

@@ -16,7 +16,7 @@ use crate::postgres::db::{Direct, Evaluator, Parameter};
 use crate::postgres::failure::Failure;
 use crate::postgres::name::ident;
 use crate::postgres::qualified::{self, SqlType};
-use crate::postgres::template::Shown;
+use crate::postgres::template::RenderedStatement;
 use crate::project::{self, Walk};
 
 /// What a page is about.
@@ -220,22 +220,22 @@ fn target_statement(route: &Route) -> String {
 }
 
 /// The statements, to be read by people: those of the pages after the first.
-pub(super) fn shown(route: &Route) -> Vec<Shown> {
+pub(super) fn shown(route: &Route) -> Vec<RenderedStatement> {
     const PAGE: &str = "$1: after this primary key, $2: changed since, $3: how many rows.";
     let published = walk(route, true, &project::filter(&route.object));
     let page = project::stretch(route, &published);
     let page = page.map(|sql| {
-        Shown::new(
+        RenderedStatement::new(
             "page",
             format!("Source: the next page of a replay, as target rows. {PAGE}"),
             sql,
         )
     });
     let keys = project::stretch_keys(route, &walk(route, true, ""));
-    let keys = Shown::new("page_keys", format!("Source: its keys alone. {PAGE}"), keys);
+    let keys = RenderedStatement::new("page_keys", format!("Source: its keys alone. {PAGE}"), keys);
     let target = "Target: the next page of a walk through its rows. $1: after this external id, $2: how many rows.";
     page.into_iter()
-        .chain([keys, Shown::new("page_target", target, target_statement(route))])
+        .chain([keys, RenderedStatement::new("page_target", target, target_statement(route))])
         .collect()
 }
 

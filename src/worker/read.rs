@@ -258,7 +258,7 @@ impl Reader {
         let asked = wanted.iter().filter(|wanted| !wanted.is_empty()).count();
         let room = Room { bytes: BATCH_BYTES / asked.max(1), single };
         // All at once on one connection: together they take one round trip.
-        let source = Source { session: &self.evaluator, patience: &self.patience };
+        let source = SourceReader { session: &self.evaluator, patience: &self.patience };
         let keys = wanted.iter().map(Parts::count).sum();
         self.evaluator.limit_statements(self.patience.of_batch(keys)).await?;
         let lanes = self.lanes.iter().zip(wanted);
@@ -600,12 +600,12 @@ struct Room {
 
 /// The session that reads, and how long a statement of it may take.
 #[derive(Clone, Copy)]
-struct Source<'a> {
+struct SourceReader<'a> {
     session: &'a Evaluator,
     patience: &'a Patience,
 }
 
-impl Source<'_> {
+impl SourceReader<'_> {
     async fn whole(
         self,
         lane: &Lane,
@@ -643,7 +643,7 @@ impl Source<'_> {
 /// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it. None
 /// where there is no room for the rows.
 async fn project_lane(
-    source: Source<'_>,
+    source: SourceReader<'_>,
     lane: &Lane,
     mut wanted: Wanted,
     room: Room,
@@ -676,7 +676,7 @@ async fn project_lane(
 
 /// Only the keys that are named: a replay looks at those that are touched.
 async fn untouched(
-    source: Source<'_>,
+    source: SourceReader<'_>,
     lane: &Lane,
     keys: Vec<String>,
     room: Room,
@@ -689,7 +689,7 @@ async fn untouched(
 
 /// The same in parts, after it failed as a whole.
 async fn project_apart(
-    source: Source<'_>,
+    source: SourceReader<'_>,
     lane: &Lane,
     wanted: Wanted,
     room: Room,
@@ -753,7 +753,7 @@ struct Touched {
 /// Finds the keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
 /// parked as it was recorded, so that the others go on.
 async fn touched_keys(
-    source: Source<'_>,
+    source: SourceReader<'_>,
     lane: &Lane,
     wanted: &Wanted,
 ) -> Result<Touched, Failure> {

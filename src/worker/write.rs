@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use super::leave::{Gate, Leaving};
 use super::patience::Patience;
 use super::{Batch, Done, Lane};
-use crate::apply::{Call, Locked, Part};
+use crate::apply::{Call, KeyPart, Locked};
 use crate::failpoint::{self, Failpoint};
 use crate::outbox::outcome::{self, Outcome, Outcomes};
 use crate::postgres::apart::Apart;
@@ -122,9 +122,9 @@ impl Writer {
         let (mut calls, mut lanes) = (Vec::new(), Vec::new());
         // Children leave before their parents, and come after them.
         let leaving = leaving.keys.iter().enumerate().rev();
-        let leaving = leaving.map(|(index, keys)| (index, Part::Absent(keys)));
+        let leaving = leaving.map(|(index, keys)| (index, KeyPart::Absent(keys)));
         let coming =
-            (0..self.lanes.len()).map(|index| (index, Part::Rows(&batch.projected[index].rows)));
+            (0..self.lanes.len()).map(|index| (index, KeyPart::Rows(&batch.projected[index].rows)));
         for (index, part) in leaving.chain(coming) {
             if let Some(call) = self.call(session, &self.lanes[index], part, locked).await? {
                 calls.push(call);
@@ -152,7 +152,7 @@ impl Writer {
         &self,
         session: &Direct,
         lane: &'a Lane,
-        part: Part<'a>,
+        part: KeyPart<'a>,
         locked: Locked,
     ) -> Result<Option<Call<'a>>, Failure> {
         let Lane { route, statements, .. } = lane;
@@ -167,18 +167,18 @@ impl Writer {
         let lanes = self.lanes.clone();
         let mut outcomes = vec![Vec::new(); lanes.len()];
         for (index, lane) in lanes.iter().enumerate().rev() {
-            let absent = Part::Absent(&leaving.keys[index]);
+            let absent = KeyPart::Absent(&leaving.keys[index]);
             outcomes[index].extend(self.in_parts(lane, absent).await?);
         }
         for (index, lane) in lanes.iter().enumerate() {
-            let rows = Part::Rows(&batch.projected[index].rows);
+            let rows = KeyPart::Rows(&batch.projected[index].rows);
             outcomes[index].extend(self.in_parts(lane, rows).await?);
         }
         Ok(outcomes)
     }
 
     /// Tries smaller parts of what is refused until the rows at fault stand alone.
-    async fn in_parts(&self, lane: &Lane, whole: Part<'_>) -> Result<Outcomes, Failure> {
+    async fn in_parts(&self, lane: &Lane, whole: KeyPart<'_>) -> Result<Outcomes, Failure> {
         let (mut apart, mut outcomes) = (Apart::new(whole), Vec::new());
         while let Some(part) = apart.next_part() {
             match self.alone(lane, part).await {
@@ -215,7 +215,9 @@ impl Writer {
         for (part, failure) in refused {
             let outcome = match Outcome::of(failure)? {
                 // It is only looked for, and what the target cannot hold is not there.
-                Outcome::Dead(_) if matches!(part, Part::Absent(_)) && !lane.deletes() => continue,
+                Outcome::Dead(_) if matches!(part, KeyPart::Absent(_)) && !lane.deletes() => {
+                    continue;
+                }
                 Outcome::Dead(refusal) if refusal.is_about_a_value() => {
                     // A column may be shorter than when it was planned: then the plan is at fault, not the row.
                     let current = match is_current {
@@ -249,7 +251,7 @@ impl Writer {
     }
 
     /// Applies a part in a transaction of its own.
-    async fn alone(&self, lane: &Lane, part: Part<'_>) -> Result<Outcomes, Failure> {
+    async fn alone(&self, lane: &Lane, part: KeyPart<'_>) -> Result<Outcomes, Failure> {
         let session = &*self.session.lock().await;
         let Some(call) = self.call(session, lane, part, Locked::PassOver).await? else {
             return Ok(Vec::new());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use crate::cli::{ParkedChoice, Settings};
-use crate::commands::{self, Outcome, resync as replay};
+use crate::commands::{self, Exit, resync as replay};
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::postgres::db::{Direct, Evaluator, Session};
@@ -19,7 +19,7 @@ const FEW: usize = 3;
 /// Of each kind, so many of Salesforce's reasons are named.
 const FEW_REASONS: usize = 5;
 
-pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result<Outcome> {
+pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result<Exit> {
     let mapping = commands::mapping(settings)?;
     let config = commands::config(settings)?;
     if !config.enabled {
@@ -38,11 +38,11 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
     let curable = plans.iter().any(|(_, plan)| plan.is_something());
     show(&plans)?;
     if !curable {
-        return Ok(Outcome::attention_if(plans.iter().any(|(_, plan)| plan.has_left_alone())));
+        return Ok(Exit::attention_if(plans.iter().any(|(_, plan)| plan.has_left_alone())));
     }
     if !yes && !commands::confirmed("send them again")? {
         say!("nothing was changed")?;
-        return Ok(Outcome::Attention);
+        return Ok(Exit::Attention);
     }
     let target = ground.target.writing_session().await?;
     carry_out(&config, &mapping, (source, evaluator, target), &plans).await
@@ -117,7 +117,7 @@ async fn carry_out(
     mapping: &Mapping,
     (mut source, evaluator, target): (Session, Evaluator, Direct),
     plans: &[(&Lane, Cure)],
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let (mut replays, mut done) = (Vec::new(), Vec::new());
     for (lane, plan) in plans {
         let route = &lane.route;
@@ -148,7 +148,7 @@ async fn carry_out(
         say!("{line}")?;
     }
     if replays.is_empty() {
-        return Ok(Outcome::Clean);
+        return Ok(Exit::Clean);
     }
     commands::ring(&source).await?;
     let stop = commands::stop_signal()?;
@@ -156,7 +156,7 @@ async fn carry_out(
     replay::print(&reports)?;
     let open = reports.iter().any(|report| report.finished_at.is_none());
     let refused = reports.iter().any(|report| report.progress.dead > 0 || report.reason.is_some());
-    Ok(Outcome::attention_if(open || refused))
+    Ok(Exit::attention_if(open || refused))
 }
 
 fn keys(rows: &[Failed]) -> Vec<String> {

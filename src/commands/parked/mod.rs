@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-use super::Outcome;
+use super::Exit;
 use crate::cli::{ParkedAction, ParkedChoice, ParkedState, Settings};
 use crate::outbox::parked::{self, Choice, Count};
 use crate::postgres::db::Session;
@@ -14,7 +14,7 @@ mod failed;
 /// Of each object and state, so many keys are named before they are dropped.
 const FEW: i64 = 3;
 
-pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Outcome> {
+pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Exit> {
     match action {
         ParkedAction::List { objects, keys, state, reason, limit, json } => {
             let source = source(settings, objects).await?;
@@ -81,9 +81,9 @@ async fn list(
     reason: Option<&str>,
     limit: i64,
     json: bool,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let parked = parked::list(source, choice, reason, limit).await.map_err(super::reason)?;
-    let outcome = Outcome::attention_if(parked.iter().any(|parked| parked.state == "dead"));
+    let outcome = Exit::attention_if(parked.iter().any(|parked| parked.state == "dead"));
     if json {
         super::print_json(&parked)?;
         return Ok(outcome);
@@ -113,7 +113,7 @@ async fn list(
     Ok(outcome)
 }
 
-async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Outcome> {
+async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Exit> {
     let absent = absent(source, choice).await?;
     let chosen = parked::chosen(source, choice, FEW).await.map_err(super::reason)?;
     let held: Vec<_> = chosen.parts.iter().filter(|(count, _)| count.held > 0).collect();
@@ -131,7 +131,7 @@ async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Ou
         }
         if !yes && !super::confirmed("delete them")? {
             say!("nothing was changed")?;
-            return Ok(Outcome::Attention);
+            return Ok(Exit::Attention);
         }
     }
     let due = parked::retry(source, choice, chosen.seen_at).await.map_err(super::reason)?;
@@ -147,7 +147,7 @@ async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Ou
     Ok(absent)
 }
 
-async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Outcome> {
+async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Exit> {
     let absent = absent(source, choice).await?;
     let chosen = parked::chosen(source, choice, FEW).await.map_err(super::reason)?;
     let Some(seen_at) = chosen.seen_at else {
@@ -174,7 +174,7 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<O
     }
     if !yes && !super::confirmed("forget them")? {
         say!("nothing was changed")?;
-        return Ok(Outcome::Attention);
+        return Ok(Exit::Attention);
     }
     let forgotten = parked::forget(source, choice, seen_at).await.map_err(super::reason)?;
     for count in &forgotten {
@@ -187,13 +187,13 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<O
 }
 
 /// Says which keys that were named are not parked: whoever misspelt one should know.
-async fn absent(source: &Session, choice: Choice<'_>) -> Result<Outcome> {
-    let Some(keys) = choice.keys else { return Ok(Outcome::Clean) };
+async fn absent(source: &Session, choice: Choice<'_>) -> Result<Exit> {
+    let Some(keys) = choice.keys else { return Ok(Exit::Clean) };
     let absent = parked::not_there(source, choice.objects, keys).await.map_err(super::reason)?;
     for key in &absent {
         say!("not parked: {key}")?;
     }
-    Ok(Outcome::attention_if(!absent.is_empty()))
+    Ok(Exit::attention_if(!absent.is_empty()))
 }
 
 fn sentence(count: &Count) -> String {

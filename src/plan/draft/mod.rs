@@ -23,7 +23,7 @@ const FIRST_USER_OID: Oid = 16_384;
 
 /// Two tables that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
+pub struct TablePair {
     /// What the object should be called; none: like the source's table.
     pub object: Option<String>,
     /// The source's table.
@@ -47,7 +47,7 @@ impl From<tokio_postgres::Error> for Unreadable {
     }
 }
 
-impl Pair {
+impl TablePair {
     /// Reads `[OBJECT:]SOURCE=TARGET`.
     pub fn parse(text: &str) -> Option<Self> {
         let (source, target) = text.split_once('=')?;
@@ -114,13 +114,13 @@ pub async fn mapped(
 }
 
 /// The tables that are called alike on both sides.
-pub fn namesakes(sources: &[TableName], targets: &[TableName]) -> Vec<Pair> {
+pub fn namesakes(sources: &[TableName], targets: &[TableName]) -> Vec<TablePair> {
     let alike = |source: &&TableName, target: &TableName| {
         likeness::base(&source.table) == likeness::base(&target.table)
     };
     let pairs = targets.iter().filter_map(|target| {
         let source = sources.iter().find(|source| alike(source, target))?;
-        Some(Pair { object: None, source: source.clone(), target: target.clone() })
+        Some(TablePair { object: None, source: source.clone(), target: target.clone() })
     });
     pairs.collect()
 }
@@ -280,7 +280,7 @@ async fn match_columns(
 ) -> Result<(), tokio_postgres::Error> {
     let words = Words::of(&draft.tables);
     let Tables { source: from, target: to, .. } = &draft.tables;
-    let Named { mut matched, open, mut reasons, mut parents } = by_name(draft, &words, known);
+    let ByName { mut matched, open, mut reasons, mut parents } = by_name(draft, &words, known);
     for place in clashing(source, &matched).await?.into_iter().rev() {
         let (column, partner) = matched.remove(place);
         parents.retain(|parent: &DraftParent| parent.column != partner.name);
@@ -313,7 +313,7 @@ async fn match_columns(
 }
 
 /// Target columns, by what their names alone tell.
-struct Named<'a> {
+struct ByName<'a> {
     /// With the source column that is called alike.
     matched: Vec<(&'a Column, &'a Column)>,
     /// Nothing is called alike.
@@ -323,13 +323,13 @@ struct Named<'a> {
     parents: Vec<DraftParent>,
 }
 
-fn by_name<'a>(draft: &'a Draft, words: &Words, known: &[Known]) -> Named<'a> {
+fn by_name<'a>(draft: &'a Draft, words: &Words, known: &[Known]) -> ByName<'a> {
     let Tables { source: from, target: to, .. } = &draft.tables;
     let wanted = to
         .columns
         .iter()
         .filter(|column| !is_heroku_connects(column) && column.name != draft.external_id);
-    let mut named = Named { matched: vec![], open: vec![], reasons: vec![], parents: vec![] };
+    let mut named = ByName { matched: vec![], open: vec![], reasons: vec![], parents: vec![] };
     let mut taken: Vec<&str> = vec![&draft.key];
     for column in wanted {
         if column.name.contains("__r__") {
@@ -444,15 +444,15 @@ mod tests {
 
     #[test]
     fn a_pair_is_read_with_and_without_schemas_and_a_name() {
-        let pair = Pair::parse("pupil:app.kids=Kid__c").unwrap();
+        let pair = TablePair::parse("pupil:app.kids=Kid__c").unwrap();
         assert_eq!(pair.object.as_deref(), Some("pupil"));
         assert_eq!(
             (pair.source.plain(), pair.target.plain()),
             ("app.kids".into(), "salesforce.Kid__c".into())
         );
-        assert_eq!(Pair::parse("a=b").unwrap().object, None);
+        assert_eq!(TablePair::parse("a=b").unwrap().object, None);
         for wrong in ["", "a", "=b", "a=", ":a=b", "x:=b"] {
-            assert_eq!(Pair::parse(wrong), None, "{wrong}");
+            assert_eq!(TablePair::parse(wrong), None, "{wrong}");
         }
     }
 

@@ -16,14 +16,14 @@ use tokio_postgres::{AsyncMessage, Client, Error, Notification, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::failure::{Failure, Refusal};
-use crate::postgres::tls::Opened;
-use crate::postgres::url::{DatabaseUrl, Unusable};
+use crate::postgres::tls::TlsConnection;
+use crate::postgres::url::{DatabaseUrl, UnusableSetting};
 
 mod parameter;
 mod session;
 mod settings;
 
-use settings::{Settings, Use};
+use settings::{SettingStatements, Use};
 pub use settings::{settled, settled_value};
 
 pub use parameter::{Element, Parameter, Typed};
@@ -56,7 +56,7 @@ pub struct Database {
     purpose: String,
     statement_timeout: Duration,
     session_use: Use,
-    settings: Arc<Settings>,
+    settings: Arc<SettingStatements>,
     tls: MakeRustlsConnect,
     /// What the first connection found; the later ones rely on it.
     way: Arc<OnceLock<Access>>,
@@ -64,7 +64,7 @@ pub struct Database {
 
 impl Database {
     /// Checks the TLS settings; connects to nothing yet. `purpose`, one word, is shown in `pg_stat_activity`.
-    pub fn new(mut url: DatabaseUrl, purpose: &str) -> Result<Self, Unusable> {
+    pub fn new(mut url: DatabaseUrl, purpose: &str) -> Result<Self, UnusableSetting> {
         let tls = url.connector()?;
         url.postgres
             .keepalives(true)
@@ -77,7 +77,8 @@ impl Database {
         }
         let (purpose, users) = (purpose.to_string(), url.postgres.get_options());
         let (statement_timeout, session_use) = (STATEMENT_TIMEOUT, Use::Own);
-        let settings = Settings::new(&purpose, users, statement_timeout, session_use).into();
+        let settings =
+            SettingStatements::new(&purpose, users, statement_timeout, session_use).into();
         let mut marked = url.clone();
         marked.postgres.options(settings::at_startup(users));
         let way = Arc::default();
@@ -93,7 +94,7 @@ impl Database {
     fn set(&mut self) {
         let users = self.url.postgres.get_options();
         let settings =
-            Settings::new(&self.purpose, users, self.statement_timeout, self.session_use);
+            SettingStatements::new(&self.purpose, users, self.statement_timeout, self.session_use);
         self.settings = settings.into();
     }
 
@@ -275,7 +276,7 @@ async fn in_time<T>(connecting: impl Future<Output = Result<T, Error>>) -> Resul
     }
 }
 
-fn started((client, connection): Opened) -> (Client, JoinHandle<()>) {
+fn started((client, connection): TlsConnection) -> (Client, JoinHandle<()>) {
     let task = tokio::spawn(async move {
         // Whoever uses the client meets the same error and reports it; twice would be noise.
         if let Err(error) = connection.await {

@@ -17,7 +17,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, RowStream};
 
 use super::parameter::Parameter;
-use super::settings::Settings;
+use super::settings::SettingStatements;
 use crate::postgres::failure::Failure;
 
 /// What is said where only a direct connection will do.
@@ -38,7 +38,7 @@ pub(super) enum Access {
 pub struct Session {
     client: Held,
     way: Access,
-    settings: Arc<Settings>,
+    settings: Arc<SettingStatements>,
 }
 
 enum Held {
@@ -48,11 +48,15 @@ enum Held {
 }
 
 impl Session {
-    pub(super) fn own(client: ClientWrapper, way: Access, settings: Arc<Settings>) -> Self {
+    pub(super) fn own(
+        client: ClientWrapper,
+        way: Access,
+        settings: Arc<SettingStatements>,
+    ) -> Self {
         Self { client: Held::Own(client), way, settings }
     }
 
-    pub(super) fn lent(client: Object, way: Access, settings: Arc<Settings>) -> Self {
+    pub(super) fn lent(client: Object, way: Access, settings: Arc<SettingStatements>) -> Self {
         Self { client: Held::Lent(client), way, settings }
     }
 

@@ -108,7 +108,7 @@ pub fn at_startup(users: Option<&str>) -> String {
 
 /// Our settings as statements.
 #[derive(Debug)]
-pub struct Settings {
+pub struct SettingStatements {
     /// Gives a session our settings, except those that the user has set in `options`.
     ///
     /// To be sent as one: without the mark the first statement fails and none is carried out. A pooler would
@@ -122,7 +122,7 @@ pub struct Settings {
     pub users_limit: bool,
 }
 
-impl Settings {
+impl SettingStatements {
     /// `purpose` is shown as the session's name, `users` are the user's own `options`.
     pub fn new(
         purpose: &str,
@@ -202,7 +202,8 @@ mod tests {
     fn what_the_user_has_set_is_left_alone() {
         let users = "-c Lock_timeout=9s -c deadlock_statement_timeout=1 -c timezone=CET";
         assert_eq!(at_startup(Some(users)), format!("-c schoolbell.session=direct {users}"));
-        let settings = Settings::new("service", Some(users), Duration::from_secs(5), Use::Own);
+        let settings =
+            SettingStatements::new("service", Some(users), Duration::from_secs(5), Use::Own);
         let settings = settings.session;
         assert!(!settings.contains("set lock_timeout"), "{settings}");
         assert!(settings.contains("; set timezone = 'UTC'; "), "{settings}");
@@ -212,11 +213,11 @@ mod tests {
     #[test]
     fn no_user_decides_where_our_own_statements_look_for_names() {
         let users = "-c search_path=theirs";
-        let own = Settings::new("service", Some(users), Duration::ZERO, Use::Own);
+        let own = SettingStatements::new("service", Some(users), Duration::ZERO, Use::Own);
         for settings in [own.session, own.transaction] {
             assert!(settings.contains("search_path = pg_catalog, pg_temp"), "{settings}");
         }
-        let theirs = Settings::new("service", Some(users), Duration::ZERO, Use::Evaluate);
+        let theirs = SettingStatements::new("service", Some(users), Duration::ZERO, Use::Evaluate);
         assert!(!theirs.session.contains("search_path"), "{}", theirs.session);
     }
 
@@ -224,8 +225,8 @@ mod tests {
     fn a_string_ends_in_every_session_where_the_mapping_was_checked_for_it() {
         let users = "-c standard_conforming_strings=off";
         for session_use in [Use::Own, Use::Evaluate, Use::Write] {
-            let Settings { session, transaction, .. } =
-                Settings::new("service", Some(users), Duration::ZERO, session_use);
+            let SettingStatements { session, transaction, .. } =
+                SettingStatements::new("service", Some(users), Duration::ZERO, session_use);
             assert!(session.contains("; set standard_conforming_strings = 'on';"), "{session}");
             let local = "set local standard_conforming_strings = 'on';";
             assert!(transaction.contains(local), "{transaction}");
@@ -234,8 +235,8 @@ mod tests {
 
     #[test]
     fn what_a_mapping_says_is_evaluated_where_nothing_can_be_written() {
-        let Settings { session, transaction, .. } =
-            Settings::new("service", None, Duration::ZERO, Use::Evaluate);
+        let SettingStatements { session, transaction, .. } =
+            SettingStatements::new("service", None, Duration::ZERO, Use::Evaluate);
         assert!(session.contains("; set default_transaction_read_only = 'on';"), "{session}");
         assert!(
             transaction.starts_with("set transaction isolation level read committed, read only, "),

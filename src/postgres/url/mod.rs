@@ -18,15 +18,15 @@ use shape::Flaw;
 
 /// A setting that cannot be used, as one sentence. Never contains a secret.
 #[derive(Debug)]
-pub struct Unusable(pub String);
+pub struct UnusableSetting(pub String);
 
-impl fmt::Display for Unusable {
+impl fmt::Display for UnusableSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unusable {}
+impl std::error::Error for UnusableSetting {}
 
 /// A checked libpq URL. `Debug` and `Display` show host, port and database only.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub struct DatabaseUrl {
     /// Everything but TLS.
     pub(crate) postgres: tokio_postgres::Config,
     /// The TLS part.
-    pub(crate) tls: tls::Settings,
+    pub(crate) tls: tls::TlsSettings,
     /// The variable or flag that it comes from.
     setting: String,
     /// What somebody should know of it once.
@@ -75,8 +75,8 @@ impl DatabaseUrl {
         setting: &str,
         url: &str,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, Unusable> {
-        let refused = |flaw| Unusable(refusal(setting, &flaw));
+    ) -> Result<Self, UnusableSetting> {
+        let refused = |flaw| UnusableSetting(refusal(setting, &flaw));
         let mut ssl = Ssl::from_environment(environment);
         let (rest, remark) = match shape::is_url(url) {
             true => {
@@ -86,10 +86,11 @@ impl DatabaseUrl {
             false => (ssl.take_from_pairs(url).map_err(refused)?, None),
         };
         let tls = ssl.checked(setting)?;
-        let mut postgres: tokio_postgres::Config =
-            rest.parse().map_err(|error| Unusable(invalid_option(setting, &root_cause(&error))))?;
+        let mut postgres: tokio_postgres::Config = rest
+            .parse()
+            .map_err(|error| UnusableSetting(invalid_option(setting, &root_cause(&error))))?;
         if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
-            return Err(Unusable(format!("{setting} names no host")));
+            return Err(UnusableSetting(format!("{setting} names no host")));
         }
         if postgres.get_user().is_none()
             && let Some(user) = environment("PGUSER")
@@ -118,7 +119,7 @@ impl DatabaseUrl {
     fn with_tls(
         setting: &str,
         mut postgres: tokio_postgres::Config,
-        mut tls: tls::Settings,
+        mut tls: tls::TlsSettings,
     ) -> Self {
         if postgres.get_hosts().is_empty() {
             for address in postgres.get_hostaddrs().to_vec() {
@@ -159,40 +160,44 @@ impl DatabaseUrl {
     }
 
     /// Reads the files that the TLS settings name.
-    pub fn connector(&self) -> Result<MakeRustlsConnect, Unusable> {
-        self.tls.connector().map_err(|error| Unusable(error.to_string()))
+    pub fn connector(&self) -> Result<MakeRustlsConnect, UnusableSetting> {
+        self.tls.connector().map_err(|error| UnusableSetting(error.to_string()))
     }
 
     /// Opens a connection, with or without TLS as `sslmode` says.
     pub async fn connect(
         &self,
         connector: &MakeRustlsConnect,
-    ) -> Result<tls::Opened, tokio_postgres::Error> {
+    ) -> Result<tls::TlsConnection, tokio_postgres::Error> {
         self.tls.connect(&self.postgres, connector).await
     }
 
     /// The target's URL from `SALESFORCE_CONNECT_HOST` and friends, when the host is given.
     pub fn from_parts(
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Option<Self>, Unusable> {
+    ) -> Result<Option<Self>, UnusableSetting> {
         let part = |name: &str| environment(&format!("SALESFORCE_CONNECT_{name}"));
         let Some(host) = part("HOST") else { return Ok(None) };
         // A whole URL here is an easy mistake, and messages name the host.
         if !shape::is_host(&host) {
-            return Err(Unusable("SALESFORCE_CONNECT_HOST is not the name of a host".into()));
+            return Err(UnusableSetting(
+                "SALESFORCE_CONNECT_HOST is not the name of a host".into(),
+            ));
         }
         let tls = Ssl::from_environment(environment).checked("PGSSLMODE")?;
         let mut postgres = tokio_postgres::Config::new();
         postgres.host(host);
         if let Some(port) = part("PORT") {
             let port = port.parse().map_err(|_| {
-                Unusable("SALESFORCE_CONNECT_PORT is not a port number".to_string())
+                UnusableSetting("SALESFORCE_CONNECT_PORT is not a port number".to_string())
             })?;
             postgres.port(port);
         }
         if let Some(database) = part("DB") {
             if !shape::is_database(&database) {
-                return Err(Unusable("SALESFORCE_CONNECT_DB is not the name of a database".into()));
+                return Err(UnusableSetting(
+                    "SALESFORCE_CONNECT_DB is not the name of a database".into(),
+                ));
             }
             postgres.dbname(database);
         }
@@ -307,20 +312,20 @@ impl Ssl {
         true
     }
 
-    fn checked(self, setting: &str) -> Result<tls::Settings, Unusable> {
+    fn checked(self, setting: &str) -> Result<tls::TlsSettings, UnusableSetting> {
         let system = self.root_cert.as_deref() == Some("system");
         let mode = match &self.mode {
             None if system => tls::Mode::VerifyFull,
             None => tls::Mode::default(),
             Some(text) => tls::Mode::parse(text).ok_or_else(|| {
-                Unusable(format!(
+                UnusableSetting(format!(
                     "{setting}: sslmode has an unknown value; use disable, allow, prefer, require, verify-ca or \
                      verify-full"
                 ))
             })?,
         };
         if system && mode != tls::Mode::VerifyFull {
-            return Err(Unusable(format!(
+            return Err(UnusableSetting(format!(
                 "{setting}: sslrootcert=system needs sslmode=verify-full, because anybody can have a \
                  certificate from an authority that the system trusts"
             )));
@@ -331,7 +336,7 @@ impl Ssl {
             Some("prefer") => Some(ChannelBinding::Prefer),
             Some("require") => Some(ChannelBinding::Require),
             Some(_) => {
-                return Err(Unusable(format!(
+                return Err(UnusableSetting(format!(
                     "{setting}: channel_binding has an unknown value; use disable, prefer or require"
                 )));
             }
@@ -349,7 +354,7 @@ impl Ssl {
             _ => {}
         }
         let root_cert = self.root_cert.map(PathBuf::from).or_else(|| default("root.crt"));
-        Ok(tls::Settings { mode, root_cert, cert, key, channel_binding })
+        Ok(tls::TlsSettings { mode, root_cert, cert, key, channel_binding })
     }
 }
 
@@ -383,7 +388,7 @@ fn unquoted(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(url: &str) -> Result<DatabaseUrl, Unusable> {
+    fn parse(url: &str) -> Result<DatabaseUrl, UnusableSetting> {
         DatabaseUrl::parse("DATABASE_URL", url, &|_| None)
     }
 

@@ -115,9 +115,9 @@ pub fn url(text: &str) -> Result<Sound, Flaw> {
         let (name, value) = pair.split_once('=').ok_or(Flaw::Shape)?;
         let value = decoded(value)?;
         match use_of(name, &value)? {
-            Use::Kept => kept.push((name, pair, value)),
-            Use::LeftOut => {}
-            Use::Unknown => sound.ignore(name),
+            ParameterUse::Kept => kept.push((name, pair, value)),
+            ParameterUse::LeftOut => {}
+            ParameterUse::Unknown => sound.ignore(name),
         }
     }
     if !kept.iter().all(|(name, _, value)| is_sound(name, value)) {
@@ -139,9 +139,9 @@ pub fn url(text: &str) -> Result<Sound, Flaw> {
 /// A name that nobody knows is most likely a part of a value with a space in it, which should be in quotes.
 pub fn keeps(name: &str, value: &str) -> Result<bool, Flaw> {
     match use_of(name, value)? {
-        Use::Kept if is_sound(name, value) => Ok(true),
-        Use::LeftOut => Ok(false),
-        Use::Kept | Use::Unknown => Err(Flaw::Shape),
+        ParameterUse::Kept if is_sound(name, value) => Ok(true),
+        ParameterUse::LeftOut => Ok(false),
+        ParameterUse::Kept | ParameterUse::Unknown => Err(Flaw::Shape),
     }
 }
 
@@ -189,20 +189,20 @@ impl Sound {
 }
 
 /// What becomes of a parameter.
-enum Use {
+enum ParameterUse {
     Kept,
     LeftOut,
     Unknown,
 }
 
-fn use_of(name: &str, value: &str) -> Result<Use, Flaw> {
+fn use_of(name: &str, value: &str) -> Result<ParameterUse, Flaw> {
     let demands_more =
         |other: &&&str| **other == name && (name != "gssencmode" || value == "require");
     match UNSUPPORTED.iter().find(demands_more) {
         Some(unsupported) => Err(Flaw::Unsupported(unsupported)),
-        None if KNOWN.contains(&name) => Ok(Use::Kept),
-        None if NEEDLESS.contains(&name) => Ok(Use::LeftOut),
-        None => Ok(Use::Unknown),
+        None if KNOWN.contains(&name) => Ok(ParameterUse::Kept),
+        None if NEEDLESS.contains(&name) => Ok(ParameterUse::LeftOut),
+        None => Ok(ParameterUse::Unknown),
     }
 }
 

@@ -31,9 +31,8 @@ pub(super) async fn check(
     let (mut cut, mut refused, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut partly, mut unseen) = (Vec::new(), Vec::new());
     for route in fit.routes()? {
-        let table = target
-            .ask(async |target| Table::read(target, &route.object.target).await)
-            .await?;
+        let table =
+            target.ask(async |target| Table::read(target, &route.object.target).await).await?;
         let fittings = fittings(route, table.as_ref());
         if fittings.is_empty() {
             continue;

@@ -92,11 +92,11 @@ impl Facts {
 pub(super) struct Side {
     pub place: Place,
     pub url: DatabaseUrl,
-    opened: Result<Opened, String>,
+    opened: Result<OpenSide, String>,
     silent: Cell<bool>,
 }
 
-struct Opened {
+struct OpenSide {
     database: Database,
     session: Session,
     evaluator: Evaluator,
@@ -211,7 +211,7 @@ impl Side {
         }
     }
 
-    fn opened(&self) -> Result<&Opened, Hindrance> {
+    fn opened(&self) -> Result<&OpenSide, Hindrance> {
         match &self.opened {
             Err(_) => Err(Hindrance::new(format!("{} was not reached", self.name()))),
             Ok(_) if self.silent.get() => Err(self.silence()),
@@ -228,14 +228,14 @@ impl Side {
     }
 }
 
-async fn open(url: &DatabaseUrl) -> Result<Opened, Hindrance> {
+async fn open(url: &DatabaseUrl) -> Result<OpenSide, Hindrance> {
     let mut database = Database::new(url.clone(), "doctor")
         .map_err(|unusable| Hindrance::new(unusable.to_string()))?;
     database.limit_statements(STATEMENT_TIMEOUT);
     let session = database.session().await?;
     let facts = facts(&session).await?;
     let evaluator = database.evaluator().await?;
-    Ok(Opened { database, session, evaluator, facts })
+    Ok(OpenSide { database, session, evaluator, facts })
 }
 
 async fn facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {

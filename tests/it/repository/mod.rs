@@ -2,6 +2,7 @@
 
 mod documents;
 mod fuzz;
+mod names;
 mod order;
 mod rendered;
 mod supply_chain;

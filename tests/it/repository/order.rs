@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+/// Every file of Rust below the folder.
+pub(super) fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
 }
 
 /// The first folder, or the name of the file beside `lib.rs`.
@@ -42,8 +43,7 @@ fn imports_run_down_the_list_of_lib_rs_only() {
         .enumerate()
         .map(|(place, concept)| (concept, place))
         .collect();
-    let mut files = Vec::new();
-    sources(&src, &mut files);
+    let files = rust_files(&src);
 
     let mut against = Vec::new();
     for file in &files {
