@@ -22,7 +22,7 @@ test: ## Check format, lints and documentation, then run all tests
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	cargo test --locked --doc
-	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin cargo test --locked --lib --bins --tests
+	bin=$$(scripts/postgres) && SCHOOLBELL_POSTGRES_BIN=$$bin scripts/run-tests
 
 .PHONY: test-all
 test-all: ## Run all tests on each supported PostgreSQL (VERSIONS="14 18", "14/18" for source and target)

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// - Limits that end a session or a transaction: ours are in [`LIMITS`].
 /// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each anew costs more
 ///   than running it, and joins thousands of keys by sorting them. `jit` would be compiling most of the time.
-const ALWAYS: [(&str, &str); 22] = [
+const ALWAYS: [(&str, &str); 21] = [
     ("standard_conforming_strings", "on"),
     ("backslash_quote", "safe_encoding"),
     ("client_encoding", "UTF8"),
@@ -32,7 +32,6 @@ const ALWAYS: [(&str, &str); 22] = [
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     ("exit_on_error", "off"),
-    ("idle_session_timeout", "0"),
     ("client_min_messages", "warning"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
@@ -41,12 +40,18 @@ const ALWAYS: [(&str, &str); 22] = [
 /// Settings that not every server has, or that may be better already.
 ///
 /// - `synchronous_commit`: what is acknowledged is on the target's disk. A replica's is better still.
+/// - `idle_session_timeout`: since release 14. An older server is refused, but must be reached to be told so.
 /// - `transaction_timeout`: since release 17.
-const WHERE_NEEDED: [(&str, &str, &str); 2] = [
+const WHERE_NEEDED: [(&str, &str, &str); 3] = [
     (
         "synchronous_commit",
         "on",
         "current_setting('synchronous_commit') operator(pg_catalog.<>) 'remote_apply'",
+    ),
+    (
+        "idle_session_timeout",
+        "0",
+        "current_setting('server_version_num')::pg_catalog.int4 operator(pg_catalog.>=) 140000",
     ),
     (
         "transaction_timeout",

@@ -36,9 +36,13 @@ impl From<Unplannable> for Unfit {
 /// What a question returns, one level for each way in which it may end.
 async fn settled<T>(
     question: impl Future<Output = Result<Result<T, Unplannable>, Hindrance>>,
+    aged: impl FnOnce(Hindrance) -> Hindrance,
 ) -> Result<T, Unfit> {
     match timeout(CHECK_TIMEOUT, question).await {
-        Ok(Ok(planned)) => Ok(planned?),
+        Ok(Ok(planned)) => planned.map_err(|unplannable| match unplannable.into() {
+            Unfit::Hindered(hindrance) => Unfit::Hindered(aged(hindrance)),
+            unfit @ Unfit::Findings(_) => unfit,
+        }),
         Ok(Err(hindrance)) => Err(Unfit::Hindered(hindrance)),
         Err(_) => Err(Unfit::Hindered(Hindrance::new(format!(
             "the catalogues were not read within {} s",
@@ -52,7 +56,7 @@ impl<'a> Fit<'a> {
         let asked = source.ask(async |session| {
             Ok::<_, Hindrance>(plan::source_side(session, source.evaluator()?, mapping).await)
         });
-        let source_side = settled(asked).await;
+        let source_side = settled(asked, |hindrance| source.aged(hindrance)).await;
         let routes = match &source_side {
             Err(Unfit::Hindered(hindrance)) => Err(Unfit::Hindered(hindrance.clone())),
             Err(Unfit::Findings(_)) => {
@@ -62,7 +66,8 @@ impl<'a> Fit<'a> {
                 let asked = source.ask_both(target, async |source, target| {
                     Ok::<_, Hindrance>(plan::routes(source_side, source, target, mapping).await)
                 });
-                settled(asked).await.map(|(routes, _)| routes)
+                let aged = |hindrance| source.aged(target.aged(hindrance));
+                settled(asked, aged).await.map(|(routes, _)| routes)
             }
         };
         Self { mapping, source: source_side, target: routes }

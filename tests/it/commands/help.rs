@@ -1,6 +1,7 @@
 //! What people and scripts read is pinned: the help of every command, and the shape of every report. A change of it is
 //! reviewed with `cargo insta review`, or written with `INSTA_UPDATE=always make test`.
 
+use crate::support::left_out::left_out;
 use clap::CommandFactory;
 use schoolbell::cli::Cli;
 use serde_json::Value;
@@ -175,7 +176,7 @@ async fn colours_are_for_terminals_and_for_those_who_have_not_said_no() {
         std::process::Command::new("script").args(["-qec", &command, "/dev/null"]).output()
     };
     let Ok(coloured) = help("TERM=xterm") else {
-        eprintln!("there is no `script` to make a terminal with; left out");
+        left_out("there is no `script` to make a terminal with");
         return;
     };
     let escapes = |output: &[u8]| output.contains(&0x1b);

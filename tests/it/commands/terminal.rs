@@ -2,6 +2,7 @@
 //!
 //! Everything that has a name or holds a text has the worst one here, and every command is run that can show it.
 
+use crate::support::left_out::left_out;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -227,7 +228,7 @@ async fn no_report_lets_a_terminal_obey_what_is_in_it() {
         ("uninstall", None),
     ] {
         let Some(seen) = evil.at_a_terminal(arguments, seconds).await else {
-            eprintln!("there is no `script` to make a terminal with; left out");
+            left_out("there is no `script` to make a terminal with");
             break;
         };
         for obeyed in

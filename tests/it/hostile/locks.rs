@@ -1,5 +1,7 @@
 //! Locks and the queue of notices, which anybody who may connect can use.
 
+use crate::support::left_out;
+use schoolbell::demo::cluster::Options;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -354,16 +356,10 @@ async fn nobody_rings_while_the_queue_of_notices_fills_up_and_no_change_waits_fo
 /// From PostgreSQL 17 the queue can be made small enough to be filled.
 #[tokio::test]
 async fn a_queue_of_notices_that_is_really_full_breaks_no_write() {
-    let mut bell = TestBell::in_a_cluster_of_its_own(&[]).await;
-    let version: i64 =
-        bell.source_count("select current_setting('server_version_num')").await / 10_000;
-    if version < 17 {
-        eprintln!("left out: PostgreSQL {version} cannot be given a small queue of notices");
-        return;
-    }
-    bell.service_stops().await;
-    let mut bell = TestBell::in_a_cluster_of_its_own(&["max_notify_queue_pages = 64"]).await;
-    bell.service_stops().await;
+    let Some(programs) = left_out::programs(left_out::NEW_SERVER) else { return };
+    let settings = vec!["max_notify_queue_pages = 64".to_string()];
+    let programs = Some(programs);
+    let bell = TestBell::in_a_cluster_with(Options { settings, programs, ..Options::open() }).await;
     let sleeper = bell.source_session().await;
     sleeper.query_one("select pg_advisory_lock($1)", &[&BELL_LOCK]).await.unwrap();
     // It listens and does not read: nothing of the queue may go.

@@ -1,6 +1,7 @@
 //! No value of a row is in a reason, a log line or a report: whoever raises the error, of whatever class it is, whichever
 //! fields quote the row, in whatever language the server speaks.
 
+use crate::support::left_out::left_out;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -587,14 +588,14 @@ async fn speaks(bell: &TestBell, locale: &str) -> bool {
 async fn no_value_is_shown_either_where_the_server_speaks_another_language() {
     let name = "de_DE.UTF-8";
     let Some(folder) = locale(name, "de_DE") else {
-        eprintln!("left out: localedef cannot make the locale {name} on this machine");
+        left_out(&format!("localedef cannot make the locale {name}"));
         return;
     };
     let path = folder.path().to_str().unwrap().to_string();
     let environment = vec![("LOCPATH".to_string(), path)];
     let mut bell = TestBell::in_a_cluster_with(Options { environment, ..Options::open() }).await;
     if !speaks(&bell, name).await {
-        eprintln!("left out: this PostgreSQL has no translation for {name}");
+        left_out(&format!("this PostgreSQL has no translation for {name}"));
         return;
     }
     bell.reconnect().await;

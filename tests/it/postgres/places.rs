@@ -1,6 +1,7 @@
 //! Where things are: both sides in one database, Heroku Connect's schema under another name, hstore in a schema of its
 //! own, servers of different versions. Everything is the same there, for every command.
 
+use crate::support::left_out;
 use std::path::PathBuf;
 
 use schoolbell::demo::cluster::{Cluster, Options, send};
@@ -11,14 +12,12 @@ use tokio::process::Child;
 use tokio_postgres::Client;
 
 use crate::support::program::{Ended, Program};
-use crate::support::{TestBell, eventually, target_programs, texts};
+use crate::support::{TestBell, eventually, texts};
 
 const APPLICATION: &str = include_str!("../../../sql/stand_in/application.sql");
 const HEROKU_CONNECT: &str = include_str!("../../../sql/stand_in/heroku_connect.sql");
 const ACCEPT: &str = include_str!("../../../sql/stand_in/accept.sql");
 const PERSON: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-/// A server that is too old, to see what is said of it.
-const OLD_BIN_VARIABLE: &str = "SCHOOLBELL_OLD_POSTGRES_BIN";
 
 /// How a target differs from the usual one.
 struct Layout {
@@ -296,33 +295,10 @@ async fn one_database_may_hold_it_all_under_other_names() {
     everything_works(&Layout { one_database: true, schema: "org2", hstore: "heroku_ext" }).await;
 }
 
-#[tokio::test]
-async fn the_target_s_server_is_of_the_version_that_was_asked_for() {
-    let version = async |client: &Client| {
-        texts(client, "show server_version_num").await.remove(0).parse::<i32>().unwrap() / 10_000
-    };
-    let Some(programs) = target_programs() else {
-        println!("left out: no other server was asked for");
-        return;
-    };
-    let asked = std::process::Command::new(programs.join("postgres")).arg("--version").output();
-    let asked = String::from_utf8(asked.unwrap().stdout).unwrap();
-
-    let bell = TestBell::bare().await;
-
-    let (source, target) = (version(&bell.source).await, version(&bell.target).await);
-    assert!(asked.contains(&format!(" {target}.")), "{asked}");
-    assert_ne!(source, target, "both sides are on the same version");
-}
-
 /// The application's tables on a server that is too old; none where no such server is given.
 async fn old_cluster() -> Option<Cluster> {
-    let Some(programs) = std::env::var_os(OLD_BIN_VARIABLE).filter(|folder| !folder.is_empty())
-    else {
-        println!("left out: {OLD_BIN_VARIABLE} names no folder");
-        return None;
-    };
-    let options = Options { programs: Some(programs.into()), too_old: true, ..Options::open() };
+    let programs = left_out::programs(left_out::OLD_SERVER)?;
+    let options = Options { programs: Some(programs), too_old: true, ..Options::open() };
     let cluster = Cluster::start(options).await.unwrap();
     for (database, sql) in [("source", APPLICATION), ("target", HEROKU_CONNECT)] {
         cluster.create_database(database, None).await.unwrap();

@@ -1,6 +1,7 @@
 //! A pooler in transaction mode in front of the source: the service works through it, and leaves nothing of its
 //! own in the sessions that the pooler lends to the application next.
 
+use crate::support::left_out::left_out;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,7 +43,7 @@ impl Pooler {
         let Some(folder) =
             folders.find(|folder| std::fs::exists(format!("{folder}/pgbouncer")).unwrap())
         else {
-            println!("left out: PgBouncer is not there; scripts/setup pooler installs it");
+            left_out("PgBouncer is not there; scripts/setup pooler installs it");
             return None;
         };
         let port = fastrand::u16(20_000..32_000);

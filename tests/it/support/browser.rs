@@ -1,5 +1,6 @@
 //! A real browser, driven by its own driver: Chromium without a window, spoken to in WebDriver's protocol.
 
+use super::left_out::left_out;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -32,7 +33,7 @@ impl Browser {
         let mut folders = path.split(':').chain(PLACES);
         let Some(folder) = folders.find(|folder| Path::new(folder).join("chromedriver").exists())
         else {
-            println!("left out: chromedriver is not there; scripts/setup browser installs it");
+            left_out("chromedriver is not there; scripts/setup browser installs it");
             return None;
         };
         let mut driver = Command::new("sh")

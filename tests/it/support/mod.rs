@@ -23,6 +23,7 @@ use tokio_postgres::Client;
 pub mod books;
 pub mod browser;
 pub mod expectation;
+pub mod left_out;
 pub mod log;
 pub mod program;
 pub mod proxy;
@@ -80,7 +81,12 @@ async fn start_clusters() -> (Cluster, Option<Cluster>) {
     };
     let cluster = start(None).await;
     let target_cluster = match target_programs() {
-        Some(programs) => Some(start(Some(programs)).await),
+        Some(programs) => {
+            let targets = start(Some(programs)).await;
+            let versions = [major_version(&cluster).await, major_version(&targets).await];
+            assert_ne!(versions[0], versions[1], "both sides are on the same version");
+            Some(targets)
+        }
         None => None,
     };
     for name in ["bare_source", "migrated_source"] {
@@ -96,6 +102,12 @@ async fn start_clusters() -> (Cluster, Option<Cluster>) {
         .unwrap();
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
     (cluster, target_cluster)
+}
+
+async fn major_version(cluster: &Cluster) -> i32 {
+    let client = cluster.connect("postgres").await.unwrap();
+    let number = texts(&client, "show server_version_num").await.remove(0);
+    number.parse::<i32>().unwrap() / 10_000
 }
 
 /// Only what a test created; the cluster takes the rest with it. A name is one of either cluster.
