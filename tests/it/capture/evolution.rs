@@ -1,5 +1,6 @@
 //! A mapping that changes on a live system: what `migrate` says of it, what it notes, and whose replays are carried out.
 
+use crate::support::load::stretched;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -295,7 +296,8 @@ async fn replays_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_
     let old = bell.mapping_file(NAMES);
     bell.target_sql("update salesforce.editor__c set name = 'Wrong'").await;
     let arguments = ["resync", "--mapping", old.to_str().unwrap()];
-    let replayed = tokio::time::timeout(Duration::from_secs(20), bell.run_ok(&arguments)).await;
+    let replayed =
+        tokio::time::timeout(stretched(Duration::from_secs(20)), bell.run_ok(&arguments)).await;
     assert!(replayed.is_ok(), "it waits for the one before it");
     let names = "select name from salesforce.editor__c order by 1";
     assert_eq!(bell.target_texts(names).await, ["Acme", "Bond"]);
@@ -351,7 +353,7 @@ async fn a_resync_that_the_service_cannot_carry_out_says_so_and_is_done_once_the
             }
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(20), telling).await.unwrap();
+    let told = tokio::time::timeout(stretched(Duration::from_secs(20)), telling).await.unwrap();
     assert!(told.ends_with("so the replay waits until it has taken this one"), "{told}");
     assert!(resync.try_wait().unwrap().is_none(), "it has ended");
     assert_eq!(bell.target_texts(TOWNS).await, ["none", "none"]);

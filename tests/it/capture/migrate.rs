@@ -1,5 +1,6 @@
 //! `migrate` and `uninstall`: what they create, what they leave alone, and whom they never hold up.
 
+use crate::support::load::stretched;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -148,9 +149,12 @@ async fn a_dry_run_on_a_busy_table_waits_for_nobody() {
     let holder = bell.source_session().await;
     holder.batch_execute("begin; lock table schools in exclusive mode").await.unwrap();
 
-    let ended = tokio::time::timeout(Duration::from_secs(20), bell.run(&["migrate", "--dry-run"]))
-        .await
-        .unwrap();
+    let ended = tokio::time::timeout(
+        stretched(Duration::from_secs(20)),
+        bell.run(&["migrate", "--dry-run"]),
+    )
+    .await
+    .unwrap();
 
     assert_eq!(ended.code, 0, "{ended}");
 }

@@ -1,5 +1,6 @@
 //! The pages of a service: what they answer, when it is ready, and that asking costs the databases nothing.
 
+use crate::support::load::stretched;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -492,7 +493,7 @@ async fn the_pages_end_with_the_service_also_when_somebody_keeps_a_connection_op
     idle.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
 
     signal(&child, "TERM");
-    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+    let ended = tokio::time::timeout(stretched(Duration::from_secs(20)), child.wait()).await;
 
     assert!(ended.expect("it ends").unwrap().success());
     assert!(TcpStream::connect(("127.0.0.1", visitor.port)).await.is_err());

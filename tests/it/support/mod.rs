@@ -24,6 +24,7 @@ pub mod books;
 pub mod browser;
 pub mod expectation;
 pub mod left_out;
+pub mod load;
 pub mod log;
 pub mod program;
 pub mod proxy;
@@ -32,7 +33,7 @@ pub mod wire;
 pub mod writers;
 
 /// A state that is not reached by then never will be; the longest honest wait is a few seconds.
-const DEADLINE: Duration = Duration::from_secs(240);
+const DEADLINE: Duration = Duration::from_secs(120);
 /// Names the folder of the server programs for the targets; without it they are in the sources' cluster.
 const TARGET_BIN_VARIABLE: &str = "SCHOOLBELL_TARGET_POSTGRES_BIN";
 /// Between two looks at a state that is waited for.
@@ -612,7 +613,7 @@ where
         ticks.tick().await;
         match look().await {
             Ok(found) => return found,
-            Err(found) if started.elapsed() > DEADLINE => {
+            Err(found) if started.elapsed() > load::stretched(DEADLINE) => {
                 panic!("waited in vain until {what}: {found:?}")
             }
             Err(_) => {}

@@ -7,6 +7,7 @@
 //! ends after a minute; `PROPTEST_MAX_SHRINK_TIME` (milliseconds) gives it longer. `PROPTEST_VERBOSE=1` with
 //! `-- --nocapture` tells each operation before it is done.
 
+use crate::support::load::stretched;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -383,7 +384,7 @@ where
         ticks.tick().await;
         match look().await {
             Ok(()) => return,
-            Err(found) if started.elapsed() > PATIENCE => {
+            Err(found) if started.elapsed() > stretched(PATIENCE) => {
                 panic!("waited in vain until {what}: {found}")
             }
             Err(_) => {}

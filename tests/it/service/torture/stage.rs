@@ -1,5 +1,6 @@
 //! Servers, processes and writers of one run, and what is done to them.
 
+use crate::support::load::stretched;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -90,7 +91,8 @@ impl Stage {
                 break;
             }
             let told = format!("{} at {}", fault.name(), place.name());
-            let cell = tokio::time::timeout(Duration::from_secs(400), self.cell(place, fault));
+            let cell =
+                tokio::time::timeout(stretched(Duration::from_secs(800)), self.cell(place, fault));
             if cell.await.is_err() {
                 panic!("{told}: it does not end\n{}", self.logs());
             }
@@ -167,7 +169,7 @@ impl Stage {
                     self.restart(index).await;
                 }
             }
-            if since.elapsed() > Duration::from_secs(20) {
+            if since.elapsed() > stretched(Duration::from_secs(20)) {
                 panic!("there is no pair\n{}", self.logs());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -177,7 +179,7 @@ impl Stage {
     pub(super) async fn stop(&mut self, index: usize) {
         send("TERM", self.processes[index].pid()).unwrap();
         let ended = self.processes[index].child.wait();
-        match tokio::time::timeout(Duration::from_secs(20), ended).await {
+        match tokio::time::timeout(stretched(Duration::from_secs(20)), ended).await {
             Ok(status) => assert_eq!(status.unwrap().code(), Some(0), "{}", self.logs()),
             Err(_) => panic!("SIGTERM does not end it\n{}", self.logs()),
         }
@@ -218,7 +220,7 @@ impl Stage {
         let target = self.target.connect("target").await.unwrap();
         let since = Instant::now();
         while texts(&target, PROBE).await != [self.probes.to_string()] {
-            if since.elapsed() > Duration::from_secs(160) {
+            if since.elapsed() > stretched(Duration::from_secs(160)) {
                 panic!("a change does not get through\n{}", self.logs());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -264,7 +266,7 @@ impl Stage {
             if left.is_empty() {
                 return;
             }
-            if since.elapsed() > Duration::from_secs(240) {
+            if since.elapsed() > stretched(Duration::from_secs(240)) {
                 panic!("after {told} something is left: {left:?}\n{}", self.logs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

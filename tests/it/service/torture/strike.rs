@@ -1,5 +1,6 @@
 //! How each fault strikes, and how its moment is reached.
 
+use crate::support::load::stretched;
 use std::time::{Duration, Instant};
 
 use schoolbell::demo::cluster::{Shutdown, send};
@@ -27,7 +28,7 @@ impl Stage {
                 self.taken_over_from(killed).await;
                 self.report.take_overs.push(at.elapsed());
                 assert!(
-                    at.elapsed() < Duration::from_secs(3),
+                    at.elapsed() < stretched(Duration::from_secs(3)),
                     "take-over after {:?}",
                     at.elapsed()
                 );
@@ -213,7 +214,11 @@ impl Stage {
 
         let at = Instant::now();
         self.taken_over_from(lost).await;
-        assert!(at.elapsed() < Duration::from_secs(3), "take-over after {:?}", at.elapsed());
+        assert!(
+            at.elapsed() < stretched(Duration::from_secs(3)),
+            "take-over after {:?}",
+            at.elapsed()
+        );
         self.probe().await;
         let target = self.target.connect("target").await.unwrap();
         let until = Instant::now() + Duration::from_secs(1);
