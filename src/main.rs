@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         Err(error) => return cli::explain(&error),
     };
     logging::init(cli.settings.log_format);
-    match commands::dispatch(cli).await {
+    match Box::pin(commands::dispatch(cli)).await {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
             // Results go to stdout, reasons to stderr; nobody is left to hear that stderr is closed.

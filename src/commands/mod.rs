@@ -87,7 +87,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit> {
             run::run(settings, drain, verify_every.as_deref(), http.as_deref()).await
         }
         Command::Resync(options) => resync::run(settings, &options).await,
-        Command::Verify(options) => verify::run(settings, &options).await,
+        Command::Verify(options) => Box::pin(verify::run(settings, &options)).await,
         Command::Status { watch, json } => status::run(settings, json, watch).await,
         Command::Explain { object, key, no_values, json } => {
             explain::run(settings, &object, &key, no_values, json).await

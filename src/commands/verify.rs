@@ -78,12 +78,13 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
         let evaluator = ground.source.evaluator().await?;
         let mut repair = Repair::begin(&mut source, evaluator).await?;
         for lane in &lanes {
-            compared.push(compare(&ground, lane, &mut found, Some(&mut repair)).await?);
+            let comparing = compare(&ground, lane, &mut found, Some(&mut repair));
+            compared.push(Box::pin(comparing).await?);
         }
         repair.commit().await?
     } else {
         for lane in &lanes {
-            compared.push(compare(&ground, lane, &mut found, None).await?);
+            compared.push(Box::pin(compare(&ground, lane, &mut found, None)).await?);
         }
         Vec::new()
     };

@@ -248,7 +248,8 @@ impl Service<'_> {
     ) -> Result<End, Ended> {
         let (session, mut tally) = (Arc::new(Mutex::new(session)), Tally::default());
         loop {
-            let worked = self.work(&ground, (session.clone(), &target), stop).await?;
+            let work = self.work(&ground, (session.clone(), &target), stop);
+            let worked = Box::pin(work).await?;
             tally.add(&worked.tally);
             let Some(plan) = worked.replanned else { return Ok(End::Done(tally)) };
             ground.plan = plan;
@@ -427,7 +428,7 @@ impl Service<'_> {
             tasks.spawn(listening.map(|()| None));
         }
         let ended = self.until_halted(&mut worker, &mut tasks, ground, (&source, &target), stop);
-        let worked = ended.await;
+        let worked = Box::pin(ended).await;
         tasks.shutdown().await;
         worked
     }

@@ -237,13 +237,13 @@ impl Worker {
         loop {
             let in_hand = InHand::of(read.as_ref(), applied.as_ref());
             let claim = !*stop.borrow();
-            let steps = async {
+            let steps = Box::pin(async {
                 tokio::try_join!(
                     read_next(&mut self.reader, claim, in_hand),
                     apply_next(&mut self.writer, read.take(), &self.metrics),
                     acknowledge_next(&self.acknowledger, applied.take(), &self.metrics),
                 )
-            };
+            });
             let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
             if let Some(Acknowledged { tally, pause, share }) = acknowledged {
                 self.tally.add(&tally);

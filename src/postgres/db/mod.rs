@@ -113,7 +113,8 @@ impl Database {
 
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
-        let (client, task) = in_time(self.connect()).await?;
+        // On the heap: what connects is large, and is part of everything that does.
+        let (client, task) = Box::pin(in_time(self.connect())).await?;
         Ok(Session::own(ClientWrapper::new(client, task), self.way(), self.settings.clone()))
     }
 

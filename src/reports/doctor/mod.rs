@@ -71,6 +71,11 @@ impl Default for Limits {
 
 /// Carries out every check, in the order of the report. What is to be done first stands first.
 pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Report {
+    // On the heap: the checks are large, and all of them are parts of one function.
+    Box::pin(carry_out(config, mapping, limits)).await
+}
+
+async fn carry_out(config: &Config, mapping: &Mapping, limits: &Limits) -> Report {
     let (source, target) =
         join(Side::open(Place::Source, &config.source), Side::open(Place::Target, &config.target))
             .await;
