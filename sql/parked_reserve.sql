@@ -7,6 +7,6 @@ select
     'retrying',
     pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3::int4),
     'Salesforce refused the row; it is deleted and written again',
-    'it is tried again by itself'
+    'it is retried by itself'
 from pg_catalog.unnest($2::text[]) as reserved (key)
 on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do nothing

@@ -1,4 +1,4 @@
--- Stores a replay, or finds the unfinished one that asks for the same and goes on with it.
+-- Stores a resync, or finds the unfinished one that asks for the same and goes on with it.
 -- $1: object, $2: walk, $3: keys or null, $4: since or null, $5: only missing, $6: write limit or null,
 -- $7: write rate or null, $8: how many rows it will look at, $9: what stands for the object in its mapping, or null,
 -- $10: somebody asks for it; then one that is in the middle will do.

@@ -1,4 +1,4 @@
--- Replays that have failed, and were neither repeated (by one of at least the same rows) nor dismissed.
+-- Resyncs that have failed, and were neither repeated (by one of at least the same rows) nor dismissed.
 select
     f.id
 from schoolbell.resync as f

@@ -1,4 +1,4 @@
--- Unfinished replays that were asked for with another mapping. $1: what stands for the objects of this one.
+-- Unfinished resyncs that were asked for with another mapping. $1: what stands for the objects of this one.
 select count(*)
 from schoolbell.resync
 where state in ('queued', 'running')

@@ -1,4 +1,4 @@
--- Replays for a report: those asked for by id, or ($1 null) those that are not finished.
+-- Resyncs for a report: those asked for by id, or ($1 null) those that are not finished.
 select
     id,
     object,

@@ -1,4 +1,4 @@
--- The replay whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
+-- The resync whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
 -- for with another mapping is foreign, and is told so once. $1: what stands for the objects of this mapping, $2: jobs that
 -- cannot go on at this moment.
 select

@@ -1,4 +1,4 @@
--- The writer has another mapping than the one that this replay was asked for with. $1: job.
+-- The writer has another mapping than the one that this resync was asked for with. $1: job.
 update schoolbell.resync
 set passed_over_at = pg_catalog.clock_timestamp()
 where id = $1

@@ -1,4 +1,4 @@
--- One page of a replay is done. $1: job, $2: where the next page begins (null: unchanged), $3 to $10: what came of
+-- One page of a resync is done. $1: job, $2: where the next page begins (null: unchanged), $3 to $10: what came of
 -- it, $11: that was the last page. A job that has failed meanwhile stays so.
 update schoolbell.resync
 set position = coalesce($2, position),

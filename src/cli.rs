@@ -77,8 +77,7 @@ pub enum Command {
     /// Create or upgrade schema schoolbell and the capture triggers in the source database
     ///
     /// Changes the source database: its schema schoolbell, and triggers named schoolbell_* on the tables of the
-    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up. When the mapping is another than
-    /// at the last time, it tells what that means for rows that exist.
+    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up. When X.
     #[command(after_help = "Example: schoolbell migrate --dry-run")]
     Migrate(MigrateOptions),
     /// Remove the triggers and schema schoolbell from the source database
@@ -86,17 +85,17 @@ pub enum Command {
     /// Deletes changes that were not applied yet and parked keys. The target is not touched.
     #[command(after_help = "Example: schoolbell uninstall --yes")]
     Uninstall {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Say that this database is the one that writes, after it was moved, copied or upgraded on purpose
+    /// Confirm that this database is the one that writes, after it was moved, copied or upgraded on purpose
     ///
-    /// The first service notes which database it works on and to which target the changes go. Where either is another
-    /// one, nothing is written until this command has noted the new ones.
+    /// The first service records its source and its target database. When either one changes, nothing is written
+    /// until this command has recorded the new ones.
     #[command(after_help = "Example: schoolbell adopt --yes")]
     Adopt {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -108,35 +107,35 @@ pub enum Command {
         /// Apply what is due, then exit
         #[arg(long)]
         drain: bool,
-        /// Compare all rows in the background so often: 30m, 1h, 1d
+        /// Compare all rows in the background at this interval: 30m, 1h, 1d
         ///
-        /// It takes a tenth of the time of one session on either side, repairs nothing, and tells of what is wrong in the
-        /// log and in `schoolbell status`.
+        /// It uses at most a tenth of the time of one session on each side. It repairs nothing, and reports what is wrong
+        /// in the log and in `schoolbell status`.
         #[arg(long, value_name = "DURATION", conflicts_with = "drain")]
         verify_every: Option<String>,
-        /// Where the status page and the metrics are: HOST:PORT, or off [default: 127.0.0.1:9417]
+        /// Where to serve the status page and the metrics: HOST:PORT, or off [default: 127.0.0.1:9417]
         #[arg(long, value_name = "ADDRESS", env = "SCHOOLBELL_HTTP", hide_env_values = true)]
         http: Option<String>,
     },
-    /// Replay existing rows: bring the target up to date, parents first
+    /// Write existing rows again: bring the target up to date, parents first
     ///
-    /// Writes only rows that differ or are missing, behind live changes. The running service carries it out, or
-    /// this command itself. Interrupted, it goes on with the service or with the same command.
+    /// Writes only rows that differ or are missing. Live changes come first. The running service carries it out, or
+    /// this command itself. If it is interrupted, the service continues it, or the same command.
     #[command(after_help = "Example: schoolbell resync school --missing --rate 50")]
     Resync(ResyncOptions),
     /// Compare source and target through the mapping, and report each difference
     ///
-    /// Reads both databases row by row and writes to neither, unless --repair is given. Keys with a change on its way,
-    /// and parked keys, are counted and not reported. Exits with 1 when a row is missing, differs or is left over.
+    /// Reads both databases row by row and writes to neither, unless --repair is given. Keys with a pending change
+    /// and parked keys are counted, but not reported as differences. Exits with 1 when a row is missing, differs or is left over.
     #[command(after_help = "Example: schoolbell verify school --no-values")]
     Verify(VerifyOptions),
-    /// Show what is pending, waiting and dead, who is the writer, whether capture is installed, and what Salesforce made
-    /// of the rows
+    /// Show what is pending, waiting and dead, which process writes, whether capture is installed, and what Salesforce
+    /// did with the rows
     ///
-    /// Changes nothing. The first line says what is wrong now; then it exits with 1.
+    /// Changes nothing. The first line says what is wrong. Exits with 1 when something is.
     #[command(after_help = "Example: schoolbell status --watch")]
     Status {
-        /// Show it again every so many seconds, in place, until it is interrupted
+        /// Refresh the report every N seconds until it is interrupted
         #[arg(
             long,
             value_name = "SECONDS",
@@ -146,31 +145,31 @@ pub enum Command {
             value_parser = clap::value_parser!(u64).range(1..)
         )]
         watch: Option<u64>,
-        /// As JSON; with --watch one line each
+        /// As JSON; with --watch, one line per report
         #[arg(long)]
         json: bool,
     },
     /// Say why a row is or is not in Salesforce, and what happens next
     ///
-    /// Follows one key through both databases and changes nothing. Exits with 1 when the row does not get there by
-    /// itself.
+    /// Follows one key through both databases and changes nothing. Exits with 1 when the row will not arrive
+    /// by itself.
     #[command(after_help = "Example: schoolbell explain role 4711")]
     Explain {
         /// The object
         object: String,
         /// Its key in the source, which is the external id in the target
         key: String,
-        /// Name the columns, but not what is in them
+        /// Name the columns, but do not show their values
         #[arg(long)]
         no_values: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Check both databases and everything between them, and say how to mend what is wrong
+    /// Check both databases and everything between them, and say how to fix what is wrong
     ///
-    /// Changes nothing: it reads both databases, and sends one notice on channel schoolbell to hear whether it
-    /// arrives. Exits with 1 when a check failed. What could not be checked is said to be so.
+    /// Changes nothing: it reads both databases, and sends one notice on channel schoolbell to test whether it
+    /// arrives. Exits with 1 when a check failed. It also names what it could not check.
     #[command(after_help = "Example: schoolbell doctor --json")]
     Doctor {
         /// As JSON
@@ -189,14 +188,14 @@ pub enum Command {
     /// Changes nothing. What a mapping is and how one is written: docs/mapping.md.
     #[command(after_help = "Example: schoolbell mapping --check my-mapping.toml")]
     Mapping(MappingOptions),
-    /// Show the whole thing on a throw-away Postgres of its own
+    /// Show everything on a temporary Postgres server of its own
     ///
-    /// Needs Postgres's server programs, and no database of yours: it touches none.
+    /// Needs Postgres's server programs. It touches none of your databases.
     #[command(after_help = "Example: schoolbell demo --stay")]
     Demo(DemoOptions),
     /// Print the manual page, for man
     ///
-    /// Of the program, or of one of its commands; with --dir it writes all of them.
+    /// For the program, or for one of its commands. With --dir it writes all of them.
     #[command(after_help = "Example: schoolbell man resync > schoolbell-resync.1")]
     Man {
         /// The command that the page is about [default: the program]
@@ -224,25 +223,25 @@ pub struct MigrateOptions {
     pub dry_run: bool,
     /// Print only the SQL of the tables, without triggers and rows: for a subscriber of a publication
     ///
-    /// A publication for all tables carries ours, too, and a subscriber that lacks them stops. Run what this prints on
-    /// each subscriber, then `schoolbell migrate --published`.
+    /// A publication for all tables also carries Schoolbell's tables, and replication stops on a subscriber that lacks
+    /// them. Run the output on each subscriber, then run `schoolbell migrate --published`.
     #[arg(long, requires = "dry_run")]
     pub tables_only: bool,
-    /// Go on although a publication carries our tables: each subscriber has them already
+    /// Continue although a publication carries our tables, because each subscriber has them
     #[arg(long)]
     pub published: bool,
     /// When the triggers notify [default: as installed, else doorbell]
     #[arg(long, value_name = "MODE")]
     pub notify: Option<NotifyMode>,
-    /// Store the replays that make existing rows right, for the service that has this mapping
+    /// Also store a resync of the rows that the changed mapping affects, for the service with this mapping
     #[arg(long, conflicts_with = "dry_run")]
     pub resync: bool,
 }
 
-/// What to replay.
+/// What to resync.
 #[derive(Debug, Args)]
 pub struct ResyncOptions {
-    /// The objects to replay [default: all]
+    /// The objects to resync [default: all]
     #[arg(value_name = "OBJECT")]
     pub objects: Vec<String>,
     /// Only this key (repeat it for more); needs exactly one object
@@ -254,19 +253,19 @@ pub struct ResyncOptions {
     /// Only keys that the target lacks
     #[arg(long)]
     pub missing: bool,
-    /// At most so many target writes per object
+    /// At most N target writes per object
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub limit: Option<i64>,
-    /// At most so many target writes per second
+    /// At most N target writes per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub rate: Option<i64>,
-    /// Say what would be written, and write nothing
+    /// Report what would be written, and write nothing
     #[arg(long, conflicts_with = "detach")]
     pub dry_run: bool,
-    /// Store the replay for the running service and return at once
+    /// Store the resync for the running service and return at once
     #[arg(long)]
     pub detach: bool,
-    /// Only say that a replay which has failed, by its number, is of no interest any more
+    /// Dismiss a failed resync by its number, so that status no longer shows it
     #[arg(long, value_name = "NUMBER", conflicts_with_all = [
         "objects", "keys", "since", "missing", "limit", "rate", "dry_run", "detach", "json",
     ])]
@@ -284,15 +283,15 @@ pub struct MappingOptions {
     pub action: Option<MappingAction>,
     /// Check this file, or the mapping in use, against the databases too where their URLs are set
     ///
-    /// Tells everything that does not fit, each with file, line, object and field. Exits with 0 when all of it fits,
-    /// with 1 when there is advice, and with 2 when it cannot be used, or a database that is set cannot be reached:
-    /// what could be checked is told all the same.
+    /// Reports everything that does not fit, each with file, line, object and field. Exits with 0 when everything fits,
+    /// with 1 when there is advice, and with 2 when the mapping cannot be used or a database cannot be reached. It
+    /// still reports what it could check.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub check: Option<Option<PathBuf>>,
     /// What --check finds, as JSON
     #[arg(long, requires = "check")]
     pub json: bool,
-    /// Print the JSON schema of the format, by which editors complete and check a file
+    /// Print the JSON schema of the format, with which editors complete and check a file
     #[arg(long, conflicts_with = "check")]
     pub schema: bool,
 }
@@ -302,11 +301,11 @@ pub struct MappingOptions {
 pub enum MappingAction {
     /// Draft a first mapping from the tables of both databases
     ///
-    /// Reads both catalogues and prints a mapping: columns are matched by name, type and length, and what found no
-    /// partner is there as a comment, with what comes closest. Changes nothing.
+    /// Reads both catalogues and prints a mapping: columns are matched by name, type and length. A column
+    /// without a match is a comment that names the closest one. Changes nothing.
     #[command(after_help = "Example: schoolbell mapping init schools=editor__c > my-mapping.toml")]
     Init {
-        /// Tables that belong together, with a name for the object if it should have another [default: those with the
+        /// Tables that belong together, optionally with a name for the object [default: those with the
         /// same name]
         #[arg(value_name = "[OBJECT:]SOURCE=TARGET")]
         pairs: Vec<String>,
@@ -319,19 +318,19 @@ pub struct VerifyOptions {
     /// The objects to compare [default: all]
     #[arg(value_name = "OBJECT")]
     pub objects: Vec<String>,
-    /// Replay exactly the keys that are missing, differ or are left over
+    /// Write exactly the keys again that are missing, differ or are left over
     #[arg(long)]
     pub repair: bool,
-    /// Name the columns that differ, but not what is in them
+    /// Name the columns that differ, but do not show their values
     #[arg(long)]
     pub no_values: bool,
-    /// List, too, the target rows that stay although their source is gone
+    /// Also list the target rows that stay although their source row is gone
     #[arg(long)]
     pub kept: bool,
-    /// List at most so many keys; all are counted
+    /// List at most N keys; all are counted
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
-    /// Compare only about so many rows of each object, chosen at random
+    /// Compare only about N rows of each object, chosen at random
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: Option<u64>,
     /// As JSON
@@ -344,7 +343,7 @@ pub struct VerifyOptions {
 pub enum ParkedAction {
     /// List them, the oldest first
     ///
-    /// Changes nothing. Exits with 1 when one that is listed is dead.
+    /// Changes nothing. Exits with 1 when a listed key is dead.
     #[command(after_help = "Example: schoolbell parked list --state dead --json")]
     List {
         /// Only of these objects
@@ -359,21 +358,21 @@ pub enum ParkedAction {
         /// Only with this text in the reason, or with this SQLSTATE
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// At most so many
+        /// At most N keys
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Try them now, in whatever state they are
+    /// Retry them now, whatever their state
     ///
-    /// Makes them due: the running service tries them at once, else the next run. What is refused again is
+    /// Makes them due: the running service tries them at once, or the next one does. A key that is refused again is
     /// parked again.
     ///
-    /// With --failed it is about rows that Salesforce refused (FAILED): those that Salesforce does not know are deleted
-    /// from the target and written again, the others get a new entry in Heroku Connect's log. Writes to the target;
-    /// says first what it will do, and asks.
+    /// With --failed it works on rows that Salesforce refused (FAILED). Rows that Salesforce does not know are deleted
+    /// from the target and written again; the others get a new entry in Heroku Connect's log. Writes to the target.
+    /// First it says what it will do, and asks.
     #[command(after_help = "Example: schoolbell parked retry --failed")]
     Retry {
         /// Which
@@ -382,20 +381,20 @@ pub enum ParkedAction {
         /// Rows that Salesforce refused, instead of parked keys
         #[arg(long, conflicts_with = "state")]
         failed: bool,
-        /// Do not ask before target rows are deleted
+        /// Do not ask for confirmation before target rows are deleted
         #[arg(long)]
         yes: bool,
     },
     /// Forget them, without writing them
     ///
-    /// Deletes them from schoolbell.parked. Their rows do not reach the target before they change again, or
-    /// are replayed with `schoolbell resync`. Says first what it will do, and asks.
+    /// Deletes them from schoolbell.parked. Their rows reach the target only when they change again, or with
+    /// `schoolbell resync`. First it says what it will do, and asks.
     #[command(after_help = "Example: schoolbell parked drop role --key 42 --yes")]
     Drop {
         /// Which
         #[command(flatten)]
         choice: ParkedChoice,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },

@@ -27,10 +27,10 @@ pub struct Pace {
     /// At most this many changes in one batch: large enough to make round trips cheap, small enough
     /// to keep a batch well under a second and its memory in the low megabytes.
     pub batch_changes: i64,
-    /// So many rows in the first page of a replay. Live changes wait behind a page, so later ones are larger, up to
+    /// So many rows in the first page of a resync. Live changes wait behind a page, so later ones are larger, up to
     /// five times, only while a page takes less than half of `page_time`, and smaller when it takes longer.
     pub page_rows: i64,
-    /// How long a page of a replay may keep live changes waiting.
+    /// How long a page of a resync may keep live changes waiting.
     pub page_time: Duration,
     /// Between two looks at the outbox while awake. Half of it is the latency added under steady load.
     pub poll: Duration,
@@ -56,7 +56,7 @@ pub struct Pace {
     /// The same while somebody does. Each look takes a dozen statements that read catalogues and our own tables.
     pub look_watched: Duration,
     /// How long one statement of the service may take on the server. A batch takes well under a second; this
-    /// is for a page of a replay that has to read a large table, and for triggers that are not ours.
+    /// is for a page of a resync that has to read a large table, and for triggers that are not ours.
     pub statement_timeout: Duration,
     /// How much longer the answer may take on its way before its connection is given up: longer than a server
     /// under load takes to cancel a statement and to say so.

@@ -10,7 +10,7 @@
 pub enum Failpoint {
     /// Changes and due keys are claimed, nothing is projected.
     AfterClaim,
-    /// A replay's page of keys is read, nothing is projected.
+    /// A resync's page of keys is read, nothing is projected.
     ResyncPage,
     /// Rows are projected, nothing is applied.
     AfterProject,
@@ -22,7 +22,7 @@ pub enum Failpoint {
     BeforeAcknowledge,
     /// Keys are parked in the source's open transaction.
     WhileParking,
-    /// A replay's progress is stored in the source's open transaction.
+    /// A resync's progress is stored in the source's open transaction.
     ResyncProgress,
     /// The acknowledgement is committed.
     AfterAcknowledge,

@@ -10,11 +10,11 @@
 //! | [`config`] | which databases, and how the service paces itself |
 //! | [`plan`] | a mapping checked against both catalogues: routes and captures; a first draft of a mapping |
 //! | [`bell`] | the doorbell's lock and LISTEN; notices, decoded and checked |
-//! | [`outbox`] | our tables, a module for each: changes, parked keys, replays, deletions, comparisons, pairing, shape |
+//! | [`outbox`] | our tables, a module for each: changes, parked keys, resyncs, deletions, comparisons, pairing, shape |
 //! | [`capture`] | the triggers and the schema they write to, installed by `migrate` |
 //! | [`project`] | claimed keys become target rows, as the source has them now |
 //! | [`apply`] | target rows are written: update what differs, insert what is missing; who may write |
-//! | [`worker`] | the loop that joins the steps: claim, project, apply, acknowledge or park; the pages of a replay |
+//! | [`worker`] | the loop that joins the steps: claim, project, apply, acknowledge or park; the pages of a resync |
 //! | [`verify`] | whether every row is right |
 //! | [`service`] | connects, becomes the writer, plans again, sweeps, stops |
 //! | [`reports`] | the state of the work, where a row is, what hinders the work, what Salesforce made of the rows |
@@ -26,7 +26,7 @@
 //! [`logging`], [`metrics`] (what is counted) and [`cli`] (what can be typed).
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by name; `worker` holds
-//! no SQL but the pages of a replay; each table of ours is named by one module of `outbox` (`reports::status` reads several).
+//! no SQL but the pages of a resync; each table of ours is named by one module of `outbox` (`reports::status` reads several).
 
 // What is printed goes through `commands::say` and its neighbours, which escape it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

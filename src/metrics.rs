@@ -69,23 +69,23 @@ definitions! {
     ROLE = Gauge "schoolbell_role" ["role"]
         "1 for what this process is: starting, writer, standby, interrupted or disabled";
     INTERRUPTIONS = Counter "schoolbell_interruptions_total" []
-        "Times the work was interrupted (a lost connection, a restart), each followed by reconnecting";
+        "How often the service was interrupted (a lost connection, a restart); it reconnects each time";
     BELL_LISTENING = Gauge "schoolbell_bell_listening" []
-        "1 while notices are heard; otherwise the outbox is polled";
+        "1 while notices are received; 0 while the outbox is polled";
     BELL_ARMED = Gauge "schoolbell_bell_armed" []
-        "1 while the service sleeps and writers ring";
+        "1 while the service sleeps and writers notify";
     NOTICES = Counter "schoolbell_notices_total" ["kind"]
-        "Notices heard, by operation, or by what is wrong with those that are not ours";
+        "Notices received, by operation, or by what is wrong with those of other senders";
     BATCHES = Counter "schoolbell_batches_total" []
         "Batches acknowledged";
     CLAIMED_CHANGES = Gauge "schoolbell_claimed_changes" []
-        "Changes in hand: claimed, not yet acknowledged";
+        "Changes that are claimed and not yet acknowledged";
     ACKNOWLEDGED_CHANGES = Counter "schoolbell_acknowledged_changes_total" []
         "Changes that left the outbox: applied, equal, or their keys parked";
     APPLIED_KEYS = Counter "schoolbell_applied_keys_total" ["object"]
         "Keys that were applied: written, deleted, kept, or found equal";
     EQUAL_KEYS = Counter "schoolbell_equal_keys_total" ["object"]
-        "Keys whose target row was right already";
+        "Keys whose target row was already right";
     WRITTEN_ROWS = Counter "schoolbell_written_rows_total" ["object"]
         "Target rows inserted or updated";
     DELETED_ROWS = Counter "schoolbell_deleted_rows_total" ["object"]
@@ -93,15 +93,15 @@ definitions! {
     KEPT_ROWS = Counter "schoolbell_kept_rows_total" ["object"]
         "Target rows kept although their source is gone";
     PARKINGS = Counter "schoolbell_parkings_total" ["object", "state"]
-        "Times that a key was parked as waiting, retrying or dead";
+        "How often a key was parked as waiting, retrying or dead";
     STEP_SECONDS = Histogram "schoolbell_step_seconds" ["step"]
         "How long a batch took in each step: claim, project, apply, acknowledge";
     DELIVERY_SECONDS = Histogram "schoolbell_delivery_seconds" []
         "From the statement that made a change until the batch with it was committed in the target";
     FAILED_RESYNCS = Counter "schoolbell_failed_resyncs_total" []
-        "Replays that could not go on and ended as failed";
+        "Resyncs that could not continue and ended as failed";
     LOOK_AGE_SECONDS = Gauge "schoolbell_look_age_seconds" []
-        "Age of the last look at the databases that succeeded; what follows is as of then";
+        "Age of the last successful look at the databases; the metrics that follow are from then";
     LOOK_DURATION_SECONDS = Gauge "schoolbell_look_duration_seconds" []
         "How long that look took";
     DATABASE_UP = Gauge "schoolbell_database_up" ["database"]
@@ -111,29 +111,29 @@ definitions! {
     PENDING_CHANGES = Gauge "schoolbell_pending_changes" []
         "Changes in the outbox";
     WRITERS = Gauge "schoolbell_writers" []
-        "1 when some process holds the writer's lock";
+        "1 when a process holds the writer's lock";
     LOCK_STRANGERS = Gauge "schoolbell_lock_strangers" ["lock"]
-        "Sessions of strangers that hold a lock of ours: the writer's, or the bell's";
+        "Sessions that are not Schoolbell's and hold one of its locks: writer or bell";
     NOTIFICATION_QUEUE_RATIO = Gauge "schoolbell_notification_queue_ratio" []
-        "How full the source's queue of notices is, from 0 to 1; from 0.5 on nobody rings";
+        "How full the source's queue of notices is, from 0 to 1; from 0.5 on the triggers do not notify";
     CAPTURE_PROBLEMS = Gauge "schoolbell_capture_problems" []
         "Triggers that are not as the mapping needs them";
     MAPPING_PROBLEMS = Gauge "schoolbell_mapping_problems" []
-        "What either database lacks of what the mapping names";
+        "Tables and columns of the mapping that a database lacks";
     PARKED_KEYS = Gauge "schoolbell_parked_keys" ["object", "state"]
         "Parked keys";
     PARKED_OLDEST_SECONDS = Gauge "schoolbell_parked_oldest_seconds" ["object", "state"]
-        "For how long the oldest of them is parked";
+        "Age of the oldest parked key";
     RESYNC_ROWS = Gauge "schoolbell_resync_rows" ["resync", "object"]
-        "Rows of a replay that is not finished";
+        "Rows of an unfinished resync";
     RESYNC_DONE_ROWS = Gauge "schoolbell_resync_done_rows" ["resync", "object"]
-        "Rows of it that were looked at";
+        "Rows of it that are done";
     VERIFIED_AGE_SECONDS = Gauge "schoolbell_verified_age_seconds" ["object"]
-        "Since when all rows of an object were compared last, by whatever process";
+        "Age of the last comparison of all rows of an object, by any process";
     VERIFIED_ROWS = Gauge "schoolbell_verified_rows" ["object"]
-        "Rows that were compared then";
+        "Rows that were compared in it";
     VERIFIED_WRONG_KEYS = Gauge "schoolbell_verified_wrong_keys" ["object"]
-        "Keys that were to be mended then: missing, differing, unexpected, or unreadable";
+        "Keys that were wrong in it: missing, differing, unexpected, or unreadable";
     SALESFORCE_ROWS = Gauge "schoolbell_salesforce_rows" ["object", "state"]
         "Rows of the mapped tables by what Heroku Connect says of them: SYNCED, PENDING, FAILED and others";
     SALESFORCE_UNSENT_ENTRIES = Gauge "schoolbell_salesforce_unsent_entries" ["object"]
@@ -194,7 +194,7 @@ pub type Labels<const N: usize> = [(&'static str, String); N];
 pub enum Step {
     /// What is due, read from the outbox.
     Claim,
-    /// The rows as they are now; for a replay, the page with them.
+    /// The rows as they are now; for a resync, the page with them.
     Project,
     /// Up to the commit in the target.
     Apply,

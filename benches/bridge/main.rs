@@ -37,7 +37,7 @@ pub struct Scale {
     pub pgbench_seconds: u32,
     /// Schools that are changed by one statement in the live measurement.
     pub live_schools: u32,
-    /// Schools of a replay.
+    /// Schools of a resync.
     pub resync_schools: u32,
     /// Pending changes, and dead row versions.
     pub backlog: u32,

@@ -1,4 +1,4 @@
-//! A replay of many schools against the floor: `psql COPY out | psql COPY in; UPDATE; INSERT`.
+//! A resync of many schools against the floor: `psql COPY out | psql COPY in; UPDATE; INSERT`.
 
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
         ("all new, without triggers", false, Prepare::Empty),
         ("all changed, without triggers", false, Prepare::Change),
     ] {
-        let (mut replays, mut floors) = (Vec::new(), Vec::new());
+        let (mut resyncs, mut floors) = (Vec::new(), Vec::new());
         // Only reading is cheap enough to be done more than once.
         let rounds = if matches!(prepare, Prepare::Nothing) { scale.rounds } else { 1 };
         for _ in 0..rounds {
@@ -104,17 +104,17 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
             }
             let rows = f64::from(scale.resync_schools);
             floors.push(rows / floor(&stage, "floor").await?.as_secs_f64());
-            replays.push(rows / bridge::command(&ours, &["resync", "school"]).await?.as_secs_f64());
+            resyncs.push(rows / bridge::command(&ours, &["resync", "school"]).await?.as_secs_f64());
         }
         if matches!(prepare, Prepare::Nothing) {
             verify(&ours, scale, report).await?;
         }
         let ratios: Vec<f64> =
-            replays.iter().zip(&floors).map(|(ours, floor)| ours / floor).collect();
+            resyncs.iter().zip(&floors).map(|(ours, floor)| ours / floor).collect();
         report.add(Figure {
             what: format!("resync of {} schools, {case}", thousands(scale.resync_schools.into())),
             goal: "≥ 0.9 × the floor".into(),
-            ours: format!("{} rows/s", thousands(median(&replays))),
+            ours: format!("{} rows/s", thousands(median(&resyncs))),
             baseline: format!("{} rows/s", thousands(median(&floors))),
             ratio: Some(median(&ratios)),
             met: Some(median(&ratios) >= 0.895),

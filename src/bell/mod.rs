@@ -345,7 +345,7 @@ impl Ear {
         self.unarmed_since = None;
         if !std::mem::take(&mut self.blocked_by).is_empty() {
             tracing::info!(
-                "nobody holds the doorbell's lock any more who should not; the service sleeps again"
+                "only Schoolbell holds the doorbell's lock again; the service sleeps again"
             );
         }
         self.heard.send_if_modified(|heard| std::mem::take(&mut heard.blocked));

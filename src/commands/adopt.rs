@@ -39,7 +39,7 @@ pub async fn run(settings: &Settings, yes: bool) -> Result<Exit> {
     }
     pairing::adopt(&source, &pair).await.map_err(super::reason)?;
     say!(
-        "adopted: a service with these databases goes on by itself, any other writes nothing more"
+        "adopted: a service with these databases continues by itself; any other service writes nothing"
     )?;
     Ok(Exit::Clean)
 }

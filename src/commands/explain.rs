@@ -46,7 +46,7 @@ pub async fn run(
     let surroundings = Surroundings {
         writer: status.writer.is_some(),
         capture_problems: status.capture_problems,
-        replays: status.resyncs.into_iter().map(|resync| resync.object).collect(),
+        resyncs: status.resyncs.into_iter().map(|resync| resync.object).collect(),
     };
     let routes: Vec<_> = ground.routes().collect();
     let look = Subject { source: &source, evaluator: &evaluator, target: &target, route };
@@ -116,7 +116,7 @@ fn source(explanation: &Explanation) -> String {
     let table = &source.table;
     let changed = source.changed_at.map(|at| format!(", last changed {at:.0}")).unwrap_or_default();
     let several = match source.rows {
-        rows if rows > 1 => format!(", the one that speaks of {rows} rows"),
+        rows if rows > 1 => format!(", the winner of {rows} rows"),
         _ => String::new(),
     };
     match &source.state {
@@ -189,7 +189,7 @@ fn told_parent(parent: &explain::ParentRow) -> String {
 
 fn parked(explanation: &Explanation) -> String {
     let Some(parked) = &explanation.parked else { return "no".into() };
-    let due = parked.due_at.map(|at| format!(", tried again at {at:.0}")).unwrap_or_default();
+    let due = parked.due_at.map(|at| format!("; next retry at {at:.0}")).unwrap_or_default();
     let tries = match parked.attempts {
         tries if tries > 0 => format!(", tried {tries} times"),
         _ => String::new(),

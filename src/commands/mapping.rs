@@ -19,7 +19,7 @@ use crate::visible;
 
 pub async fn run(settings: &Settings, options: &MappingOptions) -> Result<Exit> {
     match (&options.action, &options.check) {
-        (Some(_), Some(_)) => bail!("--check stands without a command after it"),
+        (Some(_), Some(_)) => bail!("--check takes no command after it"),
         (Some(MappingAction::Init { pairs }), None) => return init(settings, pairs).await,
         (None, Some(file)) => {
             let file = file.as_deref().or(settings.mapping.as_deref());

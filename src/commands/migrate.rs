@@ -134,17 +134,17 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Exit> 
         say!("triggers of {}: up to date", table.plain())?;
     }
     shape::renew(&source, &settled).await.map_err(super::reason)?;
-    let replays = if options.resync { change.replays() } else { Vec::new() };
-    let jobs = change.note(&url, &mapping, &replays).await?;
+    let resyncs = if options.resync { change.resyncs() } else { Vec::new() };
+    let jobs = change.note(&url, &mapping, &resyncs).await?;
     if change.foreign > 0 {
-        let replays = status::counted(change.foreign, "replay");
-        say!("left to whichever mapping the service has: {replays} of another one")?;
+        let resyncs = status::counted(change.foreign, "resync");
+        say!("left to whichever mapping the service has: {resyncs} of another one")?;
     }
     if migrations.is_empty() && ddl.is_empty() && change.is_nothing() {
         say!("nothing to do: schema and triggers are up to date")?;
     }
     match jobs.as_slice() {
-        [] if options.resync => say!("nothing to replay: {}", change.why_no_replay())?,
+        [] if options.resync => say!("nothing to resync: {}", change.why_no_resync())?,
         [] => {
             if let Some(advice) = change.advice(settings, &mapping) {
                 say!("{advice}")?;
@@ -153,9 +153,9 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Exit> 
         jobs => {
             let numbers: Vec<String> = jobs.iter().map(i64::to_string).collect();
             say!(
-                "stored as {}: a replay of {}, for a service with this mapping; `schoolbell status` shows how far it is",
+                "stored as {}: a resync of {}, for a service with this mapping; `schoolbell status` shows how far it is",
                 numbers.join(", "),
-                replays.join(", ")
+                resyncs.join(", ")
             )?;
         }
     }
@@ -226,7 +226,7 @@ fn warning(published: &Published) -> Vec<String> {
         .extend(published.publications.iter().map(|publication| format!("  {}", publication.cure)));
     lines.extend(
         [
-            "Or make the tables on each subscriber, empty and without triggers, then go on:",
+            "Or create the tables on each subscriber, empty and without triggers, then continue:",
             "  schoolbell migrate --dry-run --tables-only | psql SUBSCRIBER_URL",
             "  schoolbell migrate --published",
         ]
@@ -260,7 +260,7 @@ struct MappingChange {
     said: Vec<String>,
     /// Columns that another mapping watches, by table.
     watched: BTreeMap<TableName, Watched>,
-    /// Unfinished replays that were asked for with another mapping.
+    /// Unfinished resyncs that were asked for with another mapping.
     foreign: i64,
 }
 
@@ -350,15 +350,15 @@ impl MappingChange {
         release.into_iter().chain(store).collect()
     }
 
-    /// Notes the mapping, together with the replays that are stored for it. Returns their numbers.
+    /// Notes the mapping, together with the resyncs that are stored for it. Returns their numbers.
     async fn note(
         &self,
         url: &DatabaseUrl,
         mapping: &Mapping,
-        replays: &[&str],
+        resyncs: &[&str],
     ) -> Result<Vec<i64>> {
         let notes = self.notes(mapping);
-        if notes.is_empty() && replays.is_empty() {
+        if notes.is_empty() && resyncs.is_empty() {
             return Ok(Vec::new());
         }
         // A session of its own, because the other one is refinery's.
@@ -366,12 +366,12 @@ impl MappingChange {
         let evaluator = super::evaluator(url).await?;
         let transaction = session.begin().await.map_err(super::reason)?;
         let mut jobs = Vec::new();
-        for object in mapping.objects.iter().filter(|object| replays.contains(&&*object.name)) {
+        for object in mapping.objects.iter().filter(|object| resyncs.contains(&&*object.name)) {
             let all = Request::default();
             let total = page::count(&evaluator, object, &all).await?;
             jobs.push(resync::create(&transaction, object, &all, total).await?);
         }
-        // Last, since a service that looks for replays waits for whoever has changed them.
+        // Last, since a service that looks for resyncs waits for whoever has changed them.
         for sql in notes {
             transaction.execute(&sql, &[]).await.map_err(super::reason)?;
         }
@@ -382,15 +382,15 @@ impl MappingChange {
         Ok(jobs)
     }
 
-    /// The objects whose rows are right only after a replay.
-    fn replays(&self) -> Vec<&str> {
-        self.difference.replays()
+    /// The objects whose rows are right only after a resync.
+    fn resyncs(&self) -> Vec<&str> {
+        self.difference.resyncs()
     }
 
-    fn why_no_replay(&self) -> &'static str {
+    fn why_no_resync(&self) -> &'static str {
         match self.before {
             Before::Unknown => {
-                "what this mapping changes is not known; `schoolbell resync` replays everything"
+                "what this mapping changes is not known; `schoolbell resync` resyncs everything"
             }
             Before::Nothing | Before::Known => "no row that exists is changed by the mapping",
         }
@@ -398,22 +398,22 @@ impl MappingChange {
 
     /// What is to be typed next, if anything.
     fn advice(&self, settings: &Settings, mapping: &Mapping) -> Option<String> {
-        let replays = self.replays();
+        let resyncs = self.resyncs();
         match self.before {
             Before::Nothing => Some(format!(
                 "rows that exist already are written by: {}",
                 resync(settings, mapping, &[])
             )),
-            _ if replays.is_empty() => None,
+            _ if resyncs.is_empty() => None,
             Before::Unknown | Before::Known => Some(format!(
                 "reload the service (SIGHUP, or a restart); then rows that exist are made right by: {}",
-                resync(settings, mapping, &replays)
+                resync(settings, mapping, &resyncs)
             )),
         }
     }
 }
 
-/// The command that replays these objects, or all.
+/// The command that resyncs these objects, or all.
 fn resync(settings: &Settings, mapping: &Mapping, objects: &[&str]) -> String {
     let mut words = vec!["schoolbell resync".to_string()];
     words.extend(objects.iter().map(|name| shell(name)));
@@ -469,7 +469,7 @@ async fn left_behind(
         let keys = status::counted(keys, "parked key");
         let object = shell(object);
         lines.push(format!(
-            "  {object}: {keys} that nobody looks at any more: `schoolbell parked drop {object}`"
+            "  {object}: {keys} that nothing uses any longer: `schoolbell parked drop {object}`"
         ));
     }
     Ok(lines)

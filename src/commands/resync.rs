@@ -1,4 +1,4 @@
-//! `resync`: stores replays, lets whoever is the writer carry them out, and shows how far they are.
+//! `resync`: stores resyncs, lets whoever is the writer carry them out, and shows how far they are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::worker::page::{self, Content, Size};
 
 /// Between two looks at the progress.
 const REFRESH: Duration = Duration::from_millis(200);
-/// Between two attempts to carry the replay out ourselves, should the writer go away.
+/// Between two attempts to carry the resync out ourselves, should the writer go away.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
 pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Exit> {
@@ -88,7 +88,7 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Exit> {
         print(&reports)?;
     }
     if *stop.borrow() && reports.iter().any(|report| report.finished_at.is_none()) {
-        tell!("interrupted; it goes on with the running service, or with the same command");
+        tell!("interrupted; the running service continues it, or the same command");
         return Ok(Exit::Attention);
     }
     let refused = reports.iter().any(|report| {
@@ -127,9 +127,9 @@ async fn leave_out_what_is_no_key(
 async fn dismiss(config: &Config, id: i64) -> Result<Exit> {
     let source = super::source_session(&config.source).await?;
     if !resync::dismiss(&source, id).await.map_err(super::reason)? {
-        bail!("no replay {id} has failed; `schoolbell status` shows those that have");
+        bail!("no resync {id} has failed; `schoolbell status` shows those that have");
     }
-    say!("dismissed: `schoolbell status` no longer shows replay {id}")?;
+    say!("dismissed: `schoolbell status` no longer shows resync {id}")?;
     Ok(Exit::Clean)
 }
 
@@ -188,7 +188,7 @@ pub(super) async fn carry_out(
             if let End::Blocked(stranger) = ended.await.map_err(super::stopped(config))? {
                 let why = service::blocked(&stranger);
                 bail!(
-                    "{why}. What was asked for is stored, and is carried out by whoever can write next"
+                    "{why}. The resync is stored, and is carried out by the next service that can write"
                 );
             }
             tokio::time::sleep(TAKE_OVER).await;
@@ -202,7 +202,7 @@ pub(super) async fn carry_out(
             let passed_over = reports.iter().find(|report| report.waits_for_mapping());
             if let Some(report) = passed_over.filter(|_| !std::mem::replace(&mut told, true)) {
                 bars.tell(&format!(
-                    "the service works with another mapping of {} than this one ({}), so the replay waits until it has \
+                    "the service works with another mapping of {} than this one ({}), so the resync waits until it has \
                      taken this one",
                     report.object, mapping.file
                 ));
@@ -298,12 +298,12 @@ pub(super) fn print(reports: &[JobReport]) -> Result<()> {
     for (report, reason) in
         reports.iter().filter_map(|report| Some((report, report.reason.as_ref()?)))
     {
-        say!("{} could not go on: {reason}", report.object)?;
+        say!("{} could not continue: {reason}", report.object)?;
     }
     Ok(())
 }
 
-/// What a replay of an object would do.
+/// What a resync of an object would do.
 #[derive(Debug, Default, serde::Serialize)]
 struct Forecast {
     object: String,

@@ -72,7 +72,7 @@ fn reloaded(settings: &Settings, mapping: Mapping) -> Result<watch::Receiver<Arc
             match Mapping::load(settings.mapping.as_deref()) {
                 Ok(mapping) => {
                     let (file, objects) = (mapping.file.clone(), mapping.objects.len());
-                    tracing::info!(file, objects, "the mapping was read anew");
+                    tracing::info!(file, objects, "the mapping was read again");
                     wanted.send_replace(Arc::new(mapping));
                 }
                 Err(unusable) => {
@@ -152,14 +152,14 @@ async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Exit> {
         let changes = status::counted(pending.changes, "change");
         tracing::warn!("{changes} left: no object of this mapping is read from their tables");
     }
-    let replays = resync::reports(&source, None).await.map_err(super::reason)?;
-    for replay in &replays {
-        let (resync, object, state) = (replay.id, &replay.object, replay.standing());
-        tracing::warn!(resync, object, state, "a replay is left: it cannot go on now");
+    let resyncs = resync::reports(&source, None).await.map_err(super::reason)?;
+    for resync in &resyncs {
+        let (resync, object, state) = (resync.id, &resync.object, resync.standing());
+        tracing::warn!(resync, object, state, "a resync is left: it cannot continue now");
     }
     let parked = parked::counts(&source).await.map_err(super::reason)?;
     let refused = parked.iter().any(|count| count.state != "waiting");
-    Ok(Exit::attention_if(left || !replays.is_empty() || refused))
+    Ok(Exit::attention_if(left || !resyncs.is_empty() || refused))
 }
 
 /// What time it is where changes are made.

@@ -214,7 +214,10 @@ fn report(status: &Status) -> Vec<String> {
     }
     if status.notification_queue >= QUEUE_LIMIT {
         let full = status.notification_queue * 100.0;
-        lines.push(("bell", format!("the queue of notices is {full:.0} % full, so nobody rings")));
+        lines.push((
+            "bell",
+            format!("the queue of notices is {full:.0} % full, so the triggers do not notify"),
+        ));
     }
     if status.capture_problems.is_empty() {
         let mode = status.notify.as_deref().unwrap_or("unknown");
@@ -275,11 +278,11 @@ fn pending(status: &Status) -> String {
 
 fn writer(status: &Status) -> String {
     if let Some(stranger) = &status.writer_blocked_by {
-        return format!("nobody can: {stranger} holds the lock; end it: {}", stranger.end());
+        return format!("none is possible: {stranger} holds the lock; end it: {}", stranger.end());
     }
     match (&status.writer, &status.target_problem) {
-        (_, Some(problem)) => format!("unknown, the target cannot be asked: {problem}"),
-        (None, None) if status.pending_changes > 0 => "nobody: start `schoolbell run`".into(),
+        (_, Some(problem)) => format!("unknown, the target cannot be reached: {problem}"),
+        (None, None) if status.pending_changes > 0 => "none: start `schoolbell run`".into(),
         (None, None) => "nobody".into(),
         (Some(Holder { process, since, .. }), None) => {
             let process = process.as_deref().unwrap_or("another role's session");

@@ -1,4 +1,4 @@
-//! `verify`: compares both sides, prints what is wrong, and with `--repair` replays exactly those keys.
+//! `verify`: compares both sides, prints what is wrong, and with `--repair` resyncs exactly those keys.
 
 use crate::worker::page;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{Exit, resync as replay};
+use super::{Exit, resync as resync_command};
 use crate::cli::{Settings, VerifyOptions};
 use crate::config::Config;
 use crate::mapping::Mapping;
@@ -24,9 +24,9 @@ use crate::verify::{self, ColumnDifference, RowFinding, Scope, Sides, What};
 use crate::visible;
 use crate::worker::Lane;
 
-/// Keys of one stored replay.
+/// Keys of one stored resync.
 const REPAIR_KEYS: usize = 10_000;
-/// Findings on their way from the reading to the list and the replays.
+/// Findings on their way from the reading to the list and the resyncs.
 const FINDINGS: usize = 1_000;
 /// Stored with the end of the comparison, so the transaction is open as long.
 const REPAIR_SETTING: &str = "set local idle_in_transaction_session_timeout = '1h'";
@@ -69,7 +69,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
             ground
         }
     };
-    let lanes = replay::chosen(&ground, &options.objects)?;
+    let lanes = resync_command::chosen(&ground, &options.objects)?;
     let mut source = super::source_session(&config.source).await?;
     let mut found = Listed { options, listed: Vec::new(), not_listed: 0 };
     let mut compared = Vec::new();
@@ -89,7 +89,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
         Vec::new()
     };
     let repairs = carry_out(&config, &mapping, &source, &jobs).await?;
-    // What was replayed is right now, or parked with the reason.
+    // What was resynced is right now, or parked with the reason.
     let repaired = options.repair && repairs.iter().all(is_done);
     // What another target holds says nothing of the one that the source's changes go to.
     let foreign = pairing::mismatch(&source, Some(&ground.target.session().await?)).await;
@@ -137,7 +137,7 @@ impl Listed<'_> {
     }
 }
 
-/// Replays that are stored while the wrong keys are found, in one transaction: none of them is due before all are
+/// Resyncs that are stored while the wrong keys are found, in one transaction: none of them is due before all are
 /// known, and none is left behind when the comparison does not come to its end.
 struct Repair<'a> {
     transaction: Transaction<'a>,
@@ -161,7 +161,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Stores the keys so far. The objects come parents first, and so do their replays.
+    /// Stores the keys so far. The objects come parents first, and so do their resyncs.
     async fn store(&mut self, route: &Route) -> Result<(), Failure> {
         if !self.keys.is_empty() {
             let keys = std::mem::take(&mut self.keys);
@@ -241,7 +241,7 @@ async fn bar(source: &Evaluator, route: &Route, scope: Scope) -> ProgressBar {
     bar
 }
 
-/// Waits until the replays are done.
+/// Waits until the resyncs are done.
 async fn carry_out(
     config: &Config,
     mapping: &Mapping,
@@ -252,7 +252,7 @@ async fn carry_out(
         return Ok(Vec::new());
     }
     super::ring(source).await?;
-    replay::carry_out(config, mapping, source, jobs, super::stop_signal()?).await
+    resync_command::carry_out(config, mapping, source, jobs, super::stop_signal()?).await
 }
 
 fn is_done(report: &JobReport) -> bool {
@@ -341,7 +341,7 @@ fn print(result: &Answer) -> Result<()> {
         }
     }
     if !result.repairs.is_empty() {
-        replay::print(&result.repairs)?;
+        resync_command::print(&result.repairs)?;
     } else if result.objects.iter().any(Comparison::is_wrong) {
         say!("to write exactly these: schoolbell verify --repair")?;
     }

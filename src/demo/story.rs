@@ -176,7 +176,7 @@ impl Story {
     }
 
     async fn load_what_is_there(&mut self) -> Result<()> {
-        self.stage.step("Replay the rows that were there before");
+        self.stage.step("Resync the rows that were there before");
         self.command(&["resync"]).await?;
         let waiting = self.number(&self.source, "select count(*) from schoolbell.parked").await?;
         self.stage.figure("roles that wait", count(waiting));

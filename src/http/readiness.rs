@@ -14,15 +14,15 @@ pub(super) fn hindrances(view: View<'_>, stopping: bool) -> Vec<String> {
     let status = match view {
         View::Fresh(look) => &look.status,
         View::Old(_, why) => {
-            hindrances.push(format!("the source cannot be looked at: {why}"));
+            hindrances.push(format!("the source cannot be reached: {why}"));
             return hindrances;
         }
     };
     if let Some(problem) = &status.target_problem {
-        hindrances.push(format!("the target cannot be asked: {problem}"));
+        hindrances.push(format!("the target cannot be reached: {problem}"));
     }
     if let Some(stranger) = &status.writer_blocked_by {
-        hindrances.push(format!("nobody can write: {stranger} holds the writer's lock"));
+        hindrances.push(format!("writing is blocked: {stranger} holds the writer's lock"));
     }
     for problem in &status.capture_problems {
         hindrances.push(format!("capture: {problem}"));
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(
             all,
             [
-                "the target cannot be asked: refused",
+                "the target cannot be reached: refused",
                 "capture: trigger a",
                 "capture: trigger b",
                 "the oldest change waits for 301 s, longer than 300 s",
@@ -88,6 +88,6 @@ mod tests {
     fn what_was_seen_long_ago_is_no_reason_to_be_ready() {
         let old = look(|_| ());
         let gone = hindrances(View::Old(Some(&old), "connection refused"), false);
-        assert_eq!(gone, ["the source cannot be looked at: connection refused"]);
+        assert_eq!(gone, ["the source cannot be reached: connection refused"]);
     }
 }

@@ -155,8 +155,8 @@ pub struct Note {
     pub what: String,
     /// What it means for rows that exist.
     pub means: String,
-    /// Whether rows that exist are right only after a replay.
-    pub replay: bool,
+    /// Whether rows that exist are right only after a resync.
+    pub resync: bool,
 }
 
 /// An object that is no longer there.
@@ -178,7 +178,7 @@ impl Difference {
             object: object.name.clone(),
             notes: match before(&object.name) {
                 Some(before) => notes(before, object),
-                None => vec![Note::replay("is new".into(), "its rows are written by a replay")],
+                None => vec![Note::resync("is new".into(), "its rows are written by a resync")],
             },
         });
         let gone = old.iter().flat_map(|old| &old.objects);
@@ -200,10 +200,10 @@ impl Difference {
         self.changed.is_empty() && self.dropped.is_empty()
     }
 
-    /// The objects whose existing rows are right only after a replay, parents first.
-    pub fn replays(&self) -> Vec<&str> {
+    /// The objects whose existing rows are right only after a resync, parents first.
+    pub fn resyncs(&self) -> Vec<&str> {
         let changed = self.changed.iter();
-        let changed = changed.filter(|changed| changed.notes.iter().any(|note| note.replay));
+        let changed = changed.filter(|changed| changed.notes.iter().any(|note| note.resync));
         changed.map(|changed| changed.object.as_str()).collect()
     }
 }
@@ -231,12 +231,12 @@ impl fmt::Display for Difference {
 }
 
 impl Note {
-    fn replay(what: String, means: &str) -> Self {
-        Self { what, means: means.into(), replay: true }
+    fn resync(what: String, means: &str) -> Self {
+        Self { what, means: means.into(), resync: true }
     }
 
-    fn of(what: String, (replay, means): (bool, &str)) -> Self {
-        Self { what, means: means.into(), replay }
+    fn of(what: String, (resync, means): (bool, &str)) -> Self {
+        Self { what, means: means.into(), resync }
     }
 }
 
@@ -270,7 +270,7 @@ fn told(name: &str, was: Option<&String>, is: Option<&String>) -> String {
     }
 }
 
-/// Whether rows that exist need a replay because of a field, and what becomes of them.
+/// Whether rows that exist need a resync because of a field, and what becomes of them.
 fn field(old: Option<&Field>, new: Option<&Field>) -> (bool, &'static str) {
     let Some(new) = new else {
         return (false, "it keeps its values in the target");
@@ -290,9 +290,9 @@ fn field(old: Option<&Field>, new: Option<&Field>) -> (bool, &'static str) {
     match old {
         // Asterisks are what is expected from now on, so the rows that have them are right.
         Some(old) if old.compared && old.value == new.value && new.encrypted => {
-            (false, "asterisks in the target are no difference any more")
+            (false, "asterisks in the target no longer count as a difference")
         }
-        _ => (true, "rows that exist get it by a replay"),
+        _ => (true, "rows that exist get it by a resync"),
     }
 }
 
@@ -301,52 +301,52 @@ fn setting(name: &str, old: &Object, new: &Object) -> (bool, &'static str) {
     match name {
         "source" => (
             true,
-            "a replay writes its rows; those of the former table stay: `schoolbell verify` counts them",
+            "a resync writes its rows; those of the former table stay: `schoolbell verify` counts them",
         ),
         "key" => (
             true,
-            "a replay writes rows under the new key; those under the former stay: `schoolbell verify` counts them",
+            "a resync writes rows under the new key; those under the former stay: `schoolbell verify` counts them",
         ),
         "target" => {
-            (true, "a replay writes the rows there; those in the former table stay as they are")
+            (true, "a resync writes the rows there; those in the former table stay as they are")
         }
         "external_id" => (
             true,
-            "target rows are found by it: by a replay, those in which it is empty are written a second time",
+            "target rows are found by it: by a resync, those in which it is empty are written a second time",
         ),
         "filter" if old.filter.is_none() => {
             (false, "target rows that it leaves out stay: `schoolbell verify` counts them")
         }
-        "filter" if new.filter.is_none() => (true, "rows that it left out are written by a replay"),
+        "filter" if new.filter.is_none() => (true, "rows that it left out are written by a resync"),
         "filter" => (
             true,
-            "rows that it takes now are written by a replay; target rows that it leaves out stay: `schoolbell verify` \
+            "rows that it takes now are written by a resync; target rows that it leaves out stay: `schoolbell verify` \
              counts them",
         ),
         "winner.prefer" | "winner.order" => {
-            (true, "another row may speak for a key: a replay writes its values")
+            (true, "another row may speak for a key: a resync writes its values")
         }
         "since" => (false, "only `schoolbell resync --since` looks at it"),
         "parents" if lost(&old.parents, &new.parents, parent) => {
-            (true, "rows that wait for a former parent are looked at again by a replay")
+            (true, "rows that wait for a former parent are looked at again by a resync")
         }
         "parents" => (false, "rows that are written from now on wait for it"),
         "touched_by" if lost(&new.touched_by, &old.touched_by, touch) => {
-            (true, "what such changes should have touched until now is made right by a replay")
+            (true, "what such changes should have touched until now is made right by a resync")
         }
-        "touched_by" => (false, "changes there touch no rows of this object any more"),
+        "touched_by" => (false, "changes there no longer affect rows of this object"),
         "update_only" if new.update_only => {
-            (false, "rows that are missing are waited for; none is inserted or deleted any more")
+            (false, "missing rows are waited for; rows are no longer inserted or deleted")
         }
-        "update_only" => (true, "rows that are missing are inserted by a replay"),
+        "update_only" => (true, "rows that are missing are inserted by a resync"),
         "on_delete" if new.on_delete == OnDelete::Delete => (
             false,
             "target rows that were kept until now are deleted by `schoolbell verify --repair`",
         ),
         "on_delete" => (false, "target rows are kept from now on"),
         "brake" => (false, "it counts for what is deleted from now on"),
-        // A setting that nobody has thought about yet: too much is replayed rather than too little.
-        _ => (true, "rows that exist are made right by a replay"),
+        // A setting that nobody has thought about yet: too much is resynced rather than too little.
+        _ => (true, "rows that exist are made right by a resync"),
     }
 }
 
@@ -387,10 +387,10 @@ status__c = { sql = \"'New'\" }
         CLUB.replacen(from, to, 1)
     }
 
-    /// What is told of the change from the first to the second, and whether a replay is needed.
+    /// What is told of the change from the first to the second, and whether a resync is needed.
     fn told(old: &str, new: &str) -> (String, bool) {
         let difference = Difference::between(Some(&mapping(old)), &mapping(new));
-        (difference.to_string(), !difference.replays().is_empty())
+        (difference.to_string(), !difference.resyncs().is_empty())
     }
 
     #[test]
@@ -412,7 +412,7 @@ status__c = { sql = \"'New'\" }
 
     #[test]
     fn each_change_is_told_with_what_it_means_and_has_another_fingerprint() {
-        let replay = [
+        let resync = [
             (
                 "name = 'name'",
                 "name = 'title'",
@@ -431,7 +431,7 @@ status__c = { sql = \"'New'\" }
             (
                 "key = 'id'",
                 "key = 'uuid'",
-                "club: key = \"uuid\", before \"id\": a replay writes rows under",
+                "club: key = \"uuid\", before \"id\": a resync writes rows under",
             ),
             (
                 "source = 'clubs'",
@@ -447,7 +447,7 @@ status__c = { sql = \"'New'\" }
             (
                 "members > 0",
                 "members > 1",
-                "rows that it takes now are written by a replay; target rows that",
+                "rows that it takes now are written by a resync; target rows that",
             ),
             (
                 "filter = 'members > 0'\n",
@@ -492,13 +492,13 @@ status__c = { sql = \"'New'\" }
             ),
         ];
         let mut seen = vec![fingerprint_of(CLUB)];
-        for (cases, replays) in [(&replay[..], true), (&nothing[..], false)] {
+        for (cases, resyncs) in [(&resync[..], true), (&nothing[..], false)] {
             for (from, to, means) in cases {
                 let text = with(from, to);
                 let (told, needs) = told(CLUB, &text);
                 assert!(told.contains(means), "{means}: {told}");
                 assert_eq!(told.lines().count(), 1, "{told}");
-                assert_eq!(needs, replays, "{told}");
+                assert_eq!(needs, resyncs, "{told}");
                 let fingerprint = fingerprint_of(&text);
                 assert!(!seen.contains(&fingerprint), "{text}");
                 seen.push(fingerprint);
@@ -511,9 +511,9 @@ status__c = { sql = \"'New'\" }
         let deleting = with("key = 'id'", "key = 'id'\non_delete = 'delete'");
         let brake = |brake: &str| format!("{deleting}[object.club.brake]\n{brake}\n");
         assert_eq!(told(&deleting, &brake("rows = 100\nwithin = '60m'")), (String::new(), false));
-        let (tighter, replay) = told(&deleting, &brake("rows = 99"));
+        let (tighter, resync) = told(&deleting, &brake("rows = 99"));
         assert!(
-            !replay && tighter.starts_with("club: brake = { rows = 99, share = 0.1, "),
+            !resync && tighter.starts_with("club: brake = { rows = 99, share = 0.1, "),
             "{tighter}"
         );
     }
@@ -521,7 +521,7 @@ status__c = { sql = \"'New'\" }
     #[test]
     fn a_change_and_its_reverse_mean_different_things() {
         let wider = with("filter = 'members > 0'\n", "");
-        assert!(!told(&wider, CLUB).1, "a narrower filter needs no replay");
+        assert!(!told(&wider, CLUB).1, "a narrower filter needs no resync");
         let compared = with("'town'", "{ column = 'town', compare = false }");
         assert!(told(&compared, CLUB).1, "a field that is compared from now on does");
         let owned = with("key = 'id'", "key = 'id'\nupdate_only = true")
@@ -541,31 +541,31 @@ status__c = { sql = \"'New'\" }
             format!("{child}[[object.member.parents]]\nobject = 'club'\nkey = 'club_id'\n");
 
         let added = Difference::between(Some(&mapping(&child)), &mapping(&with_parent));
-        assert_eq!(added.replays(), [""; 0]);
+        assert_eq!(added.resyncs(), [""; 0]);
         assert_eq!(
             added.to_string(),
             "member: parents = club by \"club_id\" is new: rows that are written from now on wait for it"
         );
         let gone = Difference::between(Some(&mapping(&with_parent)), &mapping(&child));
-        assert_eq!(gone.replays(), ["member"]);
+        assert_eq!(gone.resyncs(), ["member"]);
     }
 
     #[test]
-    fn objects_are_added_and_dropped_and_replayed_parents_first() {
+    fn objects_are_added_and_dropped_and_resynced_parents_first() {
         let child = "[object.a_member]\nsource = 'm'\nkey = 'id'\ntarget = 'm__c'\nexternal_id = 'e'\n\
                      [[object.a_member.parents]]\nobject = 'club'\nkey = 'club_id'\n";
         let both = format!("{CLUB}{child}");
 
         let added = Difference::between(Some(&mapping(CLUB)), &mapping(&both));
-        assert_eq!(added.to_string(), "a_member: is new: its rows are written by a replay");
+        assert_eq!(added.to_string(), "a_member: is new: its rows are written by a resync");
         let dropped = Difference::between(Some(&mapping(&both)), &mapping(CLUB));
         assert_eq!(
             dropped.to_string(),
             "a_member: is dropped: its rows in salesforce.m__c stay as they are"
         );
-        assert_eq!(dropped.replays(), [""; 0]);
+        assert_eq!(dropped.resyncs(), [""; 0]);
         let first = Difference::between(None, &mapping(&both));
-        assert_eq!(first.replays(), ["club", "a_member"]);
+        assert_eq!(first.resyncs(), ["club", "a_member"]);
     }
 
     #[test]

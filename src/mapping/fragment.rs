@@ -132,7 +132,7 @@ impl<'s> Scanner<'s> {
         }
         after
             .starts_with('\'')
-            .then(|| "goes on with an E'…' string in another line; write it as one".into())
+            .then(|| "continues an E'…' string on another line; write it as one string".into())
     }
 
     /// A string between dollars, or a parameter, which only our own part of a statement may have.
@@ -218,10 +218,13 @@ mod tests {
             ("e'a\\'", "does not close its '"),
             ("\"open", "does not close its \""),
             ("$x$ $$", "does not close its $x$"),
-            ("E'a'\n'b\\'' ) '", "goes on with an E'…' string in another line; write it as one"),
+            (
+                "E'a'\n'b\\'' ) '",
+                "continues an E'…' string on another line; write it as one string",
+            ),
             (
                 "E'a'\n -- x\n'b\\'' ) '",
-                "goes on with an E'…' string in another line; write it as one",
+                "continues an E'…' string on another line; write it as one string",
             ),
             ("a = $1", "has a parameter ($1), and there is no value for it"),
             ("a\0", "holds a NUL character"),

@@ -22,7 +22,7 @@ pub enum Outcome {
         /// The key of what it waits for.
         key: String,
     },
-    /// It will be tried again by itself.
+    /// It will be retried by itself.
     Retries(Refusal),
     /// It was refused, and would be again.
     Dead(Refusal),

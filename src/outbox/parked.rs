@@ -57,7 +57,7 @@ pub struct Parking {
     pub(crate) sqlstate: Option<String>,
     pub(crate) remedy: Option<&'static str>,
     pub(crate) held: bool,
-    /// Where it is tried again by itself: for the first time after this many seconds.
+    /// Where it is retried by itself: for the first time after this many seconds.
     pub(crate) retry_seconds: i32,
 }
 

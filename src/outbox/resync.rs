@@ -1,6 +1,6 @@
-//! Replays existing rows: stored jobs that make keys due through the same path as changes, behind them.
+//! Resyncs existing rows: stored jobs that make keys due through the same path as changes, behind them.
 //!
-//! Promise: a replay writes nothing by itself, goes on where it was interrupted, and is carried out once,
+//! Promise: a resync writes nothing by itself, goes on where it was interrupted, and is carried out once,
 //! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
 
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ const FOREIGN: &str = include_str!("../../sql/resync_foreign.sql");
 const RELEASE: &str = include_str!("../../sql/resync_release.sql");
 const JOBS: &str = include_str!("../../sql/resync_jobs.sql");
 
-/// What is to be replayed of an object.
+/// What is to be resynced of an object.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Only these keys.
@@ -133,7 +133,7 @@ impl JobReport {
         let Self { id, object, reason, .. } = self;
         let reason = reason.as_deref().unwrap_or("for an unknown reason");
         format!(
-            "Replay {id} of {object} has failed, {reason}: repeat it with `schoolbell resync {object}`, or dismiss it \
+            "Resync {id} of {object} has failed, {reason}: repeat it with `schoolbell resync {object}`, or dismiss it \
              with `schoolbell resync --dismiss {id}`"
         )
     }
@@ -147,7 +147,7 @@ impl JobReport {
     }
 }
 
-/// Stores a replay of an object as its mapping has it, and returns its number. `total`: how many rows it is about.
+/// Stores a resync of an object as its mapping has it, and returns its number. `total`: how many rows it is about.
 pub async fn create(
     source: &Transaction<'_>,
     object: &Object,
@@ -158,8 +158,8 @@ pub async fn create(
     insert(source, &object.name, "source", request, total, Some(&mapping)).await
 }
 
-/// Stores a replay of all rows, which stands for changes of just now: it is for whichever mapping the writer has, and
-/// another replay that has passed some rows will not do. The rows are not counted: an acknowledgement waits for it.
+/// Stores a resync of all rows, which stands for changes of just now: it is for whichever mapping the writer has, and
+/// another resync that has passed some rows will not do. The rows are not counted: an acknowledgement waits for it.
 pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i64, Failure> {
     insert(source, &object.name, "source", &Request::default(), 0, None).await
 }
@@ -171,11 +171,11 @@ pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Resu
 
 /// Stores both, where rows are deleted: a look at all rows, for changes of which nobody knows which rows they are about.
 pub async fn create_all(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
-    let replay = create_anew(source, &route.object).await?;
+    let resync = create_anew(source, &route.object).await?;
     if route.object.on_delete == OnDelete::Delete {
         create_target_walk(source, route).await?;
     }
-    Ok(replay)
+    Ok(resync)
 }
 
 async fn insert(
@@ -193,7 +193,7 @@ async fn insert(
     Ok(source.row(CREATE, &parameters).await?.get("id"))
 }
 
-/// How many unfinished replays were asked for with another mapping.
+/// How many unfinished resyncs were asked for with another mapping.
 pub async fn foreign(source: &Session, mapping: &Mapping) -> Result<i64, tokio_postgres::Error> {
     let fingerprints: Vec<String> = mapping.objects.iter().map(Object::fingerprint).collect();
     Ok(source.row(FOREIGN, &[&fingerprints]).await?.get(0))
@@ -222,7 +222,7 @@ pub async fn next(
         tracing::warn!(
             resync = id,
             object,
-            "a replay was asked for with another mapping than this one; it waits for a service with that"
+            "a resync was asked for with another mapping than this one; it waits for a service with that"
         );
     }
     Ok(None)
@@ -298,7 +298,7 @@ pub async fn failed(source: &Session) -> Result<Vec<JobReport>, tokio_postgres::
     }
 }
 
-/// Whether a replay of the object that stands for changes is not finished: any of its rows may be written yet.
+/// Whether a resync of the object that stands for changes is not finished: any of its rows may be written yet.
 pub async fn is_owed(source: &Session, object: &Object) -> Result<bool, tokio_postgres::Error> {
     Ok(source.row(OWED, &[&object.name]).await?.get(0))
 }

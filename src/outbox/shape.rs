@@ -1,7 +1,7 @@
 //! Notices what happens to a captured table and no trigger tells: columns that are altered, partitions and children that
 //! come or go, triggers that were disabled for a while.
 //!
-//! Promise: it is noticed however long nobody looked, and answered with a replay that makes the rows right. Sole owner of
+//! Promise: it is noticed however long nobody looked, and answered with a resync that makes the rows right. Sole owner of
 //! `schoolbell.shape`.
 
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ pub async fn unanswered(
     Ok(changed.into_iter().filter(|changed| !changed.what.is_empty()).collect())
 }
 
-/// Looks, and orders a replay of each object whose table is not what it was.
+/// Looks, and orders a resync of each object whose table is not what it was.
 pub async fn answer(
     source: &mut Session,
     routes: &[&Route],
@@ -133,7 +133,7 @@ pub async fn answer(
         tracing::warn!(
             table,
             what,
-            "no trigger tells which rows that concerns; a replay looks at all of them"
+            "no trigger tells which rows that concerns; a resync looks at all of them"
         );
     }
     Ok(())

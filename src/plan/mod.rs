@@ -65,7 +65,7 @@ pub struct Route {
     pub key_type: SqlType,
     /// The key has an index of some rows, and none of all.
     pub key_is_partly_indexed: bool,
-    /// The source table's primary key, name and type: the order of a replay.
+    /// The source table's primary key, name and type: the order of a resync.
     pub primary_key: Vec<(String, SqlType)>,
     /// The external id's type.
     pub external_id_type: SqlType,
@@ -369,7 +369,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::of(object, "key", problem));
     }
-    // A page of a replay ends with a key, and begins behind all that are equal to it.
+    // A page of a resync ends with a key, and begins behind all that are equal to it.
     let folding = table.column(&object.key).filter(|column| column.sql_type.folds());
     if let Some(column) = folding.filter(|_| object.winner.is_some()) {
         let problem = format!(
@@ -410,7 +410,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
             object,
             "source",
             format!(
-                "{} has no primary key, which a replay needs for its order",
+                "{} has no primary key, which a resync needs for its order",
                 table.name.plain()
             ),
         ));

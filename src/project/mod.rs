@@ -154,7 +154,7 @@ pub const BATCH_BYTES: usize = 12 * 1024 * 1024;
 
 /// At most so many rows that changes of other tables touch are looked at together, if they have no more bytes than a
 /// batch may have. Where there are
-/// more, all rows of the object are replayed instead, page by page.
+/// more, all rows of the object are resynced instead, page by page.
 pub const MOST_TOUCHED: usize = 20_000;
 
 /// Where the external id stands in a projected row; the route's columns and parents follow.

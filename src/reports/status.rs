@@ -33,7 +33,7 @@ use crate::service;
 const PAIRING_VERSION: i32 = 11;
 /// The schema's version since which it is noted what captured tables are.
 const SHAPE_VERSION: i32 = 12;
-/// Changes are applied within milliseconds, a replay of millions ahead of them or not. So late they wait for something.
+/// Changes are applied within milliseconds, a resync of millions ahead of them or not. So late they wait for something.
 const LATE_SECONDS: f64 = 300.0;
 /// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
 const UNSENT_SECONDS: f64 = 3_600.0;
@@ -69,16 +69,16 @@ pub struct Status {
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
-    /// What has happened to captured tables, where no trigger tells which rows that concerns, and no replay was ordered yet.
+    /// What has happened to captured tables, where no trigger tells which rows that concerns, and no resync was ordered yet.
     pub unanswered: Vec<String>,
     /// Some of that loses changes; otherwise it is about rights alone.
     #[serde(skip)]
     pub changes_may_be_missed: bool,
-    /// What either database lacks of what the mapping names, as far as they can be asked.
+    /// Tables and columns of the mapping that a database lacks, as far as they can be asked.
     pub mapping_problems: Vec<String>,
-    /// Replays that are not finished.
+    /// Resyncs that are not finished.
     pub resyncs: Vec<resync::JobReport>,
-    /// Replays that have failed, and were neither repeated nor dismissed.
+    /// Resyncs that have failed, and were neither repeated nor dismissed.
     pub failed_resyncs: Vec<resync::JobReport>,
     /// What Heroku Connect and Salesforce have made of the rows; empty where nobody has looked.
     pub salesforce: Vec<Mirror>,
@@ -139,7 +139,7 @@ impl Status {
                 }
                 (0, Some(_)) => "All is well: every change is applied.".into(),
                 (0, None) => {
-                    "Nothing is pending, and nobody would apply it: start `schoolbell run`.".into()
+                    "Nothing is pending, but no service is running: start `schoolbell run`.".into()
                 }
                 (pending, _) => format!("All is well: {} on the way.", counted(pending, "change")),
             };
@@ -149,149 +149,190 @@ impl Status {
 
     /// Everything that somebody should look at, causes before their consequences.
     fn findings(&self) -> Vec<Headline> {
-        let mut findings = Vec::new();
-        let mut find = |level, sentence| findings.push(Headline { level, sentence });
-        if let Some(problem) = &self.pairing_problem {
-            let (first, rest) = problem.split_at(1);
-            find(Level::Trouble, format!("{}{rest}.", first.to_uppercase()));
-        }
-        if let Some(problem) = &self.target_problem {
-            find(Level::Trouble, format!("The target cannot be asked: {problem}."));
-        }
-        if let Some(stranger) = &self.writer_blocked_by {
-            let end = stranger.end();
-            let sentence = format!(
-                "Nobody can write, {stranger} holds the writer's lock: end it in the target: {end}"
-            );
-            find(Level::Trouble, sentence);
-        }
-        if let [first, others @ ..] = self.capture_problems.as_slice() {
-            let more = match others.len() {
-                0 => String::new(),
-                more => format!(", and {more} more"),
-            };
-            let means = match self.changes_may_be_missed {
-                true => "Changes may be missed",
-                false => "Somebody may get rights that are not meant for him",
-            };
-            find(Level::Trouble, format!("{means}, {first}{more}: run `schoolbell migrate`."));
-        }
-        if let [first, others @ ..] = self.mapping_problems.as_slice() {
-            let more = match others.len() {
-                0 => String::new(),
-                more => format!(", and {more} more"),
-            };
-            let sentence = format!(
-                "The mapping does not fit, {first}{more}: mend the file or the table; what waits for it is written then."
-            );
-            find(Level::Trouble, sentence);
-        }
-        if let Some(first) = self.unanswered.first() {
-            let sentence = format!(
-                "A table was changed, {first}: `schoolbell run` replays it by itself as soon as it looks."
-            );
-            find(Level::Attention, sentence);
-        }
+        let before_bell = [
+            self.pairing_finding(),
+            self.target_finding(),
+            self.writer_finding(),
+            self.capture_finding(),
+            self.mapping_finding(),
+            self.table_finding(),
+            self.pending_finding(),
+        ];
+        let after_bell = [
+            self.queue_finding(),
+            self.held_finding(),
+            self.dead_finding(),
+            self.retrying_finding(),
+            self.refused_by_salesforce_finding(),
+            self.unsent_finding(),
+            self.other_mapping_finding(),
+            self.failed_resync_finding(),
+            self.verified_finding(),
+        ];
+        let before_bell = before_bell.into_iter().flatten();
+        before_bell.chain(self.bell_findings()).chain(after_bell.into_iter().flatten()).collect()
+    }
+
+    fn pairing_finding(&self) -> Option<Headline> {
+        let problem = self.pairing_problem.as_ref()?;
+        let (first, rest) = problem.split_at(1);
+        trouble(format!("{}{rest}.", first.to_uppercase()))
+    }
+
+    fn target_finding(&self) -> Option<Headline> {
+        let problem = self.target_problem.as_ref()?;
+        trouble(format!("The target cannot be reached: {problem}."))
+    }
+
+    fn writer_finding(&self) -> Option<Headline> {
+        let stranger = self.writer_blocked_by.as_ref()?;
+        trouble(format!(
+            "Writing is blocked, {stranger} holds the writer's lock: end it in the target: {}",
+            stranger.end()
+        ))
+    }
+
+    fn capture_finding(&self) -> Option<Headline> {
+        let problems = first_and_number(&self.capture_problems)?;
+        let means = match self.changes_may_be_missed {
+            true => "Changes may be missed",
+            false => "Capture triggers are not as they should be, but no change is missed",
+        };
+        trouble(format!("{means}, {problems}: run `schoolbell migrate`."))
+    }
+
+    fn mapping_finding(&self) -> Option<Headline> {
+        let problems = first_and_number(&self.mapping_problems)?;
+        trouble(format!(
+            "The mapping does not fit, {problems}: fix the file or the table; what waits for it is written then."
+        ))
+    }
+
+    fn table_finding(&self) -> Option<Headline> {
+        let first = self.unanswered.first()?;
+        attention(format!(
+            "A table was changed, {first}: `schoolbell run` looks at all its rows at its next check."
+        ))
+    }
+
+    fn pending_finding(&self) -> Option<Headline> {
+        let pending = counted(self.pending_changes, "change");
         let blocked = self.target_problem.is_some() || self.writer_blocked_by.is_some();
         if self.writer.is_none() && !blocked && self.pending_changes > 0 {
-            let pending = counted(self.pending_changes, "change");
-            find(
-                Level::Trouble,
-                format!("{pending} waiting, and nobody is at work: start `schoolbell run`."),
-            );
-        } else if self.lag_seconds > LATE_SECONDS {
-            let pending = counted(self.pending_changes, "change");
-            let minutes = self.lag_seconds / 60.0;
-            find(
-                Level::Trouble,
-                format!("{pending} pending, the oldest for {minutes:.0} minutes."),
-            );
+            return trouble(format!(
+                "{pending} waiting, and no service is running: start `schoolbell run`."
+            ));
         }
-        for stranger in &self.bell_blocked_by {
-            let end = stranger.end();
-            let sentence = format!(
-                "The service cannot sleep, or every writer rings: {stranger} holds the doorbell's lock. End it in the \
-                 source: {end}"
-            );
-            find(Level::Attention, sentence);
+        let minutes = self.lag_seconds / 60.0;
+        (self.lag_seconds > LATE_SECONDS)
+            .then(|| format!("{pending} pending, the oldest for {minutes:.0} minutes."))
+            .and_then(trouble)
+    }
+
+    fn bell_findings(&self) -> impl Iterator<Item = Headline> {
+        self.bell_blocked_by.iter().filter_map(|stranger| {
+            attention(format!(
+                "The service cannot sleep, or every writer notifies: {stranger} holds the doorbell's lock. End it in the \
+                 source: {}",
+                stranger.end()
+            ))
+        })
+    }
+
+    fn queue_finding(&self) -> Option<Headline> {
+        if self.notification_queue < QUEUE_LIMIT {
+            return None;
         }
-        if self.notification_queue >= QUEUE_LIMIT {
-            let sentence = format!(
-                "The source's notification queue is {:.0} % full, so the triggers ring no more and the service polls: end \
-                 the session that listens in an open transaction.",
-                self.notification_queue * 100.0
-            );
-            find(Level::Attention, sentence);
-        }
-        let held: i64 = self.parked.iter().map(|count| count.held).sum();
-        if held > 0 {
-            let sentence = format!(
-                "The brake holds {}: see `schoolbell parked list --state dead`, then retry them to delete the target rows, or \
-                 drop them to keep those.",
-                counted(held, "deletion")
-            );
-            find(Level::Attention, sentence);
-        }
-        let dead: i64 = self.parked_in("dead") - held;
-        if dead > 0 {
-            let sentence = format!(
-                "{} refused for good: see `schoolbell parked list --state dead`.",
-                counted(dead, "key")
-            );
-            find(Level::Attention, sentence);
-        }
+        attention(format!(
+            "The source's notification queue is {:.0} % full, so the triggers no longer notify and the service polls: end \
+             the session that listens in an open transaction.",
+            self.notification_queue * 100.0
+        ))
+    }
+
+    fn held_finding(&self) -> Option<Headline> {
+        let held = Some(self.held()).filter(|held| *held > 0)?;
+        attention(format!(
+            "The brake holds {}: see `schoolbell parked list --state dead`, then retry them to delete the target rows, or \
+             drop them to keep the target rows.",
+            counted(held, "deletion")
+        ))
+    }
+
+    fn dead_finding(&self) -> Option<Headline> {
+        let dead = Some(self.parked_in("dead") - self.held()).filter(|dead| *dead > 0)?;
+        attention(format!(
+            "{} refused for good: see `schoolbell parked list --state dead`.",
+            counted(dead, "key")
+        ))
+    }
+
+    fn retrying_finding(&self) -> Option<Headline> {
         let retrying = self.parked.iter().filter(|count| count.state == "retrying");
-        if let Some(since) = retrying.map(|count| count.oldest).min() {
-            let long = lag_seconds(Some(since)) > LATE_SECONDS;
-            let sentence = format!(
-                "{} refused and tried again since {since:.0}: see `schoolbell parked list --state retrying`.",
-                counted(self.parked_in("retrying"), "key")
-            );
-            find(if long { Level::Attention } else { Level::Well }, sentence);
-        }
+        let since = retrying.map(|count| count.oldest).min()?;
+        let is_long = lag_seconds(Some(since)) > LATE_SECONDS;
+        let sentence = format!(
+            "{} refused and retried since {since:.0}: see `schoolbell parked list --state retrying`.",
+            counted(self.parked_in("retrying"), "key")
+        );
+        let level = if is_long { Level::Attention } else { Level::Well };
+        Some(Headline { level, sentence })
+    }
+
+    fn refused_by_salesforce_finding(&self) -> Option<Headline> {
         let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
-        if failed > 0 {
-            let sentence = format!(
-                "Salesforce refused {}: mend the reason, then `schoolbell parked retry --failed`.",
-                counted(failed, "row")
-            );
-            find(Level::Attention, sentence);
-        }
+        let failed = Some(failed).filter(|failed| *failed > 0)?;
+        attention(format!(
+            "Salesforce refused {}: fix the reason, then run `schoolbell parked retry --failed`.",
+            counted(failed, "row")
+        ))
+    }
+
+    fn unsent_finding(&self) -> Option<Headline> {
         let unsent = self.salesforce.iter().filter_map(|mirror| mirror.unsent.as_ref());
         let oldest = unsent.map(|unsent| unsent.oldest_seconds).fold(0.0, f64::max);
-        if oldest > UNSENT_SECONDS {
-            let minutes = oldest / 60.0;
-            let sentence = format!(
-                "Heroku Connect has left a row for {minutes:.0} minutes: look at its dashboard."
-            );
-            find(Level::Attention, sentence);
-        }
+        let minutes = oldest / 60.0;
+        (oldest > UNSENT_SECONDS)
+            .then(|| {
+                format!("Heroku Connect has not sent a row for {minutes:.0} minutes: look at its dashboard.")
+            })
+            .and_then(attention)
+    }
+
+    fn other_mapping_finding(&self) -> Option<Headline> {
         let waiting = self.resyncs.iter().filter(|resync| resync.waits_for_mapping());
         let objects: BTreeSet<&str> = waiting.map(|resync| resync.object.as_str()).collect();
-        if !objects.is_empty() {
-            let objects = objects.into_iter().collect::<Vec<_>>().join(", ");
-            let sentence = format!(
-                "A replay of {objects} waits for a service with the mapping it was asked for with: let the service read \
-                 that one, or run `schoolbell migrate` with the one it has."
-            );
-            find(Level::Attention, sentence);
+        if objects.is_empty() {
+            return None;
         }
-        if let [first, others @ ..] = self.failed_resyncs.as_slice() {
-            let more = match others.len() {
-                0 => String::new(),
-                more => format!(" ({more} more)"),
-            };
-            find(Level::Attention, format!("{}{more}.", first.failure()));
-        }
+        let objects = objects.into_iter().collect::<Vec<_>>().join(", ");
+        attention(format!(
+            "A resync of {objects} waits for a service with the mapping that it was requested with: give the service that \
+             mapping, or run `schoolbell migrate` with the one that it has."
+        ))
+    }
+
+    fn failed_resync_finding(&self) -> Option<Headline> {
+        let (first, others) = self.failed_resyncs.split_first()?;
+        let more = match others.len() {
+            0 => String::new(),
+            more => format!(" ({more} more)"),
+        };
+        attention(format!("{}{more}.", first.failure()))
+    }
+
+    fn verified_finding(&self) -> Option<Headline> {
         let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
-        if wrong > 0 {
-            let sentence = format!(
-                "{} found wrong when last compared: see `schoolbell verify`, mend with `schoolbell verify --repair`.",
-                counted(wrong, "row")
-            );
-            find(Level::Attention, sentence);
-        }
-        findings
+        let wrong = Some(wrong).filter(|wrong| *wrong > 0)?;
+        attention(format!(
+            "{} wrong in the last comparison: see `schoolbell verify`, fix with `schoolbell verify --repair`.",
+            counted(wrong, "row")
+        ))
+    }
+
+    /// Deletions that the brake holds.
+    fn held(&self) -> i64 {
+        self.parked.iter().map(|count| count.held).sum()
     }
 
     /// How many keys are parked in this state.
@@ -365,6 +406,23 @@ pub async fn collect(
     })
 }
 
+fn trouble(sentence: String) -> Option<Headline> {
+    Some(Headline { level: Level::Trouble, sentence })
+}
+
+fn attention(sentence: String) -> Option<Headline> {
+    Some(Headline { level: Level::Attention, sentence })
+}
+
+/// The first of some problems, and how many more there are.
+fn first_and_number(problems: &[String]) -> Option<String> {
+    let (first, others) = problems.split_first()?;
+    Some(match others.len() {
+        0 => first.clone(),
+        more => format!("{first}, and {more} more"),
+    })
+}
+
 /// A number with its noun: `1 row`, `2 rows`.
 pub fn counted(number: i64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -383,7 +441,7 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
     oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64().max(0.0))
 }
 
-/// What does not fit, told by file and line. That the target cannot be asked is told otherwise.
+/// What does not fit, told by file and line. That the target cannot be reached is told otherwise.
 async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
     match plan::target_side(target, mapping).await {
         Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),

@@ -71,7 +71,7 @@ impl fmt::Display for Fatal {
                  connection in SALESFORCE_CONNECT_URL or --target-url"
             ),
             Self::Unpaired(mismatch) => mismatch.fmt(f),
-            Self::Refused(failure) => write!(f, "cannot go on: {failure}"),
+            Self::Refused(failure) => write!(f, "cannot continue: {failure}"),
             Self::TaskEnded(what) => write!(f, "internal: {what}; please report this"),
         }
     }

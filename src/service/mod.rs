@@ -147,10 +147,10 @@ pub async fn run_with(
         metrics.stands(Role::Interrupted, Some(reason.clone()));
         if backoff.is_fresh() {
             metrics.interruptions.inc();
-            tracing::warn!(reason, "interrupted; nothing is lost, trying to go on");
+            tracing::warn!(reason, "interrupted; nothing is lost, retrying");
             told = HashSet::from([reason]);
         } else if told.len() < REASONS_TOLD && told.insert(reason.clone()) {
-            tracing::info!(reason, "waiting, for another reason now");
+            tracing::info!(reason, "interrupted for a different reason now");
         } else {
             tracing::debug!(reason, "still interrupted");
         }
@@ -213,7 +213,7 @@ impl Service<'_> {
             tokio::time::sleep(SETTLED).await;
             if resumed {
                 metrics.stands(Role::Writer, None);
-                tracing::info!(objects, %notify, "going on as the writer");
+                tracing::info!(objects, %notify, "resumed as the writer");
             }
             std::future::pending().await
         };
@@ -364,7 +364,7 @@ impl Service<'_> {
         );
     }
 
-    /// Orders replays for what no trigger tells.
+    /// Orders resyncs for what no trigger tells.
     async fn answer(&self, ground: &Ground) -> Result<(), Failure> {
         let routes: Vec<_> = ground.routes().collect();
         let look = async {
@@ -503,7 +503,7 @@ async fn holding(ground: &Ground) -> Result<Option<Holding>, Failure> {
 /// Why nobody can write.
 pub fn blocked(stranger: &Stranger) -> String {
     format!(
-        "{stranger} holds the writer's lock and is no writer of ours, so nobody can write; end it in the target: {}",
+        "{stranger} holds the writer's lock and is not a Schoolbell writer, so writing is blocked; end it in the target: {}",
         stranger.end()
     )
 }

@@ -147,7 +147,7 @@ impl Planner {
         let known = self.current.as_ref().is_some_and(|(_, of)| Arc::ptr_eq(of, mapping));
         let consequence = match known {
             true => {
-                "rows of this object that cannot be written are parked and tried again, the others go on"
+                "rows of this object that cannot be written are parked and retried; other rows are written"
             }
             false => "the mapping from before stays in use until this one fits",
         };
@@ -161,7 +161,10 @@ impl Planner {
         let changes = changes(&before.lanes, &plan.lanes).join("; ");
         let (file, changes) = (&mapping.file, (!changes.is_empty()).then_some(changes));
         match std::ptr::eq(&**of, mapping) {
-            true => tracing::info!(changes, "the tables have changed and fit; planned anew"),
+            true => tracing::info!(
+                changes,
+                "the tables have changed and fit the mapping; planned again"
+            ),
             false => tracing::info!(file, changes, "the mapping is in use now"),
         }
     }
@@ -180,7 +183,7 @@ async fn doubted(doubt: &Notify, not_before: Instant) {
 }
 
 fn not_looked_at(failure: &Failure) {
-    tracing::debug!(reason = %failure, "whether the mapping still fits cannot be looked at");
+    tracing::debug!(reason = %failure, "cannot check now whether the mapping still fits");
 }
 
 /// What is written differently from now on, a few words each.

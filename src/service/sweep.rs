@@ -46,7 +46,7 @@ pub(super) async fn keep_sweeping(
                 }
                 if !hindered {
                     hindered = true;
-                    tracing::warn!(reason = %failure, "what waits for parents cannot be looked at; trying again");
+                    tracing::warn!(reason = %failure, "what waits for parents cannot be checked now; retrying");
                 }
             }
         }
@@ -76,7 +76,7 @@ fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
     if fills && !*is_filling {
         tracing::warn!(
             usage,
-            "the source's notification queue is filling up, so the triggers ring no more and the service polls; when it is \
+            "the source's notification queue is filling up, so the triggers no longer notify and the service polls; when it is \
              full, commits that notify fail. End the session that listens in an open transaction: \
              select * from pg_stat_activity where state like 'idle in%'"
         );

@@ -64,7 +64,7 @@ pub async fn keep_verifying(
             Err(failure) => {
                 let (object, reason) = (&route.object.name, failure.to_string());
                 if hindered.insert(next, reason.clone()).as_ref() != Some(&reason) {
-                    tracing::warn!(object, reason, "cannot be verified now; it is tried again");
+                    tracing::warn!(object, reason, "cannot be verified now; it is retried");
                 }
                 Instant::now() + every.min(TRY_AGAIN)
             }

@@ -44,7 +44,7 @@ impl Acknowledger {
         Self { lanes, source, target, metrics, doubt }
     }
 
-    /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a replay must pause.
+    /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a resync must pause.
     pub(super) async fn acknowledge(&self, done: Done) -> Result<(Tally, Option<Pause>), Failure> {
         let mut parking = Vec::new();
         for (lane, outcomes) in self.lanes.iter().zip(&done.outcomes) {
@@ -159,7 +159,7 @@ impl Acknowledger {
         Ok(freed)
     }
 
-    /// Stores replays for changes that name no row: of a truncated table, and of tables that touch too many rows.
+    /// Stores resyncs for changes that name no row: of a truncated table, and of tables that touch too many rows.
     async fn follow_unnamed_rows(
         &self,
         source: &Transaction<'_>,
@@ -180,7 +180,7 @@ impl Acknowledger {
             tracing::warn!(
                 object = lane.name(),
                 resync = walk,
-                "its table was truncated; a replay finds what is gone"
+                "its table was truncated; a resync finds what is gone"
             );
         }
         for &index in &batch.touched {
@@ -189,14 +189,14 @@ impl Acknowledger {
             tracing::info!(
                 object = lane.name(),
                 resync = walk,
-                "a change of another table touches very many rows, or such as cannot be found now; a replay looks at all"
+                "a change of another table touches very many rows, or such as cannot be found now; a resync looks at all"
             );
         }
         Ok(())
     }
 }
 
-/// Notes how far a replay has come; tells how long it must rest, if it has a rate.
+/// Notes how far a resync has come; tells how long it must rest, if it has a rate.
 async fn note_progress(
     source: &Transaction<'_>,
     page: &Page,

@@ -165,7 +165,7 @@ impl Gate {
         let lanes = self.lanes.clone();
         let object = &lanes[index].route.object;
         let held = |why: &str| Ok(BrakeAnswer::Held(format!("held by the brake: {why}")));
-        // Only where nobody knows which rows are gone does a replay walk through the target.
+        // Only where nobody knows which rows are gone does a resync walk through the target.
         if batch.page.as_ref().is_some_and(|page| page.job.walks_target) {
             return held(
                 "after a TRUNCATE, or a change that touches very many rows, nothing is deleted unasked",

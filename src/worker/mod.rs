@@ -127,7 +127,7 @@ struct Made {
     changes: u64,
 }
 
-/// A replay, and for how long it must rest.
+/// A resync, and for how long it must rest.
 type Pause = (i64, Duration);
 
 /// What came of a batch.
@@ -247,8 +247,8 @@ impl Worker {
             let (next, now_applied, acknowledged) = unless_silent(silence, steps).await?;
             if let Some(Acknowledged { tally, pause, share }) = acknowledged {
                 self.tally.add(&tally);
-                if let Some((replay, pause)) = pause {
-                    self.reader.rests_until(replay, Instant::now() + pause);
+                if let Some((resync, pause)) = pause {
+                    self.reader.rests_until(resync, Instant::now() + pause);
                 }
                 if let Some((rows, took)) = share {
                     self.reader.page_took(rows, took);
@@ -266,7 +266,7 @@ impl Worker {
                 return Ok(self.tally);
             } else if self.reader.more {
                 // Nothing of the last look was for us, or it left out what was in hand: look again.
-            } else if drain && !unless_silent(silence, self.reader.replays_later()).await? {
+            } else if drain && !unless_silent(silence, self.reader.resyncs_later()).await? {
                 return Ok(self.tally);
             } else {
                 self.rest

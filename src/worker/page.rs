@@ -1,4 +1,4 @@
-//! Reads the next page of a replay: source rows in the order of their primary key, target rows in that of the external
+//! Reads the next page of a resync: source rows in the order of their primary key, target rows in that of the external
 //! id, or keys that were named.
 //!
 //! Promise: a row that the mapping's SQL fails for ends no page. Then only keys are read, without anything that the mapping
@@ -37,7 +37,7 @@ impl Content {
     }
 }
 
-/// Progress is not worth a longer wait: the replay is not stored yet, and its transaction is open.
+/// Progress is not worth a longer wait: the resync is not stored yet, and its transaction is open.
 const COUNT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many source rows a request is about; 0 where that takes too long to find out.
@@ -62,7 +62,7 @@ pub async fn count(
     };
     match count(&project::filter(object)).await {
         Err(failure @ Failure::Reconnect(_)) => Err(failure),
-        // A filter that some row is refused by does not keep the others from being replayed.
+        // A filter that some row is refused by does not keep the others from being resynced.
         Err(_) => match count("").await {
             Err(failure) if failure.is_cancelled() => Ok(0),
             counted => counted,
@@ -227,7 +227,7 @@ pub(super) fn shown(route: &Route) -> Vec<RenderedStatement> {
     let page = page.map(|sql| {
         RenderedStatement::new(
             "page",
-            format!("Source: the next page of a replay, as target rows. {PAGE}"),
+            format!("Source: the next page of a resync, as target rows. {PAGE}"),
             sql,
         )
     });
@@ -265,7 +265,7 @@ fn place_of(position: &[String]) -> String {
     }
 }
 
-/// The condition for rows that a replay looks at; `since` is the number of its parameter.
+/// The condition for rows that a resync looks at; `since` is the number of its parameter.
 fn wanted(object: &Object, since: usize) -> String {
     let changed = match &object.since {
         Some(column) => format!(

@@ -1,6 +1,6 @@
 //! The first step: claims what is due, sorts it by object and projects it.
 //!
-//! Promise: live changes and due keys come first; a replay has a fifth of the time while there are, and all of it while
+//! Promise: live changes and due keys come first; a resync has a fifth of the time while there are, and all of it while
 //! there are none. A row that the source itself refuses is found among the others.
 
 use super::page::{self, Content};
@@ -31,14 +31,14 @@ const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
 
-/// While there are changes a replay rests so many times as long as its page took: it has a fifth of the time.
+/// While there are changes a resync rests so many times as long as its page took: it has a fifth of the time.
 const SHARE_REST: u32 = 4;
 /// A page beside changes should take no longer than this, all steps together: changes wait behind it.
 const SHARE_TIME: Duration = Duration::from_millis(60);
-/// While there are changes it is looked this often whether there is a replay.
+/// While there are changes it is looked this often whether there is a resync.
 const SHARE_LOOK: Duration = Duration::from_secs(1);
 
-/// A replay that is hindered by what passes is tried again after so long.
+/// A resync that is hindered by what passes is tried again after so long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
 const WRONG_KEYS: &str = "correct `keys` of this object's touched_by in the mapping, or the row of the other table whose \
@@ -54,7 +54,7 @@ const LESS: i64 = 8;
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
-    /// What stands for the objects of this mapping: a replay that was asked for with another is not ours.
+    /// What stands for the objects of this mapping: a resync that was asked for with another is not ours.
     fingerprints: Vec<String>,
     /// One session for as long as the position lasts: another one may be another server's.
     source: Session,
@@ -77,7 +77,7 @@ pub(super) struct Reader {
     look_at: Instant,
     /// The last look was cut short: there may be more, whatever it found.
     pub(super) more: bool,
-    /// Replays whose next page does not begin before a moment: they have a rate, or are hindered.
+    /// Resyncs whose next page does not begin before a moment: they have a rate, or are hindered.
     resting: HashMap<i64, Instant>,
     /// Those whose last page could not be read.
     hindered: HashSet<i64>,
@@ -115,7 +115,7 @@ impl Reader {
         }
     }
 
-    /// Claims what is due and projects it; none when nothing is. While there are changes, a replay has its share.
+    /// Claims what is due and projects it; none when nothing is. While there are changes, a resync has its share.
     pub(super) async fn read(&mut self, in_hand: InHand) -> Result<Option<Batch>, Failure> {
         if in_hand.pages.is_empty() && self.share.is_due() {
             let (rows, mut found) = (self.share.rows, self.page_alone(&in_hand).await?);
@@ -140,7 +140,7 @@ impl Reader {
         }
     }
 
-    /// A page of a replay although there are changes; none when no replay can go on.
+    /// A page of a resync although there are changes; none when no resync can go on.
     async fn page_alone(&mut self, in_hand: &InHand) -> Result<Option<Batch>, Failure> {
         loop {
             match self.page_within(in_hand, Some(self.share.rows)).await? {
@@ -194,7 +194,7 @@ impl Reader {
         Ok(self.read_since(began + claimed, batch).await)
     }
 
-    /// A page of a replay, of at most so many rows, or as many as take the time that a page may take.
+    /// A page of a resync, of at most so many rows, or as many as take the time that a page may take.
     async fn page_within(&mut self, in_hand: &InHand, rows: Option<i64>) -> Result<Read, Failure> {
         let began = Instant::now();
         let mut batch = Batch::default();
@@ -337,7 +337,7 @@ impl Reader {
         }
     }
 
-    /// The next page of the replay whose turn it is, of those that can go on. One that never can is ended with the reason:
+    /// The next page of the resync whose turn it is, of those that can go on. One that never can is ended with the reason:
     /// live changes must not wait for it.
     async fn next_page(
         &mut self,
@@ -371,7 +371,7 @@ impl Reader {
                     Err(failure) => failure.to_string(),
                 },
             };
-            tracing::warn!(resync = id, reason, "a replay cannot go on");
+            tracing::warn!(resync = id, reason, "a resync cannot continue");
             resync::fail(&self.source, id, &reason).await?;
             self.metrics.failed_resyncs.inc();
         }
@@ -403,29 +403,29 @@ impl Reader {
 
     fn is_hindered(&mut self, id: i64, reason: &Failure) {
         if self.hindered.insert(id) {
-            tracing::warn!(resync = id, %reason, "a replay is hindered; it is tried again");
+            tracing::warn!(resync = id, %reason, "a resync is blocked for now; it is retried");
         }
         self.rests_until(id, Instant::now() + HINDERED_PAUSE);
     }
 
-    /// The next page of this replay begins then.
+    /// The next page of this resync begins then.
     pub(super) fn rests_until(&mut self, id: i64, moment: Instant) {
         self.resting.insert(id, moment);
     }
 
-    /// When the next page of a replay that rests begins.
+    /// When the next page of a resync that rests begins.
     pub(super) fn next_page_at(&self) -> Option<Instant> {
         self.resting.values().min().copied()
     }
 
-    /// Whether a replay goes on later although nothing is due at this moment (its rate makes it wait).
-    pub(super) async fn replays_later(&self) -> Result<bool, Failure> {
+    /// Whether a resync goes on later although nothing is due at this moment (its rate makes it wait).
+    pub(super) async fn resyncs_later(&self) -> Result<bool, Failure> {
         let hindered: Vec<i64> = self.hindered.iter().copied().collect();
         Ok(resync::next(&self.source, &self.fingerprints, &hindered).await?.is_some())
     }
 }
 
-/// How many rows the next page of a replay has, by how long the one before took.
+/// How many rows the next page of a resync has, by how long the one before took.
 struct PageSize {
     least: i64,
     rows: i64,
@@ -456,12 +456,12 @@ impl PageSize {
     }
 }
 
-/// The share of a replay while there are changes: pages that are small, with rests between them.
+/// The share of a resync while there are changes: pages that are small, with rests between them.
 struct Share {
     /// At most so many rows in a page.
     most: i64,
     rows: i64,
-    /// The last look found changes or due keys. Where it found none, a replay has all the time.
+    /// The last look found changes or due keys. Where it found none, a resync has all the time.
     is_live: bool,
     /// The next page is not read before.
     at: Instant,
@@ -568,7 +568,7 @@ enum Read {
     TooLarge(i64),
 }
 
-/// What came of a look for the next page of a replay.
+/// What came of a look for the next page of a resync.
 enum NextPage {
     None,
     /// With the place of its lane.
@@ -674,7 +674,7 @@ async fn project_lane(
     }
 }
 
-/// Only the keys that are named: a replay looks at those that are touched.
+/// Only the keys that are named: a resync looks at those that are touched.
 async fn untouched(
     source: SourceReader<'_>,
     lane: &Lane,
@@ -725,7 +725,7 @@ async fn project_apart(
             let object = lane.name();
             tracing::warn!(
                 object,
-                "a target row is left alone: the source has not the characters of its external id"
+                "a target row is skipped: the source's encoding lacks a character of its external id"
             );
             continue;
         }
@@ -769,7 +769,7 @@ async fn touched_keys(
                 apart.through();
                 touched.keys.append(&mut found);
             }
-            // A replay of all rows stands for those that cannot be found.
+            // A resync of all rows stands for those that cannot be found.
             Err(Failure::Retry(_) | Failure::Blocked(_)) => touched.unknown = true,
             Err(failure) => apart.refuse(part, failure)?,
         }

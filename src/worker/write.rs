@@ -28,7 +28,7 @@ const LOCK_HURRY: &str = "; set local lock_timeout = '100ms'";
 const LOCK_WAIT: &str = "; set local lock_timeout = '50ms'";
 /// What helps when a table has changed since it was planned for.
 const PLANNED_ANEW: &str =
-    "the table has changed; it is tried again by itself when the service has seen how";
+    "the table has changed; it is retried by itself when the service has seen the change";
 
 /// The step on the target side.
 pub(super) struct Writer {

@@ -1,4 +1,4 @@
--- Source: the next page of a replay, as target rows. $1: after this primary key, $2: changed since, $3: how many rows.
+-- Source: the next page of a resync, as target rows. $1: after this primary key, $2: changed since, $3: how many rows.
 select r.key::pg_catalog.text as key,
 r.schoolbell__present as present,
 r.key::pg_catalog.text::pg_catalog."varchar" as external_id,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use crate::cli::{ParkedChoice, Settings};
-use crate::commands::{self, Exit, resync as replay};
+use crate::commands::{self, Exit, resync as resync_command};
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::postgres::db::{Direct, Evaluator, Session};
@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result
         bail!("SALESFORCE_ENABLED is not true, so nothing may be written to the target");
     }
     let ground = Ground::check(&config, &mapping).await.map_err(commands::stopped(&config))?;
-    let lanes = replay::chosen(&ground, &typed.objects)?;
+    let lanes = resync_command::chosen(&ground, &typed.objects)?;
     let (source, evaluator) = (ground.source.session().await?, ground.source.evaluator().await?);
     let target = ground.target.session().await?;
     commands::belong_together(&config, &source, &target).await?;
@@ -75,14 +75,14 @@ fn show(plans: &[(&Lane, Cure)]) -> Result<()> {
             Resend::Entry => "their failed entry in Heroku Connect's log is set to NEW",
         };
         let stay = match lane.route.object.update_only {
-            true => "left alone, Salesforce creates these rows and knows none of them",
-            false => "left alone, the source publishes no such row (any more)",
+            true => "skipped, because Salesforce creates these rows and does not know them",
+            false => "skipped, because the source no longer publishes them",
         };
         show_rows(object, "deleted from the target and written again", &plan.written_again)?;
         show_rows(object, again, &plan.sent_again)?;
         show_rows(
             object,
-            "left alone, Heroku Connect has an entry to send already",
+            "skipped, because Heroku Connect already has an entry to send",
             &plan.on_their_way,
         )?;
         show_rows(object, stay, &plan.left_alone)?;
@@ -118,7 +118,7 @@ async fn carry_out(
     (mut source, evaluator, target): (Session, Evaluator, Direct),
     plans: &[(&Lane, Cure)],
 ) -> Result<Exit> {
-    let (mut replays, mut done) = (Vec::new(), Vec::new());
+    let (mut resyncs, mut done) = (Vec::new(), Vec::new());
     for (lane, plan) in plans {
         let route = &lane.route;
         let name = &route.object.name;
@@ -133,7 +133,7 @@ async fn carry_out(
         }
         let unknown = keys(&plan.written_again);
         if !unknown.is_empty()
-            && let Some((rows, replay)) =
+            && let Some((rows, resync)) =
                 cure::write_again((&mut source, &evaluator), &target, route, &unknown)
                     .await
                     .context(
@@ -141,19 +141,19 @@ async fn carry_out(
                     )?
         {
             done.push(format!("deleted, to be written again: {rows} {name}"));
-            replays.push(replay);
+            resyncs.push(resync);
         }
     }
     for line in &done {
         say!("{line}")?;
     }
-    if replays.is_empty() {
+    if resyncs.is_empty() {
         return Ok(Exit::Clean);
     }
     commands::ring(&source).await?;
     let stop = commands::stop_signal()?;
-    let reports = replay::carry_out(config, mapping, &source, &replays, stop).await?;
-    replay::print(&reports)?;
+    let reports = resync_command::carry_out(config, mapping, &source, &resyncs, stop).await?;
+    resync_command::print(&reports)?;
     let open = reports.iter().any(|report| report.finished_at.is_none());
     let refused = reports.iter().any(|report| report.progress.dead > 0 || report.reason.is_some());
     Ok(Exit::attention_if(open || refused))

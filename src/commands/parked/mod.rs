@@ -163,12 +163,12 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<E
         chosen.parts.iter().partition(|(count, _)| count.held == count.keys);
     if !others.is_empty() {
         say!(
-            "Their rows do not reach the target before they change again, or are replayed with `schoolbell resync`."
+            "Their rows do not reach the target before they change again, or are resynced with `schoolbell resync`."
         )?;
     }
     if !held.is_empty() || others.iter().any(|(count, _)| count.held > 0) {
         say!(
-            "The target rows whose deletion the brake holds stay there, until `schoolbell verify --repair` or a replay \
+            "The target rows whose deletion the brake holds stay there, until `schoolbell verify --repair` or a resync \
              of the target's rows finds them again."
         )?;
     }
@@ -181,7 +181,7 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<E
         say!("forgotten: {}", sentence(count))?;
     }
     if forgotten.is_empty() {
-        say!("nothing of it was parked any more")?;
+        say!("none of these keys was still parked")?;
     }
     Ok(absent)
 }

@@ -57,8 +57,8 @@ pub(super) fn flow(shown: &Shown, look: &Look) -> String {
         (Some(writer), _) => {
             format!("by {}", writer.process.as_deref().unwrap_or("another session"))
         }
-        (None, Some(stranger)) => format!("nobody can write: {stranger} holds the lock"),
-        (None, None) => "nobody is the writer".into(),
+        (None, Some(stranger)) => format!("writing is blocked: {stranger} holds the lock"),
+        (None, None) => "there is no writer".into(),
     };
     let or_others = |notes: Vec<String>| if ours { notes } else { vec![others.clone()] };
     let or_unknown = |figure: String| if ours { figure } else { UNKNOWN.into() };

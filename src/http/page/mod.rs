@@ -91,7 +91,7 @@ impl State {
             View::Old(_, why) => {
                 let since = shown.seen.blind.as_ref().map(|blind| since(shown.now, blind.since));
                 let since = since.map(|since| format!(" for {since}")).unwrap_or_default();
-                let sentence = format!("The source cannot be looked at{since}: {why}.");
+                let sentence = format!("The source cannot be reached{since}: {why}.");
                 Headline { level: Level::Trouble, sentence }
             }
             View::Fresh(look) => {
@@ -102,7 +102,7 @@ impl State {
                     Some(reason) => Headline {
                         level: Level::Trouble,
                         sentence: format!(
-                            "The work is interrupted for {}, and goes on by itself once it can: {reason}.",
+                            "The service has been interrupted for {}, and retries by itself: {reason}.",
                             since(shown.now, shown.standing.since)
                         ),
                     },

@@ -1,4 +1,4 @@
-//! What stands below the flow: the last hour, what is parked, replays, Salesforce's side, and details.
+//! What stands below the flow: the last hour, what is parked, resyncs, Salesforce's side, and details.
 
 use super::super::Shown;
 use super::super::chart::{Chart, Point};
@@ -208,9 +208,9 @@ fn counted_entries(entries: i64) -> String {
 pub(super) fn details(shown: &Shown, look: &Look) -> String {
     let (status, standing) = (&look.status, &shown.standing);
     let writer = match (&status.target_problem, &status.writer, &status.writer_blocked_by) {
-        (Some(_), ..) => "unknown: the target cannot be asked".to_string(),
+        (Some(_), ..) => "unknown: the target cannot be reached".to_string(),
         (None, None, None) => "nobody".into(),
-        (None, None, Some(stranger)) => format!("nobody can: {stranger} holds the lock"),
+        (None, None, Some(stranger)) => format!("none is possible: {stranger} holds the lock"),
         (None, Some(holder), _) => {
             let process = holder.process.as_deref().unwrap_or("another role's session");
             let since = holder.since.map(|at| format!(", for {}", since(shown.now, at)));
@@ -224,7 +224,7 @@ pub(super) fn details(shown: &Shown, look: &Look) -> String {
     };
     let bell = match status.bell_blocked_by.as_slice() {
         [] if status.notification_queue >= QUEUE_LIMIT => format!(
-            "{bell}; the queue of notices is {:.0} % full, so nobody rings",
+            "{bell}; the queue of notices is {:.0} % full, so the triggers do not notify",
             status.notification_queue * 100.0
         ),
         [] => bell.to_string(),

@@ -229,7 +229,7 @@ fn keys(tables: &Tables) -> Result<(String, String), String> {
         return lacks(&format!("{} is no table that Heroku Connect maps", target.name.plain()));
     }
     if source.primary_key().is_empty() {
-        return lacks("it has no primary key, which a replay needs for its order");
+        return lacks("it has no primary key, which a resync needs for its order");
     }
     let mut unique: Vec<&Column> = source.columns.iter().filter(|column| column.unique).collect();
     let primary = source.primary_key();

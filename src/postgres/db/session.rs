@@ -21,7 +21,7 @@ use super::settings::SettingStatements;
 use crate::postgres::failure::Failure;
 
 /// What is said where only a direct connection will do.
-const POOLER: &str = "a pooler stands in front of the database, and this needs a direct connection";
+const POOLER: &str = "the connection goes through a pooler, and this needs a direct connection";
 
 /// How a connection leads to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,16 +29,16 @@ pub(super) struct Condition {
 const PASSES: Decision = Decision::Retry(None);
 /// What a row of a foreign table, a trigger or a function of another server meets; or everybody does.
 const ELSEWHERE: Decision = Decision::Retry(Some(
-    "look at the server that the row's expression or trigger asks; it is tried again by itself",
+    "look at the server that the row's expression or trigger asks; it is retried by itself",
 ));
 const SERVER: Decision =
-    Decision::Retry(Some("look at the server and its log; it is tried again by itself"));
+    Decision::Retry(Some("look at the server and its log; it is retried by itself"));
 const READ_ONLY: Decision = Decision::Retry(Some(
     "if it is one row: its expression or trigger may not write there. If it is every row: let the URL lead to the primary",
 ));
 const DATABASE: Decision = Decision::Retry(Some("check the database's name in the connection URL"));
 const SEQUENCE: Decision =
-    Decision::Retry(Some("give the sequence more numbers; it is tried again by itself"));
+    Decision::Retry(Some("give the sequence more numbers; it is retried by itself"));
 const POOLER: Decision = Decision::Retry(Some(
     "if every statement meets it, a pooler in transaction mode stands in front of the database: give the service a direct \
      connection",
@@ -47,10 +47,10 @@ const RIGHT: Decision =
     Decision::Blocked("grant the missing right to the role of the connection URL");
 const FIT: Decision = Decision::Blocked("make the mapping and the table fit each other again");
 const VALUE: Decision =
-    Decision::Dead("mend the value in the source row, or the type of the column");
-const CONSTRAINT: Decision = Decision::Dead("mend the source row, or the constraint in the target");
+    Decision::Dead("fix the value in the source row, or change the type of the column");
+const CONSTRAINT: Decision = Decision::Dead("fix the source row, or the constraint in the target");
 /// What helps where a row is refused by something that is no part of PostgreSQL.
-pub(super) const ASK: &str = "ask whoever owns the trigger or rule that refused the row";
+pub(super) const ASK: &str = "ask the owner of the trigger or rule that refused the row";
 const OWNER: Decision = Decision::Dead(ASK);
 
 /// What is known of a code whose class is not PostgreSQL's.

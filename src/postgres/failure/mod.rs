@@ -19,13 +19,12 @@ use condition::Decision;
 use said::Said;
 
 /// What helps where waiting does.
-const BY_ITSELF: &str = "it is tried again by itself";
+const BY_ITSELF: &str = "it is retried by itself";
 /// What helps when a login is refused that worked before.
 const LOGIN: &str = "correct user and password of the connection URL, or let the role log in again";
 
 /// What helps where triggers in the target notify and cannot.
-const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it is \
-                           tried again by itself";
+const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it is retried by itself";
 /// How the server's message begins where a value and what is computed of it are too large for its memory: about 130 MB
 /// of text, which is trimmed. It is never translated.
 const TOO_LARGE: &str = "invalid memory alloc request size";
@@ -33,10 +32,9 @@ const TOO_LARGE: &str = "invalid memory alloc request size";
 const SHORTEN: &str =
     "the value is too large for the server to compute with; make it smaller in the source row";
 /// What helps where a single row takes very long in the target.
-const SLOW: &str = "look for what its trigger waits for or computes; it is tried again by itself, less often than others";
+const SLOW: &str = "look for what its trigger waits for or computes; it is retried by itself, less often than others";
 /// The same in the source.
-const SLOW_SOURCE: &str = "look for what the mapping's expressions and filter wait for or compute for this row; it is tried \
-                           again by itself, less often than others";
+const SLOW_SOURCE: &str = "look for what the mapping's expressions and filter wait for or compute for this row; it is retried by itself, less often than others";
 /// What helps where a policy may hide rows: these would be taken for rows that are gone.
 const SHOW_ROWS: &str =
     "let the role of the connection URL see every row: alter role ... bypassrls";

@@ -8,9 +8,7 @@ use crate::bell;
 /// Rings once, and listens for it.
 pub(super) async fn canary(source: &Side) -> Result<Diagnosis, Hindrance> {
     if source.is_pooled()? {
-        return Err(Hindrance::new(
-            "a pooler stands in front of the source, and no notice passes it",
-        ));
+        return Err(Hindrance::new("the source is behind a pooler, which passes no notices"));
     }
     let database = source.database()?;
     let ringer = database.session().await?;
@@ -18,9 +16,9 @@ pub(super) async fn canary(source: &Side) -> Result<Diagnosis, Hindrance> {
     Ok(match heard.map_err(|failure| source.aged(failure.into()))? {
         Some(took) => Diagnosis::ok(format!("heard after {:.1} ms", took.as_secs_f64() * 1_000.0)),
         None => Diagnosis::failed(
-            "LISTEN hears nothing: most likely a pooler in transaction mode stands in front of the source",
+            "LISTEN receives nothing: most likely the source is behind a pooler in transaction mode",
         )
-        .say("give the service a direct connection in DATABASE_URL, or let nobody ring:")
+        .say("give the service a direct connection in DATABASE_URL, or turn notices off:")
         .command("schoolbell migrate --notify never"),
     })
 }

@@ -55,7 +55,9 @@ pub(super) async fn settings(side: &Side) -> Result<Diagnosis, Hindrance> {
     let found: Vec<String> = found.collect();
     Ok(Diagnosis::ok(match found.is_empty() {
         true => format!("all {} that decide what is right are as they should be", names.len()),
-        false => format!("set otherwise here, and anew by our sessions: {}", found.join(", ")),
+        false => {
+            format!("set differently here, and overridden in our sessions: {}", found.join(", "))
+        }
     }))
 }
 
@@ -72,7 +74,7 @@ pub(super) async fn tls(side: &Side) -> Result<Diagnosis, Hindrance> {
         return Ok(encryption(insists.then_some("TLS up to the pooler"), side));
     }
     Err(Hindrance::new(format!(
-        "a pooler stands in between, and sslmode={mode} does not insist on encryption"
+        "the connection goes through a pooler, and sslmode={mode} does not require encryption"
     )))
 }
 
@@ -84,7 +86,7 @@ fn encryption(tls: Option<&str>, side: &Side) -> Diagnosis {
             Diagnosis::ok("none, and the connection does not leave this machine")
         }
         None => Diagnosis::advice(format!(
-            "none (sslmode={mode}): whoever is on the way can read the rows"
+            "none (sslmode={mode}): everyone on the network path can read the rows"
         ))
         .say(format!(
             "add sslmode=require (or verify-full with sslrootcert) to {}; the server needs ssl = on",
@@ -103,7 +105,7 @@ pub(super) async fn source_pooler(source: &Side) -> Result<Diagnosis, Hindrance>
         return Ok(Diagnosis::ok("one; notify mode is never, so the service polls anyhow"));
     }
     Ok(Diagnosis::advice(
-        "a pooler: no notice is heard through it, so the service looks five times a second",
+        "a pooler: it passes no notices, so the service polls five times a second",
     )
     .say("give the service a direct connection in DATABASE_URL, or live with the polling:")
     .command("schoolbell migrate --notify never --source-url DIRECT_URL"))
@@ -114,7 +116,7 @@ pub(super) async fn target_pooler(target: &Side) -> Result<Diagnosis, Hindrance>
     Ok(match target.is_pooled()? {
         false => Diagnosis::ok("none: the session is ours"),
         true => Diagnosis::failed(
-            "a pooler: the writer's lock belongs to a session, so nobody can write",
+            "a pooler: the writer's lock belongs to a session, so writing is not possible",
         )
         .say(format!(
             "give the service a direct connection in {} or {}",

@@ -153,7 +153,7 @@ pub(super) async fn triggers(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
     );
     if !absent.is_empty() {
         diagnosis = diagnosis.say(
-            "in Heroku Connect: let the mapping write to Salesforce too (\"read-write\"), or make it anew",
+            "in Heroku Connect: let the mapping write to Salesforce too (\"read-write\"), or create it again",
         );
     }
     Ok(diagnosis)

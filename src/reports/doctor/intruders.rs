@@ -36,7 +36,7 @@ pub(super) async fn owners(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     ))
     .detail(details.filter(|_| foreign.len() > 1))
     .say(format!(
-        "if `schoolbell migrate` was not run by {}: take the schema away, as a superuser, and install it anew:",
+        "if `schoolbell migrate` was not run by {}: drop the schema as a superuser, and install it again:",
         owners.iter().copied().collect::<Vec<_>>().join(", ")
     ))
     .sql(Place::Source, ["drop schema schoolbell cascade;".to_string()])
@@ -50,7 +50,7 @@ pub(super) async fn rights(source: &Side) -> Result<Diagnosis, Hindrance> {
     let triggers = source.ask(async |source| source.rows(OWN_TRIGGERS, &[]).await).await?;
     if rows.is_empty() && triggers.is_empty() {
         return Ok(Diagnosis::ok(
-            "nobody but the owners can run code with their rights, or forge changes",
+            "only the owners can run code with their rights, or forge changes",
         ));
     }
     let mut details = Vec::new();
@@ -92,7 +92,7 @@ pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let rows =
         side.ask(async |session| session.rows(CREATORS, &[&path, &schemas, &names]).await).await?;
     if rows.is_empty() {
-        return Ok(Diagnosis::ok(format!("nobody else may create in {}", path.join(", "))));
+        return Ok(Diagnosis::ok(format!("no other role may create in {}", path.join(", "))));
     }
     let mut details = Vec::new();
     let mut remedies = Vec::new();
@@ -126,7 +126,7 @@ pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     let several = details.len() > 1;
     Ok(Diagnosis::failed(format!("{}: {what}", details[0]))
         .detail(details.into_iter().filter(|_| several))
-        .say("as a superuser, or the owner; look first at what is in a schema that somebody else owns:")
+        .say("as a superuser, or the owner; first look at what is in a schema that another role owns:")
         .sql(side.place, remedies))
 }
 
@@ -146,7 +146,7 @@ fn path(setting: &str, role: &str) -> Vec<String> {
 pub(super) async fn bell(source: &Side) -> Result<Diagnosis, Hindrance> {
     let strangers = source.ask(bell::strangers).await?;
     let Some(first) = strangers.first() else {
-        return Ok(Diagnosis::ok("nobody holds it who should not"));
+        return Ok(Diagnosis::ok("only Schoolbell holds it"));
     };
     Ok(Diagnosis::failed(format!(
         "{first} holds it: the service cannot sleep, or every writer rings, which slows all of them down"

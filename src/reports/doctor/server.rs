@@ -87,7 +87,7 @@ pub(super) async fn prepared(source: &Side, limits: &Limits) -> Result<Diagnosis
     }
     let mut diagnosis = Diagnosis::advice(match long.is_empty() {
         true => {
-            "somebody uses two-phase commit, which PostgreSQL refuses to transactions that ring"
+            "two-phase commit is in use, which PostgreSQL refuses in a transaction that notifies"
                 .into()
         }
         false => format!("{} are forgotten: they hold locks, and rows that died", long.len()),
@@ -96,7 +96,7 @@ pub(super) async fn prepared(source: &Side, limits: &Limits) -> Result<Diagnosis
         diagnosis = diagnosis.command("schoolbell migrate --notify never");
     }
     if !long.is_empty() {
-        diagnosis = diagnosis.say("whoever prepared it decides, commit or rollback:");
+        diagnosis = diagnosis.say("the person who prepared it decides, commit or rollback:");
     }
     let details = long.iter().take(NAMED).map(|row| {
         let (gid, owner): (&str, &str) = (row.get("gid"), row.get("owner"));

@@ -58,11 +58,11 @@ fn judged(slots: &[Slot], limits: &Limits) -> Diagnosis {
     let names: Vec<&str> = bad.iter().map(|(slot, _)| slot.name.as_str()).collect();
     let diagnosis = match worst {
         Trouble::Danger => Diagnosis::failed(format!(
-            "{}: WAL is kept that nobody takes, which fills the disk or ends the slot",
+            "{}: it keeps WAL that nothing consumes, which fills the disk or invalidates the slot",
             names.join(", ")
         )),
         Trouble::Burden => Diagnosis::advice(format!(
-            "{}: of no use any more, or keeps dead rows for somebody who is away",
+            "{}: no longer useful, or keeps dead rows for a consumer that is gone",
             names.join(", ")
         )),
     };
@@ -72,7 +72,7 @@ fn judged(slots: &[Slot], limits: &Limits) -> Diagnosis {
     let mut diagnosis = diagnosis.detail(details);
     if !used.is_empty() {
         diagnosis = diagnosis.say(
-            "whoever uses it does not keep up: look into its log (subscriber, standby or connector) for errors",
+            "its consumer does not keep up: look for errors in the log of the subscriber, standby or connector",
         );
     }
     if !unused.is_empty() {
@@ -118,12 +118,12 @@ impl Slot {
             return Some((Trouble::Burden, "is lost: the WAL that its user needs is gone".into()));
         }
         if let Some(reason) = &self.invalidation {
-            return Some((Trouble::Burden, format!("is of no use any more: {reason}")));
+            return Some((Trouble::Burden, format!("is no longer useful: {reason}")));
         }
         if self.conflicting {
             return Some((
                 Trouble::Burden,
-                "is of no use any more: it conflicted with recovery".into(),
+                "is no longer useful: it conflicted with recovery".into(),
             ));
         }
         let kept = self.kept_bytes.unwrap_or(0);

@@ -40,7 +40,7 @@ pub(super) async fn writer(
             Ok(Diagnosis::ok(format!("{process} writes{since}; another process would stand by")))
         }
         Some(Holding::Stranger(stranger)) => Ok(Diagnosis::failed(format!(
-            "{stranger} holds the writer's lock and is no writer of ours, so nobody can write"
+            "{stranger} holds the writer's lock and is not a Schoolbell writer, so writing is blocked"
         ))
         .say("find out whose session it is, and end it, as that role, a superuser or a member of pg_signal_backend:")
         .sql(target.place, [stranger.end()])),

@@ -34,7 +34,7 @@ impl Explanation {
             let conclusion = self.while_parked(parked);
             return match conclusion.by_itself && !self.writer {
                 true => needs_you(format!(
-                    "{} But nobody is at work: start `schoolbell run`.",
+                    "{} But no service is running: start `schoolbell run`.",
                     conclusion.sentence
                 )),
                 false => conclusion,
@@ -69,20 +69,20 @@ impl Explanation {
         };
         match self.writer {
             true => goes_on(format!("{what} is in the outbox and is applied next.")),
-            false => {
-                needs_you(format!("{what} waits, and nobody applies it: start `schoolbell run`."))
-            }
+            false => needs_you(format!(
+                "{what} waits, and no service is running to apply it: start `schoolbell run`."
+            )),
         }
     }
 
     fn while_parked(&self, parked: &Parked) -> Conclusion {
         let Parked { state, reason, remedy, due_at, .. } = parked;
-        let remedy = remedy.as_deref().unwrap_or("mend that");
+        let remedy = remedy.as_deref().unwrap_or("fix that");
         match state.as_str() {
             "waiting" => self.waiting(parked),
             "retrying" => {
                 let when = due_at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
-                goes_on(format!("It is tried again{when}: {reason}. To help: {remedy}."))
+                goes_on(format!("It is retried{when}: {reason}. To help: {remedy}."))
             }
             _ if parked.held => needs_you(format!(
                 "Its target row should be deleted, and is {reason}. To delete it: `schoolbell parked retry {object} --key \
@@ -120,7 +120,7 @@ impl Explanation {
             )),
             Some(ParentRow { lastop, error, .. }) if lastop.as_deref() == Some(FAILED) => {
                 needs_you(format!(
-                    "It waits for its {object} {key}, which Salesforce refused: {}. Mend that, then `schoolbell parked retry \
+                    "It waits for its {object} {key}, which Salesforce refused: {}. Fix that, then run `schoolbell parked retry \
                  --failed {object} --key {key}`.",
                     error.as_deref().unwrap_or("without a reason")
                 ))
@@ -129,14 +129,14 @@ impl Explanation {
                 needs_you(format!("It waits for its {object} {key}. Of that one: {why}"))
             }
             Some(ParentRow { is_there: true, .. }) => goes_on(format!(
-                "It waits until Salesforce has accepted its {object} {key}, and then goes on by itself."
+                "It waits until Salesforce has accepted its {object} {key}, and is then written by itself."
             )),
             Some(ParentRow { table, .. }) => goes_on(format!(
                 "It waits for its {object} {key}, which {table} does not have: see `schoolbell explain {object} {key}`. \
                  It goes on by itself when Salesforce knows it."
             )),
             // The row names another parent by now, and its change is on its way or was just applied.
-            None => goes_on(format!("It waits for {object} {key}, and goes on by itself.")),
+            None => goes_on(format!("It waits for {object} {key}, and is then written by itself.")),
         }
     }
 
@@ -155,7 +155,7 @@ impl Explanation {
         let never_comes = conclusion.by_itself
             && awaited.target.is_empty()
             && awaited.pending.changes == 0
-            && awaited.replays == 0
+            && awaited.resyncs == 0
             && !awaited.update_only
             && awaited.source.state != SourceState::Published;
         (never_comes || !conclusion.by_itself).then_some(conclusion.sentence)
@@ -168,7 +168,7 @@ impl Explanation {
             }
             true => needs_you(format!(
                 "{why}, and the target's row should be gone: {}",
-                self.replay("nothing is on its way")
+                self.resync("nothing is on its way")
             )),
         }
     }
@@ -185,9 +185,9 @@ impl Explanation {
 
     /// Nothing is on its way, so capture has missed a change, or somebody has written to the target.
     fn not_written(&self, what: &str) -> Conclusion {
-        if self.replays > 0 {
+        if self.resyncs > 0 {
             return goes_on(format!(
-                "{what}. A replay of {} is under way and will meet it.",
+                "{what}. A resync of {} is under way and will meet it.",
                 self.object
             ));
         }
@@ -195,10 +195,10 @@ impl Explanation {
             [] => String::new(),
             problems => format!(" ({}: run `schoolbell migrate`)", problems.join("; ")),
         };
-        needs_you(format!("{what}, and {}{capture}", self.replay("no change of it is on its way")))
+        needs_you(format!("{what}, and {}{capture}", self.resync("no change of it is on its way")))
     }
 
-    fn replay(&self, why: &str) -> String {
+    fn resync(&self, why: &str) -> String {
         format!(
             "{why}: `schoolbell resync {} --key {}` writes it.",
             self.object,
@@ -250,7 +250,7 @@ impl Explanation {
             ));
         }
         needs_you(format!(
-            "Salesforce refused it: {error}. Mend that, then `schoolbell parked retry --failed {} --key {}`.",
+            "Salesforce refused it: {error}. Fix that, then run `schoolbell parked retry --failed {} --key {}`.",
             self.object,
             argument(&self.key)
         ))

@@ -45,8 +45,9 @@ pub struct Explanation {
     pub parked: Option<Parked>,
     /// The same of the row that it waits for, and so on: what keeps that one keeps this one.
     pub awaited: Option<Box<Explanation>>,
-    /// Replays of the object that are not finished.
-    pub replays: u64,
+    /// Resyncs of the object that are not finished.
+    #[serde(rename = "replays")]
+    pub resyncs: u64,
     /// The mapped table.
     pub target_table: String,
     /// The rows of the target with this external id: one at most, unless the unique index is missing.
@@ -196,8 +197,8 @@ pub struct Surroundings {
     pub writer: bool,
     /// Triggers that are not as the mapping needs them, in sentences.
     pub capture_problems: Vec<String>,
-    /// Objects of the replays that are not finished.
-    pub replays: Vec<String>,
+    /// Objects of the resyncs that are not finished.
+    pub resyncs: Vec<String>,
 }
 
 /// Rows that wait for each other are followed this far.
@@ -256,7 +257,7 @@ async fn explain_one(
     let table = object.source.plain();
     let capture_problems =
         surroundings.capture_problems.iter().filter(|problem| problem.contains(&table));
-    let replays = surroundings.replays.iter().filter(|replayed| **replayed == object.name);
+    let resyncs = surroundings.resyncs.iter().filter(|resynced| **resynced == object.name);
     Ok(Explanation {
         object: object.name.clone(),
         source: source_row,
@@ -265,7 +266,7 @@ async fn explain_one(
         parents,
         parked: look.parked(&key).await?,
         awaited: None,
-        replays: replays.count() as u64,
+        resyncs: resyncs.count() as u64,
         target_table: object.target.plain(),
         target: rows,
         problems,

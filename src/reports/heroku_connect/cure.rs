@@ -91,8 +91,8 @@ pub async fn plan(
     Ok(plan)
 }
 
-/// Deletes the rows that are still refused and unknown to Salesforce, and stores the replay that writes them again;
-/// tells how many there were, and the replay's number.
+/// Deletes the rows that are still refused and unknown to Salesforce, and stores the resync that writes them again;
+/// tells how many there were, and the resync's number.
 pub async fn write_again(
     (source, evaluator): (&mut Session, &Evaluator),
     target: &Direct,
@@ -101,7 +101,7 @@ pub async fn write_again(
 ) -> Result<Option<(u64, i64)>, Failure> {
     let object = &route.object;
     parked::reserve(source, &object.name, keys).await?;
-    // Stored only after the deletion, or the replay might meet the rows as they were and find them right.
+    // Stored only after the deletion, or the resync might meet the rows as they were and find them right.
     let transaction = source.begin().await?;
     let id = format!("t.{}", ident(&object.external_id));
     let sql = format!(
@@ -118,9 +118,9 @@ pub async fn write_again(
     let count = keys.len() as u64;
     let request = Request { keys: Some(keys), ..Request::default() };
     let total = page::count(evaluator, &route.object, &request).await?;
-    let replay = resync::create(&transaction, &route.object, &request, total).await?;
+    let resync = resync::create(&transaction, &route.object, &request, total).await?;
     transaction.commit().await?;
-    Ok(Some((count, replay)))
+    Ok(Some((count, resync)))
 }
 
 /// Makes a new entry of the log for each of the rows that is still refused and has none that waits; tells how many.
@@ -246,7 +246,7 @@ async fn way(target: &Session, object: &Object) -> Result<Resend, Failure> {
         return Err(Failure::Blocked(Refusal {
             sqlstate: SqlState::AMBIGUOUS_FUNCTION.code().into(),
             reason: format!(
-                "{} is not only the function of extension hstore: somebody made another of that name",
+                "{} is not only the function of extension hstore: there is another function of that name",
                 row.get::<_, &str>("hstore")
             ),
             remedy: "drop the other one, and run: revoke create on its schema from public",

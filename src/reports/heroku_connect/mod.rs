@@ -27,7 +27,7 @@ const ERROR_CHARS: usize = 200;
 const TIMED: i64 = 1_000;
 /// They are looked for among so many of the log's latest, which bounds the look where an object is seldom written.
 const LOOKED_THROUGH: i64 = 20_000;
-/// A row that says it was changed longer than this before its write was replayed, or waited: the time of its way
+/// A row that says it was changed longer than this before its write was resynced, or waited: the time of its way
 /// cannot be seen.
 const LONGEST_WAY_SECONDS: f64 = 3_600.0;
 /// The application's clock may be ahead of the target's by so much.
@@ -321,13 +321,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_changed_long_before_its_write_was_replayed_and_tells_no_time() {
+    fn a_row_that_was_changed_long_before_its_write_was_resynced_and_tells_no_time() {
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
         let row = |key: &str| AcceptedWrite { key: key.into(), at: at(0), answered: at(10) };
-        let written = ["fresh", "replayed", "changed again", "unknown"].map(row);
+        let written = ["fresh", "resynced", "changed again", "unknown"].map(row);
         let changed = HashMap::from([
             ("fresh".to_string(), at(-2)),
-            ("replayed".to_string(), at(-4_000)),
+            ("resynced".to_string(), at(-4_000)),
             ("changed again".to_string(), at(60)),
         ]);
         assert_eq!(since_the_change(&written, &changed), [12.0]);

@@ -27,7 +27,7 @@ const PERMANENT: [Refusal; 6] = [
         mended: "update schools set name = 'Bad' where name like 'xxx%'",
         sqlstate: "23514",
         reason: &["short_name", "editor__c"],
-        remedy: "mend the source row, or the constraint in the target",
+        remedy: "fix the source row, or the constraint in the target",
     },
     Refusal {
         what: "not null",
@@ -36,7 +36,7 @@ const PERMANENT: [Refusal; 6] = [
         mended: "update schools set postal_code = 'AB1' where name = 'Bad'",
         sqlstate: "23502",
         reason: &["postcode__c"],
-        remedy: "mend the source row, or the constraint in the target",
+        remedy: "fix the source row, or the constraint in the target",
     },
     Refusal {
         what: "a unique index on another column",
@@ -45,7 +45,7 @@ const PERMANENT: [Refusal; 6] = [
         mended: "update schools set website = 'Bad' where name = 'Bad'",
         sqlstate: "23505",
         reason: &["one_website"],
-        remedy: "mend the source row, or the constraint in the target",
+        remedy: "fix the source row, or the constraint in the target",
     },
     Refusal {
         what: "a foreign key",
@@ -57,7 +57,7 @@ const PERMANENT: [Refusal; 6] = [
         mended: "update schools set country_code = 'GB' where name = 'Bad'",
         sqlstate: "23503",
         reason: &["known_country"],
-        remedy: "mend the source row, or the constraint in the target",
+        remedy: "fix the source row, or the constraint in the target",
     },
     Refusal {
         what: "a trigger",
@@ -70,7 +70,7 @@ const PERMANENT: [Refusal; 6] = [
         sqlstate: "P0001",
         // What it says is its own, and may quote the row.
         reason: &["a trigger or function raised an error", "in the server's log"],
-        remedy: "ask whoever owns the trigger or rule that refused the row",
+        remedy: "ask the owner of the trigger or rule that refused the row",
     },
     Refusal {
         what: "a number that is too great",
@@ -79,7 +79,7 @@ const PERMANENT: [Refusal; 6] = [
         mended: "update schools set user_origin = 7 where name = 'Bad'",
         sqlstate: "22003",
         reason: &["smallint out of range"],
-        remedy: "mend the value in the source row, or the type of the column",
+        remedy: "fix the value in the source row, or change the type of the column",
     },
 ];
 
@@ -402,7 +402,7 @@ async fn a_row_that_takes_too_long_is_found_and_tried_again_and_the_others_are_w
         bell.source_texts(parked).await,
         [
             "school, retrying, 57014, it takes longer than 0.7 s, and holds up all others meanwhile, look for what its trigger \
-             waits for or computes; it is tried again by itself, less often than others"
+             waits for or computes; it is retried by itself, less often than others"
         ]
     );
     assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 99);

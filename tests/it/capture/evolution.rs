@@ -1,4 +1,4 @@
-//! A mapping that changes on a live system: what `migrate` says of it, what it notes, and whose replays are carried out.
+//! A mapping that changes on a live system: what `migrate` says of it, what it notes, and whose resyncs are carried out.
 
 use crate::support::load::stretched;
 use std::time::Duration;
@@ -103,8 +103,8 @@ async fn a_changed_mapping_is_told_with_what_it_means_and_noted_for_the_next_tim
     assert_eq!(
         said,
         "since the mapping of THEN:\n  \
-         role: is new: its rows are written by a replay\n  \
-         school: editormunicipality__c = \"municipality\" is new: rows that exist get it by a replay\n\
+         role: is new: its rows are written by a resync\n  \
+         school: editormunicipality__c = \"municipality\" is new: rows that exist get it by a resync\n\
          triggers of public.roles: missing; watched from now on: id, school_id\n\
          triggers of public.roles: up to date\n\
          triggers of public.schools: outdated; watched from now on: municipality\n\
@@ -195,7 +195,7 @@ async fn of_a_dropped_object_it_is_counted_what_nobody_looks_at_any_more() {
         "  role: 2 pending changes that only the former mapping applies: `schoolbell run --drain` with that; or to \
          forget them: delete from schoolbell.change where concerns = 'role' or concerns is null and source_table = \
          'public.roles';",
-        "  role: 1 parked key that nobody looks at any more: `schoolbell parked drop role`",
+        "  role: 1 parked key that nothing uses any longer: `schoolbell parked drop role`",
         "triggers of public.roles: not needed; no longer watched: id, school_id",
     ];
     for line in told {
@@ -240,7 +240,7 @@ async fn a_mapping_that_this_program_cannot_read_is_said_and_is_no_hindrance() {
     let told = "(later.toml) cannot be read by this program, so what this one changes is not known: version: is 2";
     assert!(said.contains(told), "{said}");
     assert!(said.contains("triggers of public.schools: outdated\n"), "{said}");
-    assert!(said.ends_with("nothing to replay: what this mapping changes is not known; `schoolbell resync` replays everything"), "{said}");
+    assert!(said.ends_with("nothing to resync: what this mapping changes is not known; `schoolbell resync` resyncs everything"), "{said}");
     assert_eq!(bell.source_texts(NOTED).await, [with_town()]);
 }
 
@@ -272,7 +272,7 @@ async fn a_mapping_is_noted_only_when_everything_is_installed() {
 }
 
 #[tokio::test]
-async fn replays_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_not_by_the_old() {
+async fn resyncs_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_not_by_the_old() {
     let mut bell = with_names().await;
     bell.service_starts();
     bell.asleep().await;
@@ -280,7 +280,7 @@ async fn replays_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_
     let said = migrate(&bell, &with_town(), &["--resync"]).await;
     assert!(
         said.ends_with(
-            "stored as 1: a replay of school, for a service with this mapping; `schoolbell status` shows how far it is"
+            "stored as 1: a resync of school, for a service with this mapping; `schoolbell status` shows how far it is"
         ),
         "{said}"
     );
@@ -292,13 +292,13 @@ async fn replays_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_
         }
     })
     .await;
-    // A replay behind it that the service can carry out is not held up.
+    // A resync behind it that the service can carry out is not held up.
     let old = bell.mapping_file(NAMES);
     bell.target_sql("update salesforce.editor__c set name = 'Wrong'").await;
     let arguments = ["resync", "--mapping", old.to_str().unwrap()];
-    let replayed =
+    let resynced =
         tokio::time::timeout(stretched(Duration::from_secs(20)), bell.run_ok(&arguments)).await;
-    assert!(replayed.is_ok(), "it waits for the one before it");
+    assert!(resynced.is_ok(), "it waits for the one before it");
     let names = "select name from salesforce.editor__c order by 1";
     assert_eq!(bell.target_texts(names).await, ["Acme", "Bond"]);
     assert_eq!(bell.source_texts(REPLAYS).await, ["school queued t", "school done t"]);
@@ -311,7 +311,7 @@ async fn replays_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_
     let line = "resync     school 0 of 2 (0 %), waits for a service with the mapping it was asked for with\n";
     assert!(status.stdout.contains(line), "{status}");
     assert!(
-        status.stdout.starts_with("now        A replay of school waits for a service with"),
+        status.stdout.starts_with("now        A resync of school waits for a service with"),
         "{status}"
     );
     let report: Value = serde_json::from_str(&json.stdout).unwrap();
@@ -354,7 +354,7 @@ async fn a_resync_that_the_service_cannot_carry_out_says_so_and_is_done_once_the
         }
     };
     let told = tokio::time::timeout(stretched(Duration::from_secs(20)), telling).await.unwrap();
-    assert!(told.ends_with("so the replay waits until it has taken this one"), "{told}");
+    assert!(told.ends_with("so the resync waits until it has taken this one"), "{told}");
     assert!(resync.try_wait().unwrap().is_none(), "it has ended");
     assert_eq!(bell.target_texts(TOWNS).await, ["none", "none"]);
     bell.service_stops().await;
@@ -367,14 +367,14 @@ async fn a_resync_that_the_service_cannot_carry_out_says_so_and_is_done_once_the
 
 /// The service with the former mapping goes on with it, and so does the one with the new.
 #[tokio::test]
-async fn a_replay_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
+async fn a_resync_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
     let mut bell = with_names().await;
     let old = bell.mapping_file(NAMES);
     bell.run_ok(&["resync", "--detach", "--mapping", old.to_str().unwrap()]).await;
 
     let said = migrate(&bell, &with_town(), &["--resync"]).await;
     assert!(
-        said.contains("left to whichever mapping the service has: 1 replay of another one"),
+        said.contains("left to whichever mapping the service has: 1 resync of another one"),
         "{said}"
     );
     // The second is not the first that goes on: rows before its position would lack the field.
@@ -390,7 +390,7 @@ async fn a_replay_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_replay_of_an_object_that_the_service_does_not_have_waits_unless_any_mapping_will_do() {
+async fn a_resync_of_an_object_that_the_service_does_not_have_waits_unless_any_mapping_will_do() {
     let mut bell = with_names().await;
     migrate(&bell, &format!("{NAMES}{ROLES}"), &["--resync"]).await;
     bell.drain().await;
@@ -408,12 +408,12 @@ async fn a_replay_of_an_object_that_the_service_does_not_have_waits_unless_any_m
 }
 
 #[tokio::test]
-async fn at_the_first_time_every_object_may_be_replayed_at_once() {
+async fn at_the_first_time_every_object_may_be_resynced_at_once() {
     let bell = TestBell::bare().await;
     bell.insert_school("Before").await;
 
     let said = migrate(&bell, &format!("{NAMES}{ROLES}"), &["--resync"]).await;
-    assert!(said.contains("stored as 1, 2: a replay of role, school, for"), "{said}");
+    assert!(said.contains("stored as 1, 2: a resync of role, school, for"), "{said}");
     let file = bell.mapping_file(&format!("{NAMES}{ROLES}"));
     bell.run_ok(&["run", "--drain", "--mapping", file.to_str().unwrap()]).await;
 

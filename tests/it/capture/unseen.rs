@@ -1,5 +1,5 @@
 //! What happens to a captured table and no trigger on it tells: what can be captured is captured, the rest is noticed,
-//! named, and answered with a replay.
+//! named, and answered with a resync.
 
 use schoolbell::demo::cluster::{Options, Shutdown};
 
@@ -140,7 +140,7 @@ async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named(
     assert_eq!(names_after(&bell, 1).await, ["1 a"]);
     assert!(
         status(&bell).await.contains("All is well")
-            || status(&bell).await.contains("nobody would apply it")
+            || status(&bell).await.contains("no service is running")
     );
 
     let other = format!("other_{}", bell.source_name);
@@ -166,7 +166,7 @@ async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named(
 
 /// Each rewrites values without a trigger.
 #[tokio::test]
-async fn columns_that_are_altered_and_values_that_are_renamed_are_replayed() {
+async fn columns_that_are_altered_and_values_that_are_renamed_are_resynced() {
     let bell = people(
         "create type mood as enum ('sad', 'glad'); create domain feeling as mood; \
          create table people (id int primary key, name feeling, note text)",
@@ -188,8 +188,8 @@ async fn columns_that_are_altered_and_values_that_are_renamed_are_replayed() {
     assert_eq!(names(&bell).await, ["1 LOW!"]);
 
     // What rewrites the table and changes no value is no reason to look.
-    let replays = "select count(*) from schoolbell.resync";
-    let before = bell.source_count(replays).await;
+    let resyncs = "select count(*) from schoolbell.resync";
+    let before = bell.source_count(resyncs).await;
     bell.source_sql("vacuum full people").await;
     bell.source_sql("analyze people").await;
     bell.source_sql("alter table people add column other int default 1").await;
@@ -197,7 +197,7 @@ async fn columns_that_are_altered_and_values_that_are_renamed_are_replayed() {
     let mapping = bell.mapping_file(MAPPING).display().to_string();
     bell.run_ok(&["migrate", "--notify", "never", "--mapping", &mapping]).await;
     bell.drain().await;
-    assert_eq!(bell.source_count(replays).await, before);
+    assert_eq!(bell.source_count(resyncs).await, before);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn run_drain_ends_when_a_right_on_the_outbox_is_missing_and_goes_through_w
 
     let refused = tokio::time::timeout(PATIENCE, drain.run()).await.expect("it ends");
 
-    let reason = "cannot go on: permission denied for table change (42501); grant the missing right to the role of \
+    let reason = "cannot continue: permission denied for table change (42501); grant the missing right to the role of \
                   the connection URL";
     assert_refused(&refused, &[reason]);
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 1);
@@ -146,7 +146,7 @@ async fn an_interruption_is_told_once_however_many_attempts_fail_and_once_more_w
             until("still interrupted").await;
         }
         proxy.pass();
-        until("going on as the writer").await;
+        until("resumed as the writer").await;
         let written = format!("select name from salesforce.editor__c where name = '{side}'");
         bell.target_becomes(&written, &[side]).await;
         signal(&child, "TERM");
@@ -154,7 +154,7 @@ async fn an_interruption_is_told_once_however_many_attempts_fail_and_once_more_w
 
         let told = |part: &str| log.iter().filter(|line| line.contains(part)).count();
         assert_eq!(told("interrupted; nothing is lost"), 1, "{side}: {log:#?}");
-        assert_eq!(told("going on as the writer"), 1, "{side}: {log:#?}");
+        assert_eq!(told("resumed as the writer"), 1, "{side}: {log:#?}");
         assert_eq!(told("working as the writer"), 1, "{side}: {log:#?}");
         assert!(told("still interrupted") >= 4, "{side}: {log:#?}");
         // The listener or the sweep may notice first, and each says so once.

@@ -19,7 +19,7 @@ async fn status_tells_what_it_knows_when_the_target_cannot_be_reached() {
     let report = asked(&["status", "--json"]).run().await;
 
     assert_eq!((printed.code, report.code), (1, 1), "{printed}");
-    assert!(printed.stdout.contains("the target cannot be asked: "), "{printed}");
+    assert!(printed.stdout.contains("the target cannot be reached: "), "{printed}");
     assert!(printed.stdout.contains("capture    installed"), "{printed}");
     assert!(
         json(&report.stdout)["target_problem"].as_str().unwrap().contains("refused"),
@@ -39,7 +39,7 @@ async fn status_has_nothing_to_report_when_all_is_well() {
     assert_eq!((printed.code, report.code), (0, 0), "{printed}");
     assert_eq!(
         printed.stdout,
-        "now        Nothing is pending, and nobody would apply it: start `schoolbell run`.\n\
+        "now        Nothing is pending, but no service is running: start `schoolbell run`.\n\
          pending    nothing\nlag        0.0 s\nparked     nothing\nwriter     nobody\n\
          capture    installed, notify mode doorbell, schema version 12\n\
          salesforce contact 0 synced, 0 pending, 0 failed\n\
@@ -95,7 +95,7 @@ async fn status_tells_who_is_the_writer_and_what_is_pending_without_one() {
         "{alone_printed}"
     );
     assert!(
-        alone_printed.stdout.contains("writer     nobody: start `schoolbell run`"),
+        alone_printed.stdout.contains("writer     none: start `schoolbell run`"),
         "{alone_printed}"
     );
     let report = json(&alone.stdout);
@@ -134,7 +134,7 @@ async fn a_dead_row_is_reported_with_reason_and_remedy_and_exit_code_1_but_not_w
     assert_eq!(keys(dead), BTreeSet::from(["object", "state", "keys", "held", "oldest"]));
     assert_eq!((&dead["object"], dead["keys"].as_i64()), (&Value::from("school"), Some(1)));
     for part in
-        ["OBJECT", "WHAT HELPS", &pirates, "dead", "no_pirates", "(23514)", "mend the source row"]
+        ["OBJECT", "WHAT HELPS", &pirates, "dead", "no_pirates", "(23514)", "fix the source row"]
     {
         assert!(list.stdout.contains(part), "{part}: {list}");
     }

@@ -55,7 +55,7 @@ async fn is_reported_everywhere(bell: &TestBell, roles: &Roles, role: &str) {
 
     let status = roles.run(bell, &["status"]).await;
     assert_eq!(status.code, 1, "{status}");
-    assert!(status.stdout.starts_with("now        Nobody can write"), "{status}");
+    assert!(status.stdout.starts_with("now        Writing is blocked"), "{status}");
     assert!(
         status.stdout.contains(&told) && status.stdout.contains("pg_terminate_backend"),
         "{status}"

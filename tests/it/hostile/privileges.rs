@@ -178,8 +178,8 @@ async fn everything_works(bell: &TestBell, roles: &Roles) {
     let status = roles.run(bell, &["status"]).await;
     assert!(status.stdout.contains("verified   school 20"), "{status}");
     bell.target_sql("update salesforce.editor__c set name = 'Wrong' where name = 'Acme'").await;
-    let replayed = roles.run(bell, &["resync"]).await;
-    assert_eq!(replayed.code, 0, "{replayed}");
+    let resynced = roles.run(bell, &["resync"]).await;
+    assert_eq!(resynced.code, 0, "{resynced}");
     assert_eq!(bell.target_texts(names).await, ["Acme", "Sailors"]);
     let dropped = roles.run(bell, &["parked", "drop", "--all", "--yes"]).await;
     assert_eq!(dropped.code, 0, "{dropped}");
@@ -361,7 +361,7 @@ async fn each_right_of_the_readme_is_needed_and_the_one_that_is_missing_is_named
     let (bell, roles) = granted().await;
     let people = ["00000000-0000-0000-0000-000000000001".to_string()];
     schoolbell::demo::stand_in::create_contacts(&bell.target, &people).await.unwrap();
-    // An insert, an update, a key to park, one to free, a contact's flag and a replay, for each right.
+    // An insert, an update, a key to park, one to free, a contact's flag and a resync, for each right.
     let work = format!(
         "delete from roles; delete from schools; \
          insert into schools (name, address_line_1, municipality, country_code, website, creator_id, created_at, updated_at) \

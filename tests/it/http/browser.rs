@@ -84,7 +84,7 @@ async fn it_shows_a_parked_row_with_its_reason_and_says_what_is_wrong_in_a_sente
     browser.shows("table.parked", &school).await;
     browser.shows("table.parked", "violates check constraint \"no_pirates\"").await;
     browser.shows("table.parked", "waits for school sfid").await;
-    browser.shows("table.parked", "mend the source row, or the constraint in the target").await;
+    browser.shows("table.parked", "fix the source row, or the constraint in the target").await;
     browser.shows(".stop.parked", "1 dead, ").await;
     assert_eq!(browser.says("document.title").await, "attention · Schoolbell");
     assert!(!browser.html().await.contains("Pirate"), "a row's content is nobody's business");

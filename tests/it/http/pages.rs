@@ -151,7 +151,7 @@ async fn it_is_ready_unless_a_database_is_gone_or_capture_is_not_whole() {
     visitor.becomes("/readyz", 200).await;
 
     for (proxy, hindrance) in
-        proxies.iter().zip(["the source cannot be looked at", "the target cannot be asked"])
+        proxies.iter().zip(["the source cannot be reached", "the target cannot be reached"])
     {
         proxy.refuse();
         proxy.cut(Cut::Reset);
@@ -194,7 +194,7 @@ async fn figures_from_before_the_source_went_away_are_not_shown_as_fresh() {
 
     proxy.refuse();
     proxy.cut(Cut::Reset);
-    let page = visitor.shows("The source cannot be looked at").await;
+    let page = visitor.shows("The source cannot be reached").await;
 
     assert!(page.contains("<title>trouble"), "{page}");
     assert!(page.contains("<main class=\"trouble old\""), "{page}");
@@ -268,7 +268,7 @@ async fn an_interruption_is_counted_and_told_until_it_is_over() {
     proxy.cut(Cut::Reset);
     visitor.measures("schoolbell_role{role=\"interrupted\"}", 1.0).await;
     visitor.measures("schoolbell_interruptions_total", 1.0).await;
-    let page = visitor.shows("The target cannot be asked").await;
+    let page = visitor.shows("The target cannot be reached").await;
     assert!(!page.contains(&port.to_string()), "an address is nobody's business: {page}");
     proxy.pass();
 

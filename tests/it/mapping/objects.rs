@@ -392,7 +392,7 @@ async fn a_change_that_touches_more_rows_than_fit_at_once_reaches_them_page_by_p
     assert_eq!((tally.written, tally.equal), (20_101, 1));
     assert_eq!(bell.source_texts(REPLAYS).await, ["member source done 20101 20100"]);
 
-    // A replay that has passed some rows already is not enough for a later change.
+    // A resync that has passed some rows already is not enough for a later change.
     bell.source_sql(
         "update schoolbell.resync set state = 'running', finished_at = null, position = '{20000}'; \
          update clubs set title = 'Chess' where code = 'chess'",
@@ -403,7 +403,7 @@ async fn a_change_that_touches_more_rows_than_fit_at_once_reaches_them_page_by_p
 }
 
 #[tokio::test]
-async fn a_replay_that_stands_for_a_change_waits_for_a_table_that_is_locked_and_is_not_given_up() {
+async fn a_resync_that_stands_for_a_change_waits_for_a_table_that_is_locked_and_is_not_given_up() {
     let log = Log::listen();
     let mut bell = clubs().await;
     bell.source_sql("insert into clubs values ('chess', 'Chess')").await;
@@ -415,7 +415,7 @@ async fn a_replay_that_stands_for_a_change_waits_for_a_table_that_is_locked_and_
     bell.source_sql("insert into schoolbell.resync (object, only_missing) values ('club', false)")
         .await;
     eventually("it is hindered", || async {
-        log.lines("a replay is hindered; it is tried again").pop().ok_or(log.lines(""))
+        log.lines("a resync is blocked for now; it is retried").pop().ok_or(log.lines(""))
     })
     .await;
 
@@ -426,7 +426,7 @@ async fn a_replay_that_stands_for_a_change_waits_for_a_table_that_is_locked_and_
 }
 
 #[tokio::test]
-async fn a_replay_that_stands_for_a_change_comes_before_one_that_was_asked_for() {
+async fn a_resync_that_stands_for_a_change_comes_before_one_that_was_asked_for() {
     let bell = clubs().await;
     bell.source_sql("insert into clubs select n, 'Club' from generate_series(1, 5) n").await;
     bell.drain().await;
@@ -544,11 +544,11 @@ async fn a_change_whose_touched_rows_cannot_be_found_holds_up_no_other_and_reach
     bell.source_sql("update rooms set title = 'Red'").await;
     bell.target_becomes("select title__c from salesforce.room__c", &["Red"]).await;
     // It parks what it meets, and may be done before anybody looks.
-    let replays = "select distinct object from schoolbell.resync";
-    eventually("a replay stands for it, and it is told", || async {
-        let (replays, told) =
-            (bell.source_texts(replays).await, log.lines("public.bookings has no column room"));
-        if replays == ["booking"] && !told.is_empty() { Ok(()) } else { Err((replays, told)) }
+    let resyncs = "select distinct object from schoolbell.resync";
+    eventually("a resync stands for it, and it is told", || async {
+        let (resyncs, told) =
+            (bell.source_texts(resyncs).await, log.lines("public.bookings has no column room"));
+        if resyncs == ["booking"] && !told.is_empty() { Ok(()) } else { Err((resyncs, told)) }
     })
     .await;
     assert_eq!(bell.target_texts(booked).await, ["Blue"]);

@@ -1,5 +1,5 @@
 //! Random mappings: key types, filters and values that raise errors, winners, parents, touches, and random changes and
-//! replays under them; compared with what a simple reading of the mapping says.
+//! resyncs under them; compared with what a simple reading of the mapping says.
 //!
 //! `PROPTEST_CASES`, `PROPTEST_RNG_SEED` and the file of failed cases work as in `model.rs`.
 

@@ -174,7 +174,7 @@ async fn drop_says_what_it_will_do_and_does_it_only_when_told_to() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_comes_back_with_a_change_or_a_replay() {
+async fn what_was_dropped_comes_back_with_a_change_or_a_resync() {
     let Parked { bell, dead, .. } = some_of_each().await;
     bell.run_ok(&["parked", "drop", "--all", "--yes"]).await;
     bell.drain().await;

@@ -1,5 +1,5 @@
 //! Keys of every type: as a source key, an external id, a parent's key, the key of what is touched, and the primary key
-//! by which a replay goes on; written by an application with odd settings.
+//! by which a resync goes on; written by an application with odd settings.
 
 use std::fmt::Write as _;
 
@@ -210,7 +210,7 @@ async fn keys_work(same_type: bool) {
     arrived("p", "name__c", &["New One", "New Two"]).await;
     arrived("c", "name__c", &["New One", "New Two"]).await;
 
-    // A replay goes on from page to page, finds everything equal, and ends; so does a comparison.
+    // A resync goes on from page to page, finds everything equal, and ends; so does a comparison.
     bell.source_sql("insert into schoolbell.resync (object) select distinct unnest(array['p', 'c']) || n from generate_series(0, 99) n \
                      where to_regclass('p' || n) is not null").await;
     let again = bell.drain().await;

@@ -141,7 +141,7 @@ async fn deleting() -> TestBell {
     bell
 }
 
-/// Every step once: insert, update, wait, arrive, delete, dead, retry, drop, replay.
+/// Every step once: insert, update, wait, arrive, delete, dead, retry, drop, resync.
 async fn everything_works(bell: &TestBell, application: &Client, through: &str) {
     let command = async |arguments: &[&str]| {
         let ended = program(bell, through, &bell.target_url(), arguments).run().await;

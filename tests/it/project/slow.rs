@@ -58,7 +58,7 @@ async fn a_source_row_that_would_take_an_hour_delays_the_others_by_seconds() {
 }
 
 #[tokio::test]
-async fn a_page_with_such_a_row_delays_its_replay_by_seconds() {
+async fn a_page_with_such_a_row_delays_its_resync_by_seconds() {
     let (mut bell, mapping) = bell_with_a_slow_filter().await;
     bell.source_sql(SCHOOLS).await;
     bell.source_sql("delete from schoolbell.change").await;

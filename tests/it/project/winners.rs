@@ -72,7 +72,7 @@ async fn a_row_that_the_filter_or_the_preference_is_refused_for_is_refused_alone
                 let changed = "select code__c from salesforce.person__c where name__c = 'changed'";
                 assert_eq!(bell.target_texts(changed).await, ["c3"], "{case}");
 
-                // And a replay.
+                // And a resync.
                 bell.target_sql("delete from salesforce.person__c").await;
                 bell.source_sql("insert into schoolbell.resync (object) values ('person')").await;
                 bell.drain().await;

@@ -48,7 +48,11 @@ async fn a_school_is_followed_from_the_outbox_into_salesforce() {
     // However somebody writes it: a key is a key.
     let accepted = explain(&bell, "school", &school.to_uppercase()).await;
 
-    assert_next(&captured, false, &["A change of 20", "nobody applies it: start `schoolbell run`"]);
+    assert_next(
+        &captured,
+        false,
+        &["A change of 20", "no service is running to apply it: start `schoolbell run`"],
+    );
     assert!(captured.stdout.contains("salesforce.editor__c has no such row"), "{captured}");
     assert_next(&written, true, &["Heroku Connect has it since 20"]);
     assert!(written.stdout.contains("INSERT NEW since 20"), "{written}");
@@ -160,7 +164,7 @@ async fn a_row_that_was_refused_says_by_whom_and_what_to_do() {
         false,
         &[
             "check constraint \"no_pirates\"",
-            "mend the source row",
+            "fix the source row",
             &format!("`schoolbell parked retry school --key {dead}`"),
         ],
     );

@@ -75,7 +75,7 @@ async fn status_counts_what_salesforce_has_and_lists_what_it_refused() {
 #[tokio::test]
 async fn the_time_from_commit_to_salesforce_s_answer_is_told_for_rows_whose_own_time_tells_it() {
     let bell = TestBell::start().await;
-    let replayed = bell.insert_school("Replayed").await;
+    let resynced = bell.insert_school("Resynced").await;
     let fresh = bell.insert_school("Fresh").await;
     bell.source_sql(&format!(
         "update schools set updated_at = clock_timestamp() at time zone 'UTC' where id = '{fresh}'"
@@ -88,7 +88,7 @@ async fn the_time_from_commit_to_salesforce_s_answer_is_told_for_rows_whose_own_
 
     let school = of(&report, "school");
     // The other one says that it was changed in January.
-    assert_eq!(school["answered"]["rows"], 2, "{replayed} and {fresh}: {school}");
+    assert_eq!(school["answered"]["rows"], 2, "{resynced} and {fresh}: {school}");
     assert_eq!(school["synced"]["rows"], 1, "{school}");
     let median = school["synced"]["median_seconds"].as_f64().unwrap();
     assert!((0.0..60.0).contains(&median), "{school}");
@@ -226,8 +226,9 @@ async fn a_refused_row_that_salesforce_knows_is_sent_again_once_in_either_mode_o
         let again = bell.run_ok(&["parked", "retry", "--failed", "--yes"]).await;
 
         assert!(done.ends_with("sent again: 1 school\n"), "{done}");
-        let left =
-            format!("1 school, left alone, Heroku Connect has an entry to send already: {school}");
+        let left = format!(
+            "1 school, skipped, because Heroku Connect already has an entry to send: {school}"
+        );
         assert!(again.contains(&left) && !again.contains("sent again"), "{again}");
         assert_eq!(bell.target_count(open).await, 1);
         bell.salesforce_accepts_everything().await;
@@ -255,9 +256,9 @@ async fn refused_rows_that_are_not_ours_to_write_are_left_alone_and_said() {
     assert_eq!(ended.code, 1, "{ended}");
     let lines = [
         format!(
-            "1 contact, left alone, Salesforce creates these rows and knows none of them: {person}"
+            "1 contact, skipped, because Salesforce creates these rows and does not know them: {person}"
         ),
-        format!("1 school, left alone, the source publishes no such row (any more): {gone}"),
+        format!("1 school, skipped, because the source no longer publishes them: {gone}"),
     ];
     for line in lines {
         assert!(ended.stdout.contains(&line), "{ended}");

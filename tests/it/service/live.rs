@@ -54,7 +54,7 @@ async fn a_target_column_that_is_made_shorter_makes_no_row_dead_and_texts_are_cu
 
     bell.target_becomes(NAMES, &["A name th…", "Short"]).await;
     heals(&bell).await;
-    let told = says(&log, "planned anew").await;
+    let told = says(&log, "planned again").await;
     assert!(
         told.contains("school.name was character varying(80) and is character varying(10)"),
         "{told}"
@@ -118,7 +118,7 @@ async fn a_target_column_that_is_gone_is_told_by_name_the_rest_goes_on_and_it_he
         says(&log, "object school: website__c: salesforce.editor__c has no column website__c")
             .await;
     assert!(
-        told.contains("WARN") && told.contains("are parked and tried again, the others go on"),
+        told.contains("WARN") && told.contains("are parked and retried; other rows are written"),
         "{told}"
     );
     assert_eq!(bell.parked().await, [format!("school {old} retrying")]);

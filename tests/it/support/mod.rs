@@ -485,7 +485,7 @@ impl TestBell {
         .await
     }
 
-    /// Nothing is left to claim: no change, no key that is due, no replay.
+    /// Nothing is left to claim: no change, no key that is due, no resync.
     pub async fn caught_up(&self) {
         let sql = "select (select count(*) from schoolbell.change) \
                    + (select count(*) from schoolbell.parked where due_at is not null and (state <> 'dead' or held)) \

@@ -498,7 +498,7 @@ async fn a_repair_that_does_not_come_to_its_end_leaves_nothing_behind() {
         "begin; lock table salesforce.contact_editor_affiliation__c in access exclusive mode";
     holder.batch_execute(hold).await.unwrap();
 
-    // The schools are compared first, and their replay is stored; the roles cannot be read.
+    // The schools are compared first, and their resync is stored; the roles cannot be read.
     let ended = bell.run(&["verify", "--repair"]).await;
     holder.batch_execute("rollback").await.unwrap();
 
@@ -527,7 +527,7 @@ async fn status_tells_when_each_object_was_last_verified_and_of_what_was_wrong()
     };
     assert!(line(&printed.stdout, "school").ends_with(": 20 rows, 1 wrong"), "{printed}");
     assert!(line(&printed.stdout, "role").ends_with(": 20 rows, none wrong"), "{printed}");
-    assert!(printed.stdout.contains("1 row found wrong when last compared"), "{printed}");
+    assert!(printed.stdout.contains("1 row wrong in the last comparison"), "{printed}");
     assert!(line(&repaired.stdout, "school").ends_with(": 20 rows, none wrong"), "{repaired}");
     let report: Value = serde_json::from_str(&told.stdout).unwrap();
     let verified = report["verified"].as_array().unwrap();

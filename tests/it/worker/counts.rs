@@ -19,12 +19,12 @@ const FEW_ON_TARGET: Traffic = Traffic { round_trips: 1, statements: 3 };
 /// A batch of many rows on the target: begin and commit, and: create the temporary table, prepare COPY, begin it, send
 /// the rows, write. Preparing and sending are no statements of their own.
 const MANY_ON_TARGET: Traffic = Traffic { round_trips: 7, statements: 5 };
-/// A page of a replay on the source. Round trips: the claim with the due keys; the replay; the page's rows; begin,
+/// A page of a resync on the source. Round trips: the claim with the due keys; the resync; the page's rows; begin,
 /// acknowledge, progress, commit.
 const PAGE_ON_SOURCE: Traffic = Traffic { round_trips: 7, statements: 8 };
-/// A page of a replay on the target: begin, its object's rows and commit, sent together.
+/// A page of a resync on the target: begin, its object's rows and commit, sent together.
 const PAGE_ON_TARGET: Traffic = Traffic { round_trips: 1, statements: 3 };
-/// A sleeping service's look at the source: the claim with the due keys; the replays.
+/// A sleeping service's look at the source: the claim with the due keys; the resyncs.
 const LOOK_ROUND_TRIPS: u64 = 2;
 /// A school whose website changed is read for itself, and not for its creator's contact.
 const READS_OF_A_SCHOOL: i64 = 1;
@@ -112,21 +112,21 @@ async fn a_batch_takes_the_same_round_trips_and_statements_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_replay_takes_the_same_round_trips_and_statements_whatever_its_size() {
+async fn a_page_of_a_resync_takes_the_same_round_trips_and_statements_whatever_its_size() {
     let mut bell = mirrored(2_000).await;
     // No page is quick enough for the next one to be larger.
     bell.pace.page_time = Duration::ZERO;
-    let mut replays = Vec::new();
+    let mut resyncs = Vec::new();
     for rows in [20, 400] {
         bell.pace.page_rows = rows;
         run(&bell, "insert into schoolbell.resync (object) values ('school')").await;
         let proxies = counted(&mut bell).await;
         let books = Books::of(&bell, bell.drain()).await;
-        // The progress of a replay is stored with each page.
-        replays.push((books.written("resync") as u64, proxies.map(|proxy| proxy.traffic())));
+        // The progress of a resync is stored with each page.
+        resyncs.push((books.written("resync") as u64, proxies.map(|proxy| proxy.traffic())));
     }
 
-    let [(many, with), (few, without)] = replays[..] else { panic!("two replays") };
+    let [(many, with), (few, without)] = resyncs[..] else { panic!("two resyncs") };
     assert_eq!(each(many - few, with, without), [PAGE_ON_SOURCE, PAGE_ON_TARGET]);
 }
 

@@ -1,4 +1,4 @@
-//! All steps together: replays, random changes, what the work costs.
+//! All steps together: resyncs, random changes, what the work costs.
 
 mod counts;
 mod memory;

@@ -126,7 +126,7 @@ fn needs_rest(model: &Model, operation: &Operation) -> bool {
         | Operation::TargetIsReloaded
         | Operation::SalesforceEdits(_)
         | Operation::Drop(_) => true,
-        // Whether it is there when a replay looks for what is missing.
+        // Whether it is there when a resync looks for what is missing.
         Operation::ContactArrives(_) => model.looks_for_missing(),
         Operation::Commit(statements) => truncates(statements),
         _ => false,
@@ -159,7 +159,7 @@ fn tell(model: &mut Model, operation: &Operation) {
         Operation::TargetIsReloaded => model.reloads(),
         Operation::SalesforceEdits(school) => model.edits(*school),
         Operation::Resync { object, missing, detached } => {
-            model.replays(*object, *missing, *detached);
+            model.resyncs(*object, *missing, *detached);
         }
         Operation::Retry(object) => model.retries(*object),
         Operation::Drop(object) => model.drops(*object),
@@ -392,9 +392,9 @@ where
     }
 }
 
-/// A replay of what the target lacks has met a contact that was away, which is therefore waited for.
+/// A resync of what the target lacks has met a contact that was away, which is therefore waited for.
 #[test]
-fn a_contact_that_comes_after_a_replay_has_missed_it_is_written() {
+fn a_contact_that_comes_after_a_resync_has_missed_it_is_written() {
     let mut model = Model::default();
     model.contact_arrives(1);
     let mut bridge = Bridge::init_test(&model);

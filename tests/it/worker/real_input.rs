@@ -67,7 +67,7 @@ async fn the_register_of_english_schools_arrives_row_by_row_as_it_should() {
 
     let writes = bell.salesforce_writes().await;
     bell.run_ok(&["resync"]).await;
-    assert_eq!(bell.salesforce_writes().await, writes, "a replay of what is right writes nothing");
+    assert_eq!(bell.salesforce_writes().await, writes, "a resync of what is right writes nothing");
 
     bell.source_sql("update schools set name = upper(name), updated_at = now() + interval '1 day'")
         .await;

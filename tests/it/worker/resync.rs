@@ -1,4 +1,4 @@
-//! Resync: existing rows are replayed through the same path, behind live changes.
+//! Resync: existing rows are resynced through the same path, behind live changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -210,7 +210,7 @@ async fn interrupted_it_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn asking_again_for_an_unfinished_replay_goes_on_with_it() {
+async fn asking_again_for_an_unfinished_resync_goes_on_with_it() {
     let bell = existing(3).await;
 
     bell.run_ok(&["resync", "school", "--detach"]).await;
@@ -225,7 +225,7 @@ async fn live_changes_go_first() {
     let mut bell = existing(20_000).await;
     bell.service_starts();
     bell.run_ok(&["resync", "school", "--detach"]).await;
-    eventually("the replay runs", || async {
+    eventually("the resync runs", || async {
         match bell.source_count("select done from schoolbell.resync").await {
             0 => Err("nothing done"),
             _ => Ok(()),
@@ -239,7 +239,7 @@ async fn live_changes_go_first() {
 
     let open =
         bell.source_count("select count(*) from schoolbell.resync where finished_at is null").await;
-    assert_eq!(open, 1, "the live change did not wait for the replay");
+    assert_eq!(open, 1, "the live change did not wait for the resync");
     bell.caught_up().await;
     bell.every_row_is_right().await;
 }
@@ -258,9 +258,9 @@ async fn bad_requests_are_refused_with_a_sentence() {
     }
 }
 
-/// A filter that some row is refused by: this row is parked, and every other one is replayed, whoever asked for it.
+/// A filter that some row is refused by: this row is parked, and every other one is resynced, whoever asked for it.
 #[tokio::test]
-async fn a_row_that_the_filter_is_refused_for_ends_no_replay() {
+async fn a_row_that_the_filter_is_refused_for_ends_no_resync() {
     let mut bell = TestBell::bare().await;
     let text = schoolbell::mapping::BUILT_IN.replace(
         "source = \"schools\"\nkey = \"id\"\n",
@@ -296,7 +296,7 @@ const CODES: [&str; 9] =
     ["22023", "23514", "42501", "53200", "58030", "57014", "42704", "08001", "40001"];
 
 #[tokio::test]
-async fn whatever_a_filter_is_refused_with_ends_no_replay_and_no_comparison() {
+async fn whatever_a_filter_is_refused_with_ends_no_resync_and_no_comparison() {
     for winner in ["", "winner = { order = \"id\" }\n"] {
         let mut bell = TestBell::bare().await;
         bell.source_sql(
@@ -345,9 +345,9 @@ async fn whatever_a_filter_is_refused_with_ends_no_replay_and_no_comparison() {
     }
 }
 
-/// A replay that rests (it has a rate), or that cannot go on now, is no hindrance for those behind it.
+/// A resync that rests (it has a rate), or that cannot go on now, is no hindrance for those behind it.
 #[tokio::test]
-async fn a_replay_that_cannot_go_on_now_holds_up_none_behind_it() {
+async fn a_resync_that_cannot_go_on_now_holds_up_none_behind_it() {
     let bell = TestBell::installed().await;
     for name in ["One", "Two"] {
         let school = bell.insert_school(name).await;
@@ -362,8 +362,8 @@ async fn a_replay_that_cannot_go_on_now_holds_up_none_behind_it() {
         .batch_execute("begin; lock table salesforce.contact_editor_affiliation__c")
         .await
         .unwrap();
-    let replays = "insert into schoolbell.resync (object, walk) values ('role', 'target'), ('school', 'source')";
-    bell.source_sql(replays).await;
+    let resyncs = "insert into schoolbell.resync (object, walk) values ('role', 'target'), ('school', 'source')";
+    bell.source_sql(resyncs).await;
 
     bell.drain().await;
     let states = "select object || ' ' || state from schoolbell.resync order by id";
@@ -373,7 +373,7 @@ async fn a_replay_that_cannot_go_on_now_holds_up_none_behind_it() {
     // Whoever drains is told what is left.
     let drained = bell.run(&["run", "--drain"]).await;
     assert_eq!(drained.code, 1, "{drained}");
-    assert!(drained.stderr.contains("a replay is left: it cannot go on now"), "{drained}");
+    assert!(drained.stderr.contains("a resync is left: it cannot continue now"), "{drained}");
     holder.batch_execute("rollback").await.unwrap();
     bell.drain().await;
     assert_eq!(bell.source_texts(states).await, ["role done", "school done"]);
@@ -382,7 +382,7 @@ async fn a_replay_that_cannot_go_on_now_holds_up_none_behind_it() {
 }
 
 #[tokio::test]
-async fn a_replay_with_a_rate_holds_up_none_behind_it_and_none_that_stands_for_changes() {
+async fn a_resync_with_a_rate_holds_up_none_behind_it_and_none_that_stands_for_changes() {
     let mut bell = TestBell::bare().await;
     bell.use_mapping(schoolbell::mapping::BUILT_IN).await;
     for n in 0..30 {
@@ -410,7 +410,7 @@ async fn a_replay_with_a_rate_holds_up_none_behind_it_and_none_that_stands_for_c
 }
 
 #[tokio::test]
-async fn a_failed_replay_is_told_until_it_is_repeated_or_dismissed() {
+async fn a_failed_resync_is_told_until_it_is_repeated_or_dismissed() {
     let bell = TestBell::installed().await;
     let fail =
         "insert into schoolbell.resync (object, asked) values ('gone', true), ('school', true)";
@@ -419,12 +419,12 @@ async fn a_failed_replay_is_told_until_it_is_repeated_or_dismissed() {
 
     let status = bell.run(&["status"]).await;
     assert_eq!(status.code, 1, "{status}");
-    let told = "Replay 1 of gone has failed, out of luck: repeat it with `schoolbell resync gone`, or dismiss it with \
+    let told = "Resync 1 of gone has failed, out of luck: repeat it with `schoolbell resync gone`, or dismiss it with \
                 `schoolbell resync --dismiss 1`";
     assert!(status.stdout.contains(told), "{status}");
     // One of a part of its rows is no repetition.
     bell.run_ok(&["resync", "school", "--missing"]).await;
-    assert!(bell.run(&["status"]).await.stdout.contains("Replay 2 of school has failed"));
+    assert!(bell.run(&["status"]).await.stdout.contains("Resync 2 of school has failed"));
     bell.run_ok(&["resync", "school"]).await;
     let dismiss = bell.program(&["resync", "--dismiss", "1"]);
     let file = bell.mapping_file(schoolbell::mapping::BUILT_IN);
@@ -434,7 +434,7 @@ async fn a_failed_replay_is_told_until_it_is_repeated_or_dismissed() {
     assert!(!status.stdout.contains("has failed"), "{status}");
     let unknown = bell.run(&["resync", "--dismiss", "1000"]).await;
     assert_eq!(unknown.code, 2, "{unknown}");
-    assert!(unknown.stderr.contains("no replay 1000 has failed"), "{unknown}");
+    assert!(unknown.stderr.contains("no resync 1000 has failed"), "{unknown}");
 }
 
 #[tokio::test]
@@ -455,7 +455,7 @@ async fn keys_that_are_refused_for_now_are_told_by_the_exit_code() {
 }
 
 #[tokio::test]
-async fn what_an_unfinished_replay_is_about_to_write_is_in_flight_and_not_wrong() {
+async fn what_an_unfinished_resync_is_about_to_write_is_in_flight_and_not_wrong() {
     let bell = TestBell::installed().await;
     for name in ["One", "Two"] {
         bell.insert_school(name).await;
@@ -471,7 +471,7 @@ async fn what_an_unfinished_replay_is_about_to_write_is_in_flight_and_not_wrong(
     assert_eq!(verdict["objects"][0]["in_flight"], 2, "{verified}");
 }
 
-/// Changes come first, and come without end: a replay has its share of the time all the same.
+/// Changes come first, and come without end: a resync has its share of the time all the same.
 #[tokio::test]
 async fn a_resync_goes_on_while_changes_keep_coming() {
     const SCHOOLS: i64 = 3_000;

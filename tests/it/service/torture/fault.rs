@@ -26,9 +26,9 @@ pub(super) enum Fault {
     /// The writer is stopped, its target connections end without its knowledge, the other takes over and writes
     /// something newer, and the writer goes on with what it had in hand.
     Pause,
-    /// Heroku Connect reads a table again, and the operator replays what is missing.
+    /// Heroku Connect reads a table again, and the operator resyncs what is missing.
     Reload,
-    /// The same while a full replay runs.
+    /// The same while a full resync runs.
     ReloadDuringResync,
     /// An administrator changes the databases' settings, and every session begins anew with them.
     Settings,

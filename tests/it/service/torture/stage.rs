@@ -132,7 +132,7 @@ impl Stage {
         self.processes[struck].disarm(place);
         if reloads {
             drop(salesforce);
-            // A replay reads its pages when no change is due, which on a busy machine with three writers may be never.
+            // A resync reads its pages when no change is due, which on a busy machine with three writers may be never.
             let _silence = self.writers.pause().await;
             self.command(&["resync", "--missing"]).await;
         }
@@ -319,7 +319,7 @@ pub(super) async fn left(source: &Client, target: &Client) -> Vec<String> {
     let mut left = Vec::new();
     for (what, sql) in [
         ("changes", "select count(*)::text from schoolbell.change"),
-        ("replays", "select count(*)::text from schoolbell.resync where finished_at is null"),
+        ("resyncs", "select count(*)::text from schoolbell.resync where finished_at is null"),
         (
             "due or refused",
             "select count(*)::text from schoolbell.parked where due_at is not null or state <> 'waiting'",

@@ -160,9 +160,9 @@ impl Parked {
     }
 }
 
-/// A replay that was asked for and not carried out yet.
+/// A resync that was asked for and not carried out yet.
 #[derive(Debug, Clone)]
-enum Replay {
+enum Resync {
     Published {
         object: Object,
         missing: bool,
@@ -186,7 +186,7 @@ pub struct Model {
     retried: BTreeSet<Key>,
     /// Keys with changes that were not acknowledged, as of the last rest.
     changed: BTreeSet<Key>,
-    replays: Vec<Replay>,
+    resyncs: Vec<Resync>,
     /// What a row may have become since the last rest, in the order of time.
     trail: BTreeMap<Key, Vec<Option<String>>>,
     /// At most so many writes has Salesforce got.
@@ -201,7 +201,7 @@ impl Model {
     pub fn commits(&mut self, steps: Vec<Step>) {
         for step in steps {
             self.changed.extend(self.source.touched(&step.rows));
-            self.replays.extend(step.truncated.map(Replay::Held));
+            self.resyncs.extend(step.truncated.map(Resync::Held));
             self.source = step.rows;
         }
         self.works_if_running();
@@ -218,20 +218,20 @@ impl Model {
     }
 
     /// `resync`, carried out at once by the program itself if nobody else does and it is not to be left to others.
-    pub fn replays(&mut self, object: Option<Object>, missing: bool, detached: bool) {
+    pub fn resyncs(&mut self, object: Option<Object>, missing: bool, detached: bool) {
         let objects =
             Object::ALL.into_iter().filter(|one| object.is_none_or(|object| object == *one));
-        self.replays.extend(objects.map(|object| Replay::Published { object, missing }));
+        self.resyncs.extend(objects.map(|object| Resync::Published { object, missing }));
         match detached {
             true => self.works_if_running(),
             false => self.works(),
         }
     }
 
-    /// Whether a replay that was not carried out yet is only about keys that the target lacks.
+    /// Whether a resync that was not carried out yet is only about keys that the target lacks.
     pub fn looks_for_missing(&self) -> bool {
-        let missing = |replay: &Replay| matches!(replay, Replay::Published { missing: true, .. });
-        self.replays.iter().any(missing)
+        let missing = |resync: &Resync| matches!(resync, Resync::Published { missing: true, .. });
+        self.resyncs.iter().any(missing)
     }
 
     pub fn retries(&mut self, object: Option<Object>) {
@@ -322,7 +322,7 @@ impl Model {
         }
         self.changed.clear();
         self.retried.clear();
-        self.replays.clear();
+        self.resyncs.clear();
         self.unclear = false;
         wrong
     }
@@ -359,7 +359,7 @@ impl Model {
                 }
             }
         }
-        self.unclear |= !self.replays.is_empty();
+        self.unclear |= !self.resyncs.is_empty();
     }
 
     fn due(&self) -> BTreeSet<Key> {
@@ -367,13 +367,13 @@ impl Model {
         due.extend(
             self.parked.iter().filter(|(_, parked)| self.has_arrived(parked)).map(|(key, _)| *key),
         );
-        for replay in &self.replays {
-            match replay {
-                Replay::Published { object, missing } => {
+        for resync in &self.resyncs {
+            match resync {
+                Resync::Published { object, missing } => {
                     let published = self.source.published(*object).into_iter();
                     due.extend(published.filter(|key| !missing || !self.held.contains_key(key)));
                 }
-                Replay::Held(object) => {
+                Resync::Held(object) => {
                     due.extend(self.held.keys().copied().filter(|key| key.0 == *object));
                 }
             }
