@@ -117,7 +117,7 @@ pub async fn listen(
                 } else {
                     if !told_deaf {
                         tracing::warn!(
-                            "LISTEN hears nothing, polling instead: is there a pooler in transaction mode in front \
+                            "LISTEN receives nothing, polling instead: is there a pooler in transaction mode in front \
                              of the source? Give the service a direct connection, or run `schoolbell migrate \
                              --notify never`"
                         );
@@ -330,8 +330,7 @@ impl Ear {
         }
         for stranger in found.iter().filter(|stranger| !self.blocked_by.contains(stranger)) {
             tracing::warn!(
-                "{stranger} holds the doorbell's lock and is neither a writer of changes nor ours, so the service \
-                 cannot sleep and polls every moment; end it in the source: {}",
+                "{stranger} holds the doorbell's lock but is not Schoolbell, so the service cannot sleep and polls all the time; end it in the source: {}",
                 stranger.end()
             );
         }
@@ -368,7 +367,7 @@ impl Ear {
                 if self.unknown.insert(kind) {
                     tracing::warn!(
                         ?kind,
-                        "a notice on channel {CHANNEL} is not ours; it is ignored, and so are others"
+                        "a notice on channel {CHANNEL} is not from Schoolbell; this one and similar ones are ignored"
                     );
                 }
             }

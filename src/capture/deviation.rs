@@ -78,7 +78,7 @@ impl Fault {
             }
             Self::Outdated => "another mapping or release was migrated, so changes may be missed",
             Self::NotNeeded => {
-                "it is left from another mapping, or the table is no longer part of a captured one; no change is missed"
+                "it is left from another mapping, or from a table that is no longer part of a captured one; no change is missed"
             }
             Self::Open => "others can run code with the rights of the table's owner",
             Self::Foreign => "the table's owner can run code with the rights of another role",

@@ -464,12 +464,10 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         signals.next().await;
-        tracing::info!(
-            "stopping; what is in hand is finished first, a second signal stops at once"
-        );
+        tracing::info!("stopping after the current batch; a second signal stops at once");
         stop.send_replace(true);
         signals.next().await;
-        tracing::warn!("stopped at once; what was in hand will be applied again");
+        tracing::warn!("stopped at once; the current batch will be applied again");
         std::process::exit(2);
     });
     Ok(stopped)

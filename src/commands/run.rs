@@ -118,7 +118,7 @@ async fn work(
     let tally = match ended.map_err(super::stopped(config))? {
         End::Done(tally) => tally,
         End::LeftTo(writer) => {
-            tracing::info!(writer, "another process is the writer and applies what is due");
+            tracing::info!(writer, "another process is the writer and applies the changes");
             return left_over(config).await;
         }
         End::Blocked(stranger) => {
@@ -135,7 +135,7 @@ async fn work(
         dead = tally.dead,
         deleted = tally.deleted,
         kept = tally.kept,
-        "stopped; nothing is in hand"
+        "stopped; every batch is finished"
     );
     match drain {
         true => drained(config, began).await,
@@ -150,7 +150,7 @@ async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Exit> {
     let left = began.zip(pending.oldest).is_some_and(|(began, oldest)| oldest < began);
     if left {
         let changes = status::counted(pending.changes, "change");
-        tracing::warn!("{changes} left: no object of this mapping is read from their tables");
+        tracing::warn!("{changes} left: this mapping does not read their tables");
     }
     let resyncs = resync::reports(&source, None).await.map_err(super::reason)?;
     for resync in &resyncs {
@@ -175,7 +175,7 @@ async fn left_over(config: &Config) -> Result<Exit> {
     let pending = change::pending(&source).await.map_err(super::reason)?;
     if pending.changes > 0 {
         let left = status::counted(pending.changes, "change");
-        tracing::warn!("{left} not applied yet, and not by this process");
+        tracing::warn!("{left} not applied yet; another process will apply them");
     }
     Ok(Exit::attention_if(pending.changes > 0))
 }

@@ -101,7 +101,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
         let now = if repaired { mended(verdict, &repairs) } else { verdict.clone() };
         if let Err(failure) = verified::record(&source, &now, *seconds).await {
             // Whoever may only read may compare all the same.
-            tracing::debug!(reason = %failure, "when it was verified cannot be recorded");
+            tracing::debug!(reason = %failure, "the time of the comparison cannot be recorded");
         }
     }
     let verdicts: Vec<Comparison> = compared.into_iter().map(|compared| compared.verdict).collect();

@@ -222,7 +222,7 @@ pub async fn next(
         tracing::warn!(
             resync = id,
             object,
-            "a resync was asked for with another mapping than this one; it waits for a service with that"
+            "a resync was requested with another mapping; it waits for a service with that mapping"
         );
     }
     Ok(None)

@@ -33,7 +33,7 @@ pub struct ShapeChange {
 impl ShapeChange {
     /// For people.
     pub fn sentence(&self) -> String {
-        format!("{}: {}; no trigger tells which rows that concerns", self.table, self.what)
+        format!("{}: {}; no trigger reports which rows are affected", self.table, self.what)
     }
 }
 
@@ -133,7 +133,7 @@ pub async fn answer(
         tracing::warn!(
             table,
             what,
-            "no trigger tells which rows that concerns; a resync looks at all of them"
+            "no trigger reports which rows are affected; a resync checks all of them"
         );
     }
     Ok(())

@@ -69,7 +69,7 @@ pub struct Status {
     pub notify: Option<String>,
     /// Triggers that are not as the mapping needs them.
     pub capture_problems: Vec<String>,
-    /// What has happened to captured tables, where no trigger tells which rows that concerns, and no resync was ordered yet.
+    /// What has happened to captured tables, where no trigger reports which rows are affected, and no resync was ordered yet.
     pub unanswered: Vec<String>,
     /// Some of that loses changes; otherwise it is about rights alone.
     #[serde(skip)]

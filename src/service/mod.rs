@@ -313,7 +313,9 @@ impl Service<'_> {
 
     fn report_standby(&self, writer: &str, own: bool) {
         if own {
-            tracing::info!("our lost session is still the writer until the target lets it go");
+            tracing::info!(
+                "our lost session is still the writer until the target's server closes it"
+            );
         } else {
             self.metrics.stands(Role::Standby, None);
             tracing::info!(writer, "another process is the writer; standing by");
@@ -358,8 +360,7 @@ impl Service<'_> {
             return;
         }
         tracing::warn!(
-            "a pooler stands in front of the source, so no notice can be heard; polling every {} ms instead. A direct \
-             connection in DATABASE_URL means less delay",
+            "the source is behind a pooler, which passes no notices; polling every {} ms instead. A direct connection in DATABASE_URL means less delay",
             self.pace.quiet_poll.as_millis()
         );
     }

@@ -165,7 +165,7 @@ impl Planner {
                 changes,
                 "the tables have changed and fit the mapping; planned again"
             ),
-            false => tracing::info!(file, changes, "the mapping is in use now"),
+            false => tracing::info!(file, changes, "now using this mapping"),
         }
     }
 }

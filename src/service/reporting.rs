@@ -24,8 +24,7 @@ async fn begun_anew<F: Future<Output = ()>>(
     // What the task leaves behind when it breaks off is dropped with it, and the next one begins from nothing.
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
         tracing::error!(
-            "{what} failed by a mistake of this program, which is told above; please report it. The work goes on, and \
-             {what} begins anew in {} s",
+            "{what} failed because of a bug in this program; the message above has the details, please report it. The service continues, and {what} restarts in {} s",
             pause.as_secs()
         );
         sleep(pause).await;

@@ -116,7 +116,7 @@ async fn verify_and_record(
     if let Err(failure) =
         verified::record(&books, &compared.verdict, began.elapsed().as_secs_f64()).await
     {
-        tracing::warn!(object = route.object.name, reason = %failure, "when it was verified cannot be recorded");
+        tracing::warn!(object = route.object.name, reason = %failure, "the time of the comparison cannot be recorded");
     }
     Ok(())
 }

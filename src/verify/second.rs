@@ -63,7 +63,7 @@ pub(super) async fn look(judge: &mut Judge<'_>, route: &Route, total: u64) -> Re
             tracing::warn!(
                 object = route.object.name,
                 key,
-                "a row that looks right is not what the mapping says: please report this"
+                "a row that was found equal differs from what the mapping says: please report this"
             );
             judge.contradict(key, What::Differing { columns: found }).await;
         }

@@ -86,7 +86,11 @@ impl Acknowledger {
             let sqlstate = failure.sqlstate();
             for parking in &mut parking[part] {
                 let object = &parking.object;
-                tracing::warn!(object, sqlstate, "why a key is parked cannot be stored as it is");
+                tracing::warn!(
+                    object,
+                    sqlstate,
+                    "the reason for parking a key cannot be stored in full"
+                );
                 parking.simplify();
             }
         }
@@ -180,7 +184,7 @@ impl Acknowledger {
             tracing::warn!(
                 object = lane.name(),
                 resync = walk,
-                "its table was truncated; a resync finds what is gone"
+                "its table was truncated; a resync finds the rows that are gone"
             );
         }
         for &index in &batch.touched {
@@ -189,7 +193,7 @@ impl Acknowledger {
             tracing::info!(
                 object = lane.name(),
                 resync = walk,
-                "a change of another table touches very many rows, or such as cannot be found now; a resync looks at all"
+                "a change in another table affects very many rows, or rows that cannot be found now; a resync checks all rows"
             );
         }
         Ok(())
@@ -242,7 +246,7 @@ async fn circles(
         tracing::warn!(
             object,
             keys = found,
-            "rows are each other's parents: see `schoolbell parked list`"
+            "rows are each other's parents, so none can be written: see `schoolbell parked list`"
         );
     }
     Ok(())
@@ -290,7 +294,7 @@ fn report(lane: &Lane, outcomes: &Outcomes) {
         tracing::info!(
             object,
             kept,
-            "target rows stay although their source is gone (on_delete = keep)"
+            "target rows are kept although their source row is gone (on_delete = keep)"
         );
     }
     let held = outcome::count(outcomes, |outcome| matches!(outcome, Outcome::Held(_)));
@@ -315,7 +319,7 @@ fn report(lane: &Lane, outcomes: &Outcomes) {
             keys,
             sqlstate,
             remedy,
-            "rows are refused and parked: see `schoolbell parked list`"
+            "rows were refused and parked: see `schoolbell parked list`"
         );
     }
     let written = outcome::count(outcomes, |outcome| {

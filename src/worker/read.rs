@@ -331,8 +331,7 @@ impl Reader {
         } else if self.strange_tables.insert(change.table.clone()) {
             tracing::warn!(
                 table = %change.table,
-                "the outbox has changes that no object of this mapping is read from; they stay there: start with the \
-                 mapping that captured them, or delete them from schoolbell.change"
+                "the outbox has changes of tables that this mapping does not read; they stay there: start with the mapping that captured them, or delete them from schoolbell.change"
             );
         }
     }

@@ -27,8 +27,8 @@ async fn run_applies_changes_as_they_come_and_ends_well_on_either_signal() {
 
         let log = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(0), "{name}: {log}");
-        assert!(log.contains("stopping; what is in hand is finished first"), "{log}");
-        assert!(log.contains("stopped; nothing is in hand"), "{log}");
+        assert!(log.contains("stopping after the current batch"), "{log}");
+        assert!(log.contains("stopped; every batch is finished"), "{log}");
         assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
     }
 }
@@ -54,7 +54,13 @@ async fn a_signal_in_the_middle_of_a_batch_lets_it_be_finished_and_acknowledged(
     .await;
 
     signal(&child, "TERM");
-    while !log.next_line().await.unwrap().expect("it says that it stops").contains("stopping; ") {}
+    while !log
+        .next_line()
+        .await
+        .unwrap()
+        .expect("it says that it stops")
+        .contains("stopping after ")
+    {}
     assert_eq!(bell.target_count(blocked).await, 1, "the signal has ended the batch");
     salesforce.batch_execute("commit").await.unwrap();
     let ended = ends(child).await;
@@ -150,7 +156,7 @@ async fn an_interruption_is_told_once_however_many_attempts_fail_and_once_more_w
         let written = format!("select name from salesforce.editor__c where name = '{side}'");
         bell.target_becomes(&written, &[side]).await;
         signal(&child, "TERM");
-        until("stopped; nothing is in hand").await;
+        until("stopped; every batch is finished").await;
 
         let told = |part: &str| log.iter().filter(|line| line.contains(part)).count();
         assert_eq!(told("interrupted; nothing is lost"), 1, "{side}: {log:#?}");

@@ -141,7 +141,7 @@ async fn a_target_column_that_is_gone_is_told_by_name_the_rest_goes_on_and_it_he
     let line = "website__c = \"website\"\n";
     assert!(BUILT_IN.contains(line));
     bell.service_gets(&BUILT_IN.replace(line, ""));
-    says(&log, "the mapping is in use now").await;
+    says(&log, "now using this mapping").await;
     heals(&bell).await;
     bell.source_sql("update schools set name = 'New'").await;
     bell.target_becomes(NAMES, &["New"]).await;
@@ -340,7 +340,7 @@ async fn sighup_makes_the_program_read_its_file_anew_and_a_broken_one_changes_no
     let shouting = "website__c = { sql = \"upper(website)\" }";
     std::fs::write(&file, BUILT_IN.replace("website__c = \"website\"", shouting)).unwrap();
     signal(&child, "HUP");
-    says("the mapping is in use now").await;
+    says("now using this mapping").await;
     bell.insert_school("Beta").await;
     bell.target_becomes(websites, &["https://school.example", "HTTPS://SCHOOL.EXAMPLE"]).await;
     signal(&child, "TERM");
