@@ -27,7 +27,7 @@ pub struct Pace {
     /// At most this many changes in one batch: large enough to make round trips cheap, small enough
     /// to keep a batch well under a second and its memory in the low megabytes.
     pub batch_changes: i64,
-    /// So many rows in the first page of a resync. Live changes wait behind a page, so later ones are larger, up to
+    /// This many rows in the first page of a resync. Live changes wait behind a page, so later ones are larger, up to
     /// five times, only while a page takes less than half of `page_time`, and smaller when it takes longer.
     pub page_rows: i64,
     /// How long a page of a resync may keep live changes waiting.
@@ -72,7 +72,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// After so long without a word a connection is as good as lost.
+    /// After this long without a word a connection is as good as lost.
     pub fn longest_silence(&self) -> Duration {
         self.statement_timeout + self.answer_grace
     }

@@ -2,7 +2,7 @@
 //!
 //! A release build has none of this: [`reach`] is empty there. In a development build (or with the feature
 //! `failpoints`) the variable `FAILPOINTS` names a folder. A file in it with a failpoint's name arms it: who
-//! gets there writes `<name>.reached` beside it, and goes on when the file is gone; when the file says
+//! gets there writes `<name>.reached` beside it, and continues when the file is gone; when the file says
 //! `exit`, the process ends there and then, as if it had been killed.
 
 /// The places, in the order of the data.

@@ -158,7 +158,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds a value so many times.
+    /// Adds a value this many times.
     pub fn observe(&self, seconds: f64, times: u64) {
         let place = BOUNDS.partition_point(|bound| *bound < seconds);
         self.counts[place].fetch_add(times, Ordering::Relaxed);
@@ -224,7 +224,7 @@ pub enum Role {
     Writer,
     /// Another process writes.
     Standby,
-    /// It was interrupted, and tries to go on.
+    /// It was interrupted, and tries to continue.
     Interrupted,
     /// It may not write.
     Disabled,
@@ -353,7 +353,7 @@ impl Metrics {
         self.notices.get_or_create(&[("kind", kind.into())]).inc();
     }
 
-    /// A step with a batch took so long.
+    /// A step with a batch took this long.
     pub fn step(&self, step: Step, took: Duration) {
         self.steps[step as usize].observe(took.as_secs_f64(), 1);
     }
@@ -363,7 +363,7 @@ impl Metrics {
         Step::ALL.iter().map(|step| step.name()).zip(&self.steps)
     }
 
-    /// So many changes took so long until they were in the target. Two clocks are compared: below zero is zero.
+    /// This many changes took this long until they were in the target. Two clocks are compared: below zero is zero.
     pub fn delivered(&self, took: SignedDuration, changes: u64) {
         self.delivery.observe(took.as_secs_f64().max(0.0), changes);
     }

@@ -80,7 +80,7 @@ async fn session(pair: &Pair) -> Result<Session> {
     Ok(Database::new(url, "bench")?.session().await?)
 }
 
-/// As if so many updates of the schools had been captured while nobody ran.
+/// As if this many updates of the schools had been captured while nobody ran.
 async fn fill(pair: &Pair, changes: u32) -> Result<()> {
     let sql = format!(
         "insert into schoolbell.change (source_table, operation, keys) \

@@ -158,7 +158,7 @@ async fn collect(
         let next = tokio::time::timeout(Duration::from_secs(20), shown.recv()).await;
         let (name, at) = next.context("not every update arrived")?.context("the target hung up")?;
         if let Some(committed) = committed.get(&name) {
-            // Shown before the writer's own task had been told of its commit counts as at once.
+            // Shown before the writer's own task had been reported of its commit counts as at once.
             times.record(at.saturating_duration_since(*committed).as_micros() as u64)?;
         }
     }

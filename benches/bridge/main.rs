@@ -41,8 +41,10 @@ pub struct Scale {
     pub resync_schools: u32,
     /// Pending changes, and dead row versions.
     pub backlog: u32,
-    /// Roles that wait.
+    /// Roles that wait for what does not come.
     pub waiting: u32,
+    /// Roles that wait for schools that are then accepted.
+    pub woken: u32,
     /// Single updates whose way is timed.
     pub singles: u32,
     /// Seconds of 200 writes each.
@@ -58,6 +60,7 @@ const FULL: Scale = Scale {
     resync_schools: 1_000_000,
     backlog: 5_000_000,
     waiting: 1_000_000,
+    woken: 100_000,
     singles: 400,
     steady_seconds: 60,
     idle_seconds: 30,
@@ -70,15 +73,16 @@ const QUICK: Scale = Scale {
     resync_schools: 50_000,
     backlog: 200_000,
     waiting: 100_000,
+    woken: 20_000,
     singles: 50,
     steady_seconds: 10,
     idle_seconds: 10,
 };
 
 /// The measurements by name, in the order of the table.
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "writers", "bulk", "latency", "steady", "live", "coalesce", "resync", "backlog", "waiting",
-    "idle",
+    "woken", "idle",
 ];
 /// Only when asked for: it needs Node.js and the network.
 const RIVALS: &str = "rivals";
@@ -111,6 +115,7 @@ async fn main() -> Result<()> {
             "resync" => resync::measure(scale, &mut report).await,
             "backlog" => backlog::measure(scale, &mut report).await,
             "waiting" => waiting::measure(scale, &mut report).await,
+            "woken" => waiting::woken(scale, &mut report).await,
             "idle" => idle::measure(scale, &mut report).await,
             _ => rivals::measure(scale, &mut report).await,
         };

@@ -61,7 +61,7 @@ pub fn throughput(path: &Path, figures: &[(String, u32, f64)]) -> Result<()> {
     Ok(area.present()?)
 }
 
-/// Commit to visible: which share of the changes took at most so long.
+/// Commit to visible: which share of the changes took at most this long.
 pub fn latency(path: &Path, figures: &[(String, Histogram<u64>)]) -> Result<()> {
     let Some(most) = figures.iter().map(|(_, times)| times.value_at_quantile(0.999)).max() else {
         return Ok(());

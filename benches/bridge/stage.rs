@@ -60,7 +60,7 @@ impl Stage {
 }
 
 impl Pair {
-    /// So many schools, each by a creator of its own; not in the order of their ids.
+    /// This many schools, each by a creator of its own; not in the order of their ids.
     pub async fn insert_schools(&self, count: u32) -> Result<()> {
         let sql = format!(
             "insert into schools (id, name, reference, address_line_1, address_line_2, municipality, \
@@ -87,7 +87,7 @@ impl Pair {
     }
 
     /// Salesforce has a contact of each creator.
-    async fn insert_contacts(&self) -> Result<()> {
+    pub async fn insert_contacts(&self) -> Result<()> {
         let sql = "select creator_id::text from schools where creator_id is not null";
         let keys: Vec<String> =
             self.source.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();

@@ -6,7 +6,10 @@ use super::Statements;
 use crate::postgres::apart::Apart;
 use crate::postgres::db::Direct;
 use crate::postgres::failure::Failure;
+use crate::postgres::name::TableName;
 use crate::project::{self, Projected};
+
+const WRITES: &str = include_str!("../../sql/target_writes.sql");
 
 /// What the target said of keys that it was asked for.
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ pub async fn keys_there(
     ask(target, &statements.there, keys).await
 }
 
-/// How many rows the target's table has, counted up to so many.
+/// How many rows the target's table has, counted up to this many.
 pub async fn rows_standing(
     target: &Direct,
     statements: &Statements,
@@ -62,6 +65,16 @@ pub async fn rows_standing(
     let target = target.client();
     let statement = target.prepare_cached(&statements.standing).await?;
     Ok(target.query_one(&statement, &[&most]).await?.get(0))
+}
+
+/// How many rows were ever inserted or updated in these tables, as far as the server has counted. It may be seconds behind,
+/// counts what was rolled back, and begins again after a crash: only that it is another number means something.
+pub async fn writes_in(target: &Direct, tables: &[&TableName]) -> Result<i64, Failure> {
+    let schemas: Vec<&str> = tables.iter().map(|table| &*table.schema).collect();
+    let names: Vec<&str> = tables.iter().map(|table| &*table.table).collect();
+    let client = target.client();
+    let statement = client.prepare_cached(WRITES).await?;
+    Ok(client.query_one(&statement, &[&schemas, &names]).await?.get("writes"))
 }
 
 /// Leaves only the rows whose key the target lacks, or refuses to look for.

@@ -16,7 +16,7 @@ use crate::postgres::db::Direct;
 use crate::postgres::failure::{Failure, Refusal};
 use crate::project;
 
-/// From so many rows on, COPY is cheaper than parameters.
+/// From this many rows on, COPY is cheaper than parameters.
 const MANY_ROWS: usize = 500;
 /// COPY is sent in parts of about this size.
 const COPY_BYTES: usize = 64 * 1024;

@@ -13,7 +13,7 @@ mod call;
 mod statements;
 pub mod writer;
 
-pub use ask::{Asked, arrived_keys, keys_there, retain_lacking, rows_standing};
+pub use ask::{Asked, arrived_keys, keys_there, retain_lacking, rows_standing, writes_in};
 pub use call::{Call, compare_rows, may_copy};
 pub use statements::Statements;
 

@@ -257,7 +257,8 @@ fn waiting(route: &Route) -> String {
         false => format!("case{keys} end"),
     };
     format!(
-        "select batch.key, 'waits' as outcome, batch.parent, {key} as parent_key\nfrom batch\nwhere batch.parent is not null"
+        "select batch.key, 'waits' as outcome, batch.parent, {key} as parent_key\nfrom batch\nwhere batch.parent is \
+         not null"
     )
 }
 

@@ -27,8 +27,8 @@ const HOLDER: &str = concat!(
     ")\n",
     include_str!("../../sql/writer_holder.sql")
 );
-/// The server ends the writer's session, and with it the lock, after so long without a word from it: the process
-/// is stopped or frozen, and another one has to go on.
+/// The server ends the writer's session, and with it the lock, after this long without a word from it: the process
+/// is stopped or frozen, and another one has to continue.
 const LONGEST_SILENCE: &str = "15s";
 /// How often the session says something: a few times within that, so that a slow moment costs nothing.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(4);

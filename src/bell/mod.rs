@@ -219,7 +219,7 @@ struct Ear {
     metrics: Arc<Metrics>,
     /// Kinds of payloads that are not ours and were reported.
     unknown: BTreeSet<Malformed>,
-    /// For so long it tries to arm before it looks who is in the way.
+    /// For this long it tries to arm before it looks who is in the way.
     patience: Duration,
     /// When the first attempt to arm failed of those since the bell was last armed.
     unarmed_since: Option<Instant>,
@@ -330,7 +330,8 @@ impl Ear {
         }
         for stranger in found.iter().filter(|stranger| !self.blocked_by.contains(stranger)) {
             tracing::warn!(
-                "{stranger} holds the doorbell's lock but is not Schoolbell, so the service cannot sleep and polls all the time; end it in the source: {}",
+                "{stranger} holds the doorbell's lock but is not Schoolbell, so the service cannot sleep and polls all \
+                 the time; end it in the source: {}",
                 stranger.end()
             );
         }

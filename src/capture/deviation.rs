@@ -42,7 +42,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What a reader is told: `trigger … is …`.
+    /// What a reader is reported: `trigger … is …`.
     fn words(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -78,7 +78,8 @@ impl Fault {
             }
             Self::Outdated => "another mapping or release was migrated, so changes may be missed",
             Self::NotNeeded => {
-                "it is left from another mapping, or from a table that is no longer part of a captured one; no change is missed"
+                "it is left from another mapping, or from a table that is no longer part of a captured one; no change \
+                 is missed"
             }
             Self::Open => "others can run code with the rights of the table's owner",
             Self::Foreign => "the table's owner can run code with the rights of another role",

@@ -138,7 +138,8 @@ pub async fn run_ddl(source: &Direct, table: &TableName, sql: &str) -> Result<()
             Err(error) if given_way(&error) => {
                 source.client().batch_execute("rollback").await?;
                 blockers = blockers_of(source, table).await?;
-                tracing::info!(table = %table.plain(), attempt, ?blockers, "the table is busy; retrying without blocking its writers");
+                tracing::info!(table = %table.plain(), attempt, ?blockers, "the table is busy; retrying without \
+                 blocking its writers");
                 tokio::time::sleep(LOCK_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! `doctor`: prints what the checks found, with what mends it.
+//! `doctor`: prints what the checks found, with what fixes it.
 
 use anyhow::Result;
 

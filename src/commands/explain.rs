@@ -12,7 +12,7 @@ use crate::reports::explain::{
 use crate::reports::status;
 use crate::service::Ground;
 
-/// So much of a value is shown: enough to see what it is about.
+/// This much of a value is shown: enough to see what it is about.
 const SHOWN_CHARS: usize = 60;
 
 /// The explanation for a machine.

@@ -62,7 +62,7 @@ async fn open(
     Ok(Some(site))
 }
 
-/// The mapping, read anew at each SIGHUP; a file that cannot be used changes nothing.
+/// The mapping, read again at each SIGHUP; a file that cannot be used changes nothing.
 fn reloaded(settings: &Settings, mapping: Mapping) -> Result<watch::Receiver<Arc<Mapping>>> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let (wanted, mappings) = watch::channel(Arc::new(mapping));

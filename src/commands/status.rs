@@ -60,7 +60,7 @@ pub async fn installed(source: &Session) -> Result<()> {
     Ok(())
 }
 
-/// A session on the target, or why there is none: the rest is told all the same.
+/// A session on the target, or why there is none: the rest is reported all the same.
 async fn target_session(target: &Database) -> Result<Session, String> {
     let session = target.session().await.map_err(|failure| failure.to_string())?;
     match supported::refusal(&session).await.map_err(|error| failure::chain(&error))? {

@@ -14,7 +14,7 @@ pub const BIN_VARIABLE: &str = "SCHOOLBELL_POSTGRES_BIN";
 /// The oldest major version that Schoolbell supports.
 pub const OLDEST: u32 = *supported::VERSIONS.start() as u32;
 
-/// Where packages put one folder per version: the parent, and what stands before the version.
+/// Where packages put one folder per version: the parent, and what comes before the version.
 const USUAL_PLACES: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", ""),
     ("/usr", "pgsql-"),

@@ -159,7 +159,7 @@ impl SchoolData {
         Self { random: Rng::with_seed(0x5c00_1be1), made: 0 }
     }
 
-    /// So many schools, each with an owner who created it, and on average one other role.
+    /// This many schools, each with an owner who created it, and on average one other role.
     pub fn batch(&mut self, schools: u32) -> SchoolBatch {
         let mut batch = SchoolBatch::default();
         // A teacher of an earlier school: some teach at several, but have one role in each.

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// What the shell is told comes in lines, each replacing what was said before: `server PID`, `others PID…`.
+/// What the shell is reported comes in lines, each replacing what was said before: `server PID`, `others PID…`.
 ///
 /// The others are killed first, because what is left of them would only complain about the lost server. The
 /// server is given ten seconds: it waits for its own children, which may still write into the folder.

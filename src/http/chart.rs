@@ -92,7 +92,7 @@ fn line(now: Timestamp, points: &[Point], top: f64) -> String {
             let command = if place == 0 { 'M' } else { 'L' };
             write!(path, "{command}{x:.1} {y:.1}").expect("a String takes everything");
         }
-        // A value that stands alone is seen as a dot: the line's ends are round.
+        // A value that is alone is seen as a dot: the line's ends are round.
         if run.len() == 1 {
             path.push_str("h0");
         }

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 /// A dozen people and two Prometheus servers need a few; the rest are for those who would take them all. Each costs
 /// a file and, until its answer is taken, the answer: some 100 kB.
 const MOST: usize = 128;
-/// So many of those who take their answers keep their places while others have not asked.
+/// This many of those who take their answers keep their places while others have not asked.
 const MOST_PROTECTED: usize = MOST / 2;
 /// A client that asks at all asks within milliseconds; on a bad line, within a second.
 const HEAD_TIME: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 const HEAD_BYTES: usize = 16 * 1024;
 /// An answer that is not taken by then is cut off, from the connection's beginning.
 const LONGEST: Duration = Duration::from_secs(20);
-/// So long a connection has its place in any case: what was sent with it must have the time to arrive. Those for
+/// This long a connection has its place in any case: what was sent with it must have the time to arrive. Those for
 /// which there is no place meanwhile wait in the system's queue.
 const LEAST: Duration = Duration::from_millis(50);
 /// For what the client has sent and nobody reads: closing at once would make the system take back the answer.
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 8);
     }
 
-    /// So many connections of a stage, which came at a time.
+    /// This many connections of a stage, which came at a time.
     fn places(number: usize, stage: Phase, since: Instant) -> Vec<Tracked> {
         let place = |_| {
             let progress = RequestProgress::new();

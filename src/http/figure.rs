@@ -25,7 +25,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A sentence of ours as HTML: what stands between backticks is something to type.
+/// A sentence of ours as HTML: what is between backticks is something to type.
 pub(super) fn sentence(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let marked = parts.map(|(place, part)| match place % 2 {

@@ -9,7 +9,7 @@ use super::{Field, Object};
 /// One thing that is wrong with a mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where it stands in the file; none: it is about the file as a whole.
+    /// Where it is in the file; none: it is about the file as a whole.
     pub line: Option<usize>,
     /// The character of the line, where the file cannot be read from there on.
     pub column: Option<usize>,

@@ -123,7 +123,7 @@ impl<'s> Scanner<'s> {
         Some(format!("does not close its {quote}"))
     }
 
-    /// Behind a line break a string goes on, and there a backslash still means something.
+    /// Behind a line break a string continues, and there a backslash still means something.
     fn continued(&mut self) -> Option<String> {
         let at = self.rest.peek().map_or(self.sql.len(), |(place, _)| *place);
         let mut after = self.sql[at..].trim_start();

@@ -40,7 +40,7 @@ pub struct Mapping {
     pub file: String,
     /// The text as it was read.
     pub text: String,
-    /// Every parent stands before its children.
+    /// Every parent comes before its children.
     pub objects: Vec<Object>,
 }
 
@@ -82,7 +82,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// Where a setting stands, or else the object.
+    /// Where a setting is, or else the object.
     pub fn line_of(&self, setting: &str) -> usize {
         self.lines.get(setting).copied().unwrap_or(self.line)
     }
@@ -189,7 +189,7 @@ pub enum OnDelete {
 /// How many rows of an object may be deleted within a while; from then on deletions are held and somebody is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Brake {
-    /// So many rows.
+    /// This many rows.
     pub rows: u32,
     /// Such a share of the target's rows, 0 to 1, but always one row.
     pub share: f64,
@@ -198,7 +198,7 @@ pub struct Brake {
 }
 
 impl Brake {
-    /// From so many rows on a share of them is no limit any more, because the number of rows is less.
+    /// From this many rows on a share of them is no limit any more, because the number of rows is less.
     pub fn enough_rows(&self) -> i64 {
         match self.share > 0.0 {
             true => (f64::from(self.rows) / self.share).ceil() as i64,
@@ -263,7 +263,7 @@ impl Mapping {
     #[must_use]
     pub fn reduced_to(&self, name: &str) -> Self {
         let mut family = BTreeSet::from([name]);
-        // Every parent stands before its children.
+        // Every parent comes before its children.
         for object in self.objects.iter().rev() {
             if family.contains(&*object.name) {
                 family.extend(object.parents.iter().map(|parent| parent.object.as_str()));

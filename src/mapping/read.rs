@@ -201,7 +201,7 @@ impl<'t> NamedValue<'t> {
         entries.collect()
     }
 
-    /// The table of an object, for which it is the name that findings are told by.
+    /// The table of an object, for which it is the name that findings are reported by.
     fn as_object(&self) -> Option<TableReader<'t>> {
         let entry = NamedValue { object: Some(self.name), path: String::new(), ..*self };
         match self.value {
@@ -233,7 +233,7 @@ impl<'t> NamedValue<'t> {
                 None
             }
             (None, None) => {
-                // A key that is misspelt, or of the wrong kind, was told already.
+                // A key that is misspelt, or of the wrong kind, was reported already.
                 if !misnamed && !table.has("column") && !table.has("sql") {
                     self.find("has neither column nor sql", None);
                 }
@@ -316,7 +316,7 @@ impl<'t> TableReader<'t> {
         self.entries().any(|entry| entry.name == key)
     }
 
-    /// Where the key stands, or else the table.
+    /// Where the key is, or else the table.
     fn line_of(&self, key: &str) -> usize {
         self.entries().find(|entry| entry.name == key).map_or(self.line, |entry| entry.line)
     }

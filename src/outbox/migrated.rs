@@ -1,6 +1,6 @@
 //! The mapping that the triggers were last installed for.
 //!
-//! Promise: it is noted when everything was installed, so whoever is interrupted is told the same again. Sole owner of
+//! Promise: it is noted when everything was installed, so whoever is interrupted is reported the same again. Sole owner of
 //! `schoolbell.mapping`.
 
 use jiff::Timestamp;

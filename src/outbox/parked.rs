@@ -16,6 +16,7 @@ const ANY: &str = include_str!("../../sql/parked_any.sql");
 const DUE: &str = include_str!("../../sql/parked_due.sql");
 const OF: &str = include_str!("../../sql/parked_of.sql");
 const AWAITED: &str = include_str!("../../sql/parked_awaited.sql");
+const AWAITED_EACH: &str = include_str!("../../sql/parked_awaited_each.sql");
 const WAKE: &str = include_str!("../../sql/parked_wake.sql");
 const LIST: &str = include_str!("../../sql/parked_list.sql");
 const REASONS: &str = include_str!("../../sql/parked_reasons.sql");
@@ -38,7 +39,7 @@ const FIRST_RETRY_SECONDS: i32 = 1;
 const SLOW_RETRY_SECONDS: i32 = 30;
 /// A reason that the source refused is cut to this many characters.
 const SIMPLE_REASON_CHARS: usize = 500;
-/// A key that is reserved becomes due after so long, unless it was freed before.
+/// A key that is reserved becomes due after this long, unless it was freed before.
 const RESERVED_SECONDS: i32 = 60;
 
 /// Before many rows are changed at once, in whatever order a plan meets them: row by row, an acknowledgement of
@@ -138,24 +139,29 @@ pub struct Due {
     pub key: String,
     /// The brake held its deletion, and a human has released it.
     pub released: bool,
+    /// Since when.
+    pub since: Timestamp,
 }
 
-/// The parked keys of these objects that are due; none where several of them have more than so many bytes. `first`
-/// names objects whose rows are deleted, each with one whose rows must leave before.
+/// The parked keys of these objects that are due, of those that have become so after a moment; none where several of them
+/// have more than this many bytes. `first` names objects whose rows are deleted, each with one whose rows must leave
+/// before.
 pub async fn due(
     source: &Session,
     bytes: usize,
     objects: &[&str],
     first: &[(&str, &str)],
+    after: Option<Timestamp>,
     limit: i64,
 ) -> Result<Option<Vec<Due>>, Failure> {
     let (parents, children): (Vec<&str>, Vec<&str>) = first.iter().copied().unzip();
-    let parameters: [&dyn Parameter; 4] = [&objects, &limit, &parents, &children];
+    let parameters: [&dyn Parameter; 5] = [&objects, &limit, &parents, &children, &after];
     let rows = source.rows_within(bytes, DUE, &parameters).await?;
     let due = |row: &tokio_postgres::Row| Due {
         object: row.get("object"),
         key: row.get("key"),
         released: row.get("released"),
+        since: row.get("due_at"),
     };
     Ok(rows.map(|rows| rows.iter().map(due).collect()))
 }
@@ -167,23 +173,35 @@ pub struct Awaited {
     pub awaits: String,
     /// Whose.
     pub key: String,
+    /// Many keys wait for each thing, as far as was seen.
+    is_shared: bool,
 }
 
-/// The next distinct things that are waited for after a place, by what they are, and where to go on.
+/// Where this many keys wait for one thing it is cheaper to look each thing up than to read what every key waits for.
+const SHARED: usize = 10;
+
+/// The next distinct things that are waited for after a place, by what they are, and where to continue.
 /// The place is back at the beginning when the end was reached.
 pub async fn awaited(
     source: &Session,
     after: &mut Awaited,
     limit: i32,
 ) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let rows = source.rows(AWAITED, &[&after.awaits, &after.key, &limit]).await?;
+    let sql = if after.is_shared { AWAITED } else { AWAITED_EACH };
+    let rows = source.rows(sql, &[&after.awaits, &after.key, &limit]).await?;
     let mut page: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in &rows {
-        page.entry(row.get("awaits")).or_default().push(row.get("awaits_key"));
+        let (keys, key) = (page.entry(row.get("awaits")).or_default(), row.get("awaits_key"));
+        // Equal ones follow each other.
+        if keys.last() != Some(&key) {
+            keys.push(key);
+        }
     }
+    let distinct: usize = page.values().map(Vec::len).sum();
+    let is_shared = after.is_shared || distinct < rows.len() / SHARED;
     *after = match rows.last() {
         Some(row) if rows.len() as i64 >= i64::from(limit) => {
-            Awaited { awaits: row.get("awaits"), key: row.get("awaits_key") }
+            Awaited { awaits: row.get("awaits"), key: row.get("awaits_key"), is_shared }
         }
         _ => Awaited::default(),
     };
@@ -319,7 +337,7 @@ pub struct Reasons {
     pub all: i64,
 }
 
-/// Groups what is parked by its reason; at most `limit` groups are told. Reads every parked key once.
+/// Groups what is parked by its reason; at most `limit` groups are reported. Reads every parked key once.
 pub async fn reasons(source: &Session, limit: i64) -> Result<Reasons, tokio_postgres::Error> {
     let rows = source.rows(REASONS, &[&limit]).await?;
     let group = |row: &tokio_postgres::Row| Reason {

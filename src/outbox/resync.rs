@@ -1,6 +1,6 @@
 //! Resyncs existing rows: stored jobs that make keys due through the same path as changes, behind them.
 //!
-//! Promise: a resync writes nothing by itself, goes on where it was interrupted, and is carried out once,
+//! Promise: a resync writes nothing by itself, continues where it was interrupted, and is carried out once,
 //! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
 
 use jiff::Timestamp;
@@ -35,9 +35,9 @@ pub struct Request {
     pub since: Option<Timestamp>,
     /// Only keys that the target lacks.
     pub missing: bool,
-    /// At most so many target writes.
+    /// At most this many target writes.
     pub limit: Option<i64>,
-    /// At most so many target writes per second.
+    /// At most this many target writes per second.
     pub rate: Option<i64>,
 }
 
@@ -274,7 +274,7 @@ pub async fn progress(
     Ok(())
 }
 
-/// Ends a job that cannot go on, so that the next one has its turn.
+/// Ends a job that cannot continue, so that the next one has its turn.
 pub async fn fail(source: &Session, id: i64, reason: &str) -> Result<(), Failure> {
     source.execute(FAIL, &[&id, &reason]).await?;
     Ok(())

@@ -37,18 +37,18 @@ pub struct Comparison {
     pub parked: BTreeMap<String, u64>,
     /// When the first of the missing and differing rows was last changed: what got past capture began by then.
     pub since: Option<Timestamp>,
-    /// Only a sample was compared, of about so many rows.
+    /// Only a sample was compared, of about this many rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_of: Option<u64>,
 }
 
 impl Comparison {
-    /// Whether there is something to mend.
+    /// Whether there is something to fix.
     pub fn is_wrong(&self) -> bool {
         self.wrong() > 0
     }
 
-    /// How many keys are to be mended.
+    /// How many keys are to be fixed.
     pub fn wrong(&self) -> u64 {
         self.missing + self.differing + self.unexpected + self.unreadable
     }
@@ -84,7 +84,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// How many keys were to be mended.
+    /// How many keys were to be fixed.
     pub fn wrong(&self) -> i64 {
         self.missing + self.differing + self.unexpected + self.unreadable
     }

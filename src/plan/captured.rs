@@ -144,7 +144,7 @@ fn has_word(sql: &str, word: &str) -> bool {
     words(sql, word).next().is_some()
 }
 
-/// What follows each place where the word stands on its own, whatever its capitals.
+/// What follows each place where the word is on its own, whatever its capitals.
 pub(super) fn words<'a>(sql: &'a str, word: &str) -> impl Iterator<Item = &'a str> {
     let folded = sql.to_ascii_lowercase();
     let word = word.to_ascii_lowercase();

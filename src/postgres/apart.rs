@@ -1,4 +1,4 @@
-//! Something that is refused as a whole is tried in parts, until what is at fault stands alone.
+//! Something that is refused as a whole is tried in parts, until what is at fault is alone.
 //!
 //! Promise: a few bad ones among thousands hold up no other and cost a few attempts each; a refusal that affects all
 //! costs a few attempts altogether.
@@ -58,7 +58,7 @@ impl<P: Parts> Apart<P> {
         }
     }
 
-    /// The next part to try. What came of it is to be told by [`Apart::through`] or [`Apart::refuse`].
+    /// The next part to try. What came of it is to be reported by [`Apart::through`] or [`Apart::refuse`].
     pub fn next_part(&mut self) -> Option<P> {
         // Next to one that was refused there are often more; whether any gets through is seen far from it.
         match std::mem::take(&mut self.last_was_alone) {

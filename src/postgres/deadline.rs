@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::postgres::failure::Failure;
 
-/// Fails when nothing that `work` waits for stirs for so long. Work that gets on may last as long as it takes:
-/// every answer begins the time anew.
+/// Fails when nothing that `work` waits for stirs for this long. Work that gets on may last as long as it takes:
+/// every answer begins the time again.
 pub async fn unless_silent<T>(
     longest: Duration,
     work: impl Future<Output = Result<T, Failure>>,

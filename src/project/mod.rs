@@ -42,7 +42,7 @@ impl Wanted {
         !self.touches.iter().all(Vec::is_empty)
     }
 
-    /// Nothing, of an object that so many other tables touch.
+    /// Nothing, of an object that this many other tables touch.
     pub fn none(touching_tables: usize) -> Self {
         Self::of(Vec::new(), touching_tables)
     }
@@ -76,7 +76,7 @@ impl Parts for Wanted {
         let size = self.count();
         let mut halves = [Self::none(self.touches.len()), Self::none(self.touches.len())];
         let mut place = 0;
-        // The second half stands first: what is popped last off a stack comes first.
+        // The second half comes first: what is popped last off a stack comes first.
         let mut half = || {
             place += 1;
             usize::from(place <= size / 2)
@@ -152,12 +152,12 @@ impl Projected {
 /// bounded whatever the rows hold.
 pub const BATCH_BYTES: usize = 12 * 1024 * 1024;
 
-/// At most so many rows that changes of other tables touch are looked at together, if they have no more bytes than a
+/// At most this many rows that changes of other tables touch are looked at together, if they have no more bytes than a
 /// batch may have. Where there are
 /// more, all rows of the object are resynced instead, page by page.
 pub const MOST_TOUCHED: usize = 20_000;
 
-/// Where the external id stands in a projected row; the route's columns and parents follow.
+/// Where the external id is in a projected row; the route's columns and parents follow.
 pub const EXTERNAL_ID: usize = 2;
 
 /// The key of a projected row.
@@ -177,7 +177,7 @@ fn would_change(key: &str) -> Option<&'static str> {
     }
 }
 
-/// Reads the wanted keys' rows; none where several rows have more than so many bytes.
+/// Reads the wanted keys' rows; none where several rows have more than this many bytes.
 pub async fn project(
     source: &Evaluator,
     bytes: usize,
@@ -329,7 +329,7 @@ fn walked(route: &Route, walk: &Walk, values: &str) -> String {
     )
 }
 
-/// The keys: those that are named, and those that changes of other tables touch, at most so many of each.
+/// The keys: those that are named, and those that changes of other tables touch, at most this many of each.
 pub(crate) fn wanted(route: &Route, most_touched: Option<usize>) -> String {
     let key_type = &route.key_type;
     let limit = most_touched.map_or(String::new(), |most| format!(" limit {most}"));
@@ -456,7 +456,7 @@ pub(crate) fn trimmed(value: &str) -> String {
     format!("pg_catalog.btrim({value}::pg_catalog.text, {WHITE_SPACE})")
 }
 
-/// Empty text is null. Text that is too long ends with an ellipsis and just fits, so that a reader sees that it goes on.
+/// Empty text is null. Text that is too long ends with an ellipsis and just fits, so that a reader sees that it continues.
 fn cut(column: &RouteColumn, value: &str, ellipsis: &str) -> String {
     match column.form {
         Form::Text(Some(max)) => {

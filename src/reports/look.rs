@@ -23,7 +23,7 @@ use crate::postgres::url::UnusableSetting;
 use crate::reports::heroku_connect::{self, Mirror};
 use crate::reports::status::{self, Status};
 
-/// A look rests so many times as long as it took. Counting ten million pending changes takes seconds; so it costs the
+/// A look rests this many times as long as it took. Counting ten million pending changes takes seconds; so it costs the
 /// database a twentieth of one core at most, and the numbers stay exact.
 const REST: u32 = 20;
 /// The look at Heroku Connect's tables reads each of them once, and may rest longer: it shows what takes minutes anyway.
@@ -36,9 +36,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(15);
 const OVERDUE: SignedDuration = SignedDuration::from_secs(15);
 /// How much is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
-/// A moment of the memory lasts so long: an hour is 360 of them.
+/// A moment of the memory lasts this long: an hour is 360 of them.
 const MOMENT: SignedDuration = SignedDuration::from_secs(10);
-/// So many groups of parked keys are told.
+/// This many groups of parked keys are reported.
 const REASONS: i64 = 20;
 /// On a session of our own the server itself sees to it that nothing is written.
 const READ_ONLY: &str = "set default_transaction_read_only = on";
@@ -253,7 +253,7 @@ impl Watcher {
         Ok((watcher, Window { seen, asked }))
     }
 
-    /// Looks until it is dropped. Begun anew after a mistake of ours, it relies on nothing of before.
+    /// Looks until it is dropped. Begun again after a bug of ours, it relies on nothing of before.
     pub async fn watch(&mut self) {
         self.forget();
         loop {

@@ -441,11 +441,11 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
     oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64().max(0.0))
 }
 
-/// What does not fit, told by file and line. That the target cannot be reached is told otherwise.
+/// What does not fit, told by file and line. That the target cannot be reached is reported otherwise.
 async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
     match plan::target_side(target, mapping).await {
         Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
-        // That it cannot be looked at is told otherwise.
+        // That it cannot be looked at is reported otherwise.
         Err(_) => Vec::new(),
     }
 }

@@ -20,7 +20,7 @@ use crate::postgres::supported;
 use crate::postgres::url::UnusableSetting;
 use crate::worker::Lane;
 
-/// Why the service could not start, or cannot go on.
+/// Why the service could not start, or cannot continue.
 #[derive(Debug)]
 pub enum Fatal {
     /// A setting is wrong.
@@ -43,14 +43,14 @@ pub enum Fatal {
         /// Its version, and which ones will do.
         reason: String,
     },
-    /// A pooler stands in front of the target, where the writer's lock needs a session.
+    /// A pooler is in front of the target, where the writer's lock needs a session.
     PooledTarget {
         /// Which database, and where.
         database: String,
     },
     /// The databases do not belong together.
     Unpaired(Mismatch),
-    /// A database refuses something that a drain cannot do without; a service would wait until it is mended.
+    /// A database refuses something that a drain cannot do without; a service would wait until it is fixed.
     Refused(Failure),
     /// A task of ours ended, which none may do by itself.
     TaskEnded(String),
@@ -92,7 +92,7 @@ pub struct Ground {
     pub source: Database,
     /// The target.
     pub target: Database,
-    /// A pooler stands in front of the source: no notice is heard through it.
+    /// A pooler is in front of the source: no notice is heard through it.
     pub pooled: bool,
     /// The mapping, planned.
     pub plan: Plan,

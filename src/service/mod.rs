@@ -48,9 +48,9 @@ use sweep::{keep_sweeping, sweep};
 const SOURCE_POOL: usize = 3;
 /// Sessions on the target that only read; the writing one is not among them.
 const TARGET_POOL: usize = 2;
-/// Work that lasts this long after an interruption is said to go on.
+/// Work that lasts this long after an interruption is said to continue.
 const SETTLED: Duration = Duration::from_secs(2);
-/// An interruption may change its reason (refused, starting up, a standby); so many are told, each once.
+/// An interruption may change its reason (refused, starting up, a standby); this many are reported, each once.
 const REASONS_TOLD: usize = 5;
 /// How the service ended when it was told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub async fn run(
     run_with(config, pace, mapping, stop, drain, metrics).await
 }
 
-/// The same with a mapping that may be replaced while the service runs. One that does not fit is told, and the one from
+/// The same with a mapping that may be replaced while the service runs. One that does not fit is reported, and the one from
 /// before stays in use.
 pub async fn run_with(
     config: &Config,
@@ -139,7 +139,7 @@ pub async fn run_with(
             Err(Ended::Failed(failure)) => failure.to_string(),
             Err(Ended::Interrupted(reason)) => reason,
         };
-        // What worked for a while is interrupted anew, to be told and to be tried again soon; what fails
+        // What worked for a while is interrupted again, to be reported and to be tried again soon; what fails
         // at once is still the old interruption.
         if began.elapsed() > Backoff::LONGEST {
             backoff.reset();
@@ -209,7 +209,7 @@ impl Service<'_> {
             tracing::info!(objects, %notify, "working as the writer");
         }
         let settle = async {
-            // Told when it lasts: an interruption that comes back at once would be told with every attempt.
+            // Told when it lasts: an interruption that comes back at once would be reported with every attempt.
             tokio::time::sleep(SETTLED).await;
             if resumed {
                 metrics.stands(Role::Writer, None);
@@ -360,7 +360,8 @@ impl Service<'_> {
             return;
         }
         tracing::warn!(
-            "the source is behind a pooler, which passes no notices; polling every {} ms instead. A direct connection in DATABASE_URL means less delay",
+            "the source is behind a pooler, which passes no notices; polling every {} ms instead. A direct connection \
+             in DATABASE_URL means less delay",
             self.pace.quiet_poll.as_millis()
         );
     }
@@ -412,7 +413,7 @@ impl Service<'_> {
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Some(writer::stay(session).await) });
         if self.drain {
-            let sweep = sweep(lanes, &source, &target);
+            let sweep = sweep(lanes, &source, &target, &heard_sender);
             unless_silent(self.pace.longest_silence(), sweep).await?;
         } else {
             self.start_around(&mut tasks, ground, (&source, &target), heard_sender.clone());
@@ -504,7 +505,8 @@ async fn holding(ground: &Ground) -> Result<Option<Holding>, Failure> {
 /// Why nobody can write.
 pub fn blocked(stranger: &Stranger) -> String {
     format!(
-        "{stranger} holds the writer's lock and is not a Schoolbell writer, so writing is blocked; end it in the target: {}",
+        "{stranger} holds the writer's lock and is not a Schoolbell writer, so writing is blocked; end it in the \
+         target: {}",
         stranger.end()
     )
 }

@@ -1,6 +1,6 @@
-//! Notices while the service works that the mapping, a table or a trigger has changed, and plans anew.
+//! Notices while the service works that the mapping, a table or a trigger has changed, and plans again.
 //!
-//! Promise: a plan is replaced only by one that fits. What does not fit is told by name, once, and the work goes on with
+//! Promise: a plan is replaced only by one that fits. What does not fit is reported by name, once, and the work continues with
 //! the plan that it has: what that cannot write any more is parked, and tried again when there is a better one.
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ pub(super) struct Planner {
     pub(super) doubt: Arc<Notify>,
     /// The plan in use, and the mapping that it is of.
     current: Option<(Plan, Arc<Mapping>)>,
-    /// What was told of the plan in use, or of one that does not fit.
+    /// What was reported of the plan in use, or of one that does not fit.
     told: BTreeSet<String>,
     /// The last look found that the mapping does not fit.
     unfit: bool,

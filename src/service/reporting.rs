@@ -1,6 +1,6 @@
 //! Tasks that only report: what the page shows, and comparisons in the background.
 //!
-//! Promise: none of them ends the work, whatever goes wrong in it; it is begun anew.
+//! Promise: none of them ends the work, whatever goes wrong in it; it is begun again.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 /// What has failed once may fail again at once.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs a task until it ends by itself. A mistake of ours in it is told, and it is begun anew.
+/// Runs a task until it ends by itself. A mistake of ours in it is reported, and it is begun again.
 pub async fn kept_up<F: Future<Output = ()>>(what: &str, task: impl FnMut() -> F) {
     begun_anew(what, PAUSE, task).await;
 }
@@ -24,7 +24,8 @@ async fn begun_anew<F: Future<Output = ()>>(
     // What the task leaves behind when it breaks off is dropped with it, and the next one begins from nothing.
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
         tracing::error!(
-            "{what} failed because of a bug in this program; the message above has the details, please report it. The service continues, and {what} restarts in {} s",
+            "{what} failed because of a bug in this program; the message above has the details, please report it. The \
+             service continues, and {what} restarts in {} s",
             pause.as_secs()
         );
         sleep(pause).await;

@@ -3,8 +3,10 @@
 //! Promise: what cannot be looked at now is left for the next round, and holds up nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::apply::{self, Asked, Statements};
 use crate::bell::{self, Heard};
@@ -13,12 +15,24 @@ use crate::outbox::parked::{self, Awaited};
 use crate::postgres::db::Pool;
 use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
+use crate::postgres::name::TableName;
 use crate::worker::Lane;
 
-/// Distinct parents that one sweep asks for. The look at the target takes about 1 µs each.
+/// Distinct parents that are asked for at once. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
+/// After a round that found nothing the sweep rests at least this many times as long as the round took, and longer after
+/// each further one, up to [`LONGEST_REST`].
+const SHORTEST_REST: u32 = 4;
+/// The sweep has at most a hundredth of one session's time while nothing arrives.
+const LONGEST_REST: u32 = 99;
+/// The rest after a round that found something, at first.
+const SOON: Duration = Duration::from_millis(50);
+/// This often within the usual rest it is looked whether somebody has written where something is waited for.
+const LOOKS: u32 = 5;
+/// Whatever the server counts, it is looked at least this often.
+const AT_LEAST: Duration = Duration::from_mins(5);
 
-/// Looks at what parked keys wait for, again and again, and rings when some of it has arrived.
+/// Looks at what parked keys wait for, repeatedly, and rings when some of it has arrived.
 pub(super) async fn keep_sweeping(
     lanes: Arc<Vec<Lane>>,
     source: Pool,
@@ -28,14 +42,20 @@ pub(super) async fn keep_sweeping(
 ) {
     let mut hindered = false;
     let mut queue_is_filling = false;
+    let mut rest = Rest::new(pace.wait_sweep);
     let silence = pace.longest_silence();
     loop {
-        match unless_silent(silence, sweep(&lanes, &source, &target)).await {
-            Ok(woken) => {
+        let began = Instant::now();
+        let round = async {
+            rest.round_begins(&target, &lanes).await?;
+            sweep(&lanes, &source, &target, &heard).await
+        };
+        match unless_silent(silence, round).await {
+            Ok(swept) => {
                 hindered = false;
-                if woken > 0 {
-                    tracing::debug!(woken, "parents have arrived");
-                    heard.send_modify(|heard| heard.rings += 1);
+                rest.round_ended(&swept, began.elapsed());
+                if swept.woken > 0 {
+                    tracing::debug!(woken = swept.woken, "parents have arrived");
                 }
             }
             Err(failure) => {
@@ -61,8 +81,72 @@ pub(super) async fn keep_sweeping(
             // The next sweep meets the same trouble and says so.
             Err(_) => source.forget(),
         }
-        tokio::time::sleep(pace.wait_sweep).await;
+        rest.until_a_round_may_find_something(&target, &lanes).await;
     }
+}
+
+/// When the next round is due. A round reads everything that is waited for, which takes seconds where a million keys wait,
+/// and finds nothing while nobody writes in the tables that have it.
+struct Rest {
+    /// The rest after a round that took no time, while nobody writes.
+    usual: Duration,
+    /// How long the last round took.
+    took: Duration,
+    /// Something was waited for.
+    waits: bool,
+    /// Rounds that found something since one did not, and the other way round.
+    found: u32,
+    in_vain: u32,
+    /// How many writes there were in the target's tables when the last round began; none where nobody asked.
+    writes: Option<i64>,
+}
+
+impl Rest {
+    fn new(usual: Duration) -> Self {
+        Self { usual, took: Duration::ZERO, waits: false, found: 0, in_vain: 0, writes: None }
+    }
+
+    async fn round_begins(&mut self, target: &Pool, lanes: &[Lane]) -> Result<(), Failure> {
+        self.writes = if self.waits { Some(writes(target, lanes).await?) } else { None };
+        Ok(())
+    }
+
+    fn round_ended(&mut self, swept: &Swept, took: Duration) {
+        (self.waits, self.took) = (swept.waits, took);
+        (self.found, self.in_vain) = match swept.woken {
+            0 => (0, self.in_vain.saturating_add(1)),
+            _ => (self.found.saturating_add(1), 0),
+        };
+    }
+
+    async fn until_a_round_may_find_something(&mut self, target: &Pool, lanes: &[Lane]) {
+        if self.found > 0 {
+            // Where much arrives, more does. Longer each time: what is woken may have to wait again.
+            let soon = self.took.max(SOON).saturating_mul(1 << self.found.min(10));
+            return tokio::time::sleep(soon.min(self.usual)).await;
+        }
+        if !self.waits {
+            return tokio::time::sleep(self.usual).await;
+        }
+        let began = Instant::now();
+        let times = SHORTEST_REST.saturating_mul(1 << self.in_vain.min(10)).min(LONGEST_REST);
+        let longest = self.took.saturating_mul(times).min(AT_LEAST).max(self.usual);
+        tokio::time::sleep(self.took.saturating_mul(SHORTEST_REST)).await;
+        while let Some(left) = longest.checked_sub(began.elapsed()) {
+            tokio::time::sleep(left.min(self.usual / LOOKS)).await;
+            // Where the server cannot be asked, the round will meet the same trouble and say so.
+            match writes(target, lanes).await {
+                Ok(now) if Some(now) == self.writes => {}
+                _ => return self.in_vain = 0,
+            }
+        }
+    }
+}
+
+/// How many writes there were in the mapped tables, as far as the target has counted: it may be seconds behind.
+async fn writes(target: &Pool, lanes: &[Lane]) -> Result<i64, Failure> {
+    let tables: Vec<&TableName> = lanes.iter().map(|lane| &lane.route.object.target).collect();
+    apply::writes_in(&target.direct().await?, &tables).await
 }
 
 async fn queue_usage(source: &Pool) -> Result<f64, Failure> {
@@ -86,16 +170,30 @@ fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
     *is_filling = fills;
 }
 
-/// One round through everything that is waited for; returns how many keys became due. What cannot be looked at now is
+/// What came of a round.
+pub(super) struct Swept {
+    /// Something is waited for.
+    waits: bool,
+    /// How many keys became due.
+    woken: u64,
+}
+
+/// One round through everything that is waited for. Rings as soon as some of it has arrived. What cannot be looked at now is
 /// left for the next round.
-pub(super) async fn sweep(lanes: &[Lane], source: &Pool, target: &Pool) -> Result<u64, Failure> {
+pub(super) async fn sweep(
+    lanes: &[Lane],
+    source: &Pool,
+    target: &Pool,
+    heard: &watch::Sender<Heard>,
+) -> Result<Swept, Failure> {
     let statements: Vec<&Statements> = lanes.iter().map(|lane| &lane.statements).collect();
     let source = source.get().await?;
     let mut after = Awaited::default();
-    let (mut woken, mut hindered) = (0, None);
+    let (mut swept, mut hindered) = (Swept { waits: false, woken: 0 }, None);
     loop {
         let page = parked::awaited(&source, &mut after, SWEEP_PARENTS).await?;
         if !page.is_empty() {
+            swept.waits = true;
             let target = target.direct().await?;
             for (awaits, keys) in &page {
                 let asked = apply::arrived_keys(&target, &statements, awaits, keys).await?;
@@ -108,12 +206,13 @@ pub(super) async fn sweep(lanes: &[Lane], source: &Pool, target: &Pool) -> Resul
                     }
                 }
                 if !arrived.is_empty() {
-                    woken += parked::wake(&source, awaits, &arrived).await?;
+                    swept.woken += parked::wake(&source, awaits, &arrived).await?;
+                    heard.send_modify(|heard| heard.rings += 1);
                 }
             }
         }
         if after == Awaited::default() {
-            return hindered.map_or(Ok(woken), Err);
+            return hindered.map_or(Ok(swept), Err);
         }
     }
 }

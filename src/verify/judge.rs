@@ -1,6 +1,6 @@
 //! Looks again at keys that differ, until they are right, or nothing on its way explains the difference.
 //!
-//! Promise: a key is told as wrong only when either side had the same row before and after the outbox and the parked
+//! Promise: a key is reported as wrong only when either side had the same row before and after the outbox and the parked
 //! keys were asked, and that again and again, or while nothing at all was written in the source.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -25,11 +25,11 @@ use crate::postgres::failure::{self, Failure};
 use crate::postgres::name::ident;
 use crate::project::{self, BATCH_BYTES, Wanted};
 
-/// So many keys are looked at together: a look reads the whole outbox once, which may hold millions.
+/// This many keys are looked at together: a look reads the whole outbox once, which may hold millions.
 const TOGETHER: usize = 20_000;
-/// So much of a value is told: enough to see what it is about.
+/// This much of a value is reported: enough to see what it is about.
 const SHOWN_CHARS: usize = 40;
-/// So many wrong rows' values are read together, at most.
+/// This many wrong rows' values are read together, at most.
 const VALUES: usize = 500;
 /// A row may be changed, and its change applied, between the looks at the two sides. Such a key is right at the next
 /// look, or in flight.
@@ -106,7 +106,7 @@ pub struct Judge<'a> {
     /// The statements of its object.
     pub statements: &'a ComparisonSql,
     told: mpsc::Sender<RowFinding>,
-    /// Whether kept rows are told, too, or only counted.
+    /// Whether kept rows are reported, too, or only counted.
     pub names_kept: bool,
     fresh: Vec<Suspect>,
     waiting: VecDeque<Waiting>,
@@ -477,7 +477,7 @@ pub struct Found {
     pub unreadable: HashMap<String, String>,
 }
 
-/// Reads the rows with these keys; where the source refuses a row's values, finds that row and goes on without it. What
+/// Reads the rows with these keys; where the source refuses a row's values, finds that row and continues without it. What
 /// cannot be a key of the source at all, as somebody may have written it into the target, has no row.
 pub async fn read_apart(
     source: &Evaluator,
@@ -490,12 +490,12 @@ pub async fn read_apart(
     Ok(found.await?.unwrap_or_default())
 }
 
-/// How long the source may take to read so many rows.
+/// How long the source may take to read this many rows.
 pub fn limit_of(rows: usize) -> Duration {
     PART_LIMIT + LIMIT_PER_ROW.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX))
 }
 
-/// The same; none where several rows have more than so many bytes.
+/// The same; none where several rows have more than this many bytes.
 async fn read_within(
     bytes: usize,
     source: &Evaluator,

@@ -55,7 +55,7 @@ pub enum What {
     },
     /// The source publishes no such row, and `on_delete` says that the target should not have it either.
     Unexpected,
-    /// The source publishes no such row, and it stays, as `on_delete` says. Nothing is to be mended.
+    /// The source publishes no such row, and it stays, as `on_delete` says. Nothing is to be fixed.
     Kept,
     /// The source refuses to compute what the mapping says of its row.
     Unreadable {
@@ -109,7 +109,7 @@ pub struct Sides {
 pub enum Scope {
     /// All rows.
     All,
-    /// About so many of either side, at random.
+    /// About this many of either side, at random.
     Sample(u64),
 }
 

@@ -1,7 +1,7 @@
 //! Compares all rows again and again, in the background of the service: `run --verify-every`.
 //!
 //! Promise: it holds nothing up. It has two sessions on the source and one on the target while it compares and none between, rests nine tenths
-//! of the time, and what hinders it is told and hinders nobody else. It repairs nothing.
+//! of the time, and what hinders it is reported and hinders nobody else. It repairs nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
 use crate::worker::Lane;
 
-/// It rests so many times as long as it works: a tenth of what one session can do on either side is left to it.
+/// It rests this many times as long as it works: a tenth of what one session can do on either side is left to it.
 const REST: u32 = 9;
-/// Of the keys that are wrong so many are named in the log.
+/// Of the keys that are wrong this many are named in the log.
 const NAMED: usize = 5;
 /// A statement of it reads a stretch of rows, which takes milliseconds, or a table without an index once.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -37,7 +37,7 @@ struct ComparedKeys {
     keys: Vec<String>,
 }
 
-/// Compares each object so often; never returns.
+/// Compares each object this often; never returns.
 pub async fn keep_verifying(
     source: Database,
     target: Database,
@@ -47,7 +47,7 @@ pub async fn keep_verifying(
     let source = source.for_purpose("verify", STATEMENT_TIMEOUT);
     let target = target.for_purpose("verify", STATEMENT_TIMEOUT);
     let mut due = first_due(&source, &lanes, every).await;
-    // What has failed and why: it is told once, however often it is tried.
+    // What has failed and why: it is reported once, however often it is tried.
     let mut hindered: HashMap<usize, String> = HashMap::new();
     loop {
         // Of those that are due at the same time parents come first.
@@ -72,7 +72,7 @@ pub async fn keep_verifying(
     }
 }
 
-/// When each object is due: a service that is restarted does not begin anew with what was compared a moment ago.
+/// When each object is due: a service that is restarted does not begin again with what was compared a moment ago.
 async fn first_due(source: &Database, lanes: &[Lane], every: Duration) -> Vec<Instant> {
     let last = async {
         let session = source.session().await?;

@@ -15,7 +15,7 @@ use crate::postgres::failure::{self, Failure};
 use crate::postgres::name::ident;
 use crate::project;
 
-/// So many rows: some milliseconds.
+/// This many rows: some milliseconds.
 const ROWS: usize = 20;
 /// A row may be changed between two looks.
 const LOOKS: u32 = 3;
@@ -43,7 +43,7 @@ pub(super) async fn look(judge: &mut Judge<'_>, route: &Route, total: u64) -> Re
             let rows = match read.map_err(Failure::from) {
                 Ok(rows) => rows.unwrap_or_default(),
                 Err(failure @ Failure::Reconnect(_)) => return Err(failure),
-                // A row that is refused is told by the comparison itself.
+                // A row that is refused is reported by the comparison itself.
                 Err(refused) => {
                     tracing::debug!(
                         sqlstate = refused.sqlstate(),

@@ -11,11 +11,11 @@ use crate::project;
 /// Rows of one stretch: some tens of milliseconds on either side. A number in the statement, so that the planner knows it.
 pub const STRETCH: usize = 5_000;
 
-/// So many times the rows of a sample are read, in whole blocks: about one of each block is taken then, so that rows
+/// This many times the rows of a sample are read, in whole blocks: about one of each block is taken then, so that rows
 /// which were written together are not chosen together.
 const SPREAD: f64 = 30.0;
 
-/// A table of so many rows is read as a whole for a sample: it takes no time, and has few blocks to choose from. For one that
+/// A table of this many rows is read as a whole for a sample: it takes no time, and has few blocks to choose from. For one that
 /// was never analysed the planner takes ten blocks for the least.
 const SMALL: u64 = 100_000;
 
@@ -191,7 +191,8 @@ fn rows(route: &Route, condition: &str) -> String {
         }
     };
     format!(
-        "select {one_each}{key} as schoolbell__key,\n{}\nfrom {} as source\nwhere {key} is not null and {condition}{}{order}",
+        "select {one_each}{key} as schoolbell__key,\n{}\nfrom {} as source\nwhere {key} is not null and \
+         {condition}{}{order}",
         project::inner(route),
         route.object.source,
         project::filter(&route.object)
@@ -250,7 +251,8 @@ fn stretch_keys(route: &Route, condition: &str) -> String {
 fn target_ids(route: &Route, condition: &str) -> String {
     let id = target_id(route);
     format!(
-        "select {id}::pg_catalog.text as id\nfrom {} as t\nwhere {id} is not null and {condition}\norder by {id}\nlimit {STRETCH}",
+        "select {id}::pg_catalog.text as id\nfrom {} as t\nwhere {id} is not null and {condition}\norder by \
+         {id}\nlimit {STRETCH}",
         route.object.target
     )
 }

@@ -20,7 +20,7 @@ use crate::postgres::failure::Failure;
 /// be taken for lost.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
-/// Compares all rows that were not dealt with before. After each stretch it rests so many times as long as that took.
+/// Compares all rows that were not dealt with before. After each stretch it rests this many times as long as that took.
 pub async fn walk(
     route: &Route,
     judge: &mut Judge<'_>,
@@ -62,7 +62,7 @@ pub async fn walk(
     }
 }
 
-/// Where a stretch takes longer it is read in parts, so that a slow row stands alone.
+/// Where a stretch takes longer it is read in parts, so that a slow row is alone.
 const STRETCH_LIMIT: Duration = Duration::from_mins(1);
 
 async fn pause(began: Instant, rest: u32) {
@@ -150,7 +150,7 @@ async fn compare_others(
     Ok(())
 }
 
-/// Compares so many rows of either side, chosen at random.
+/// Compares this many rows of either side, chosen at random.
 pub async fn sample(
     source: &Transaction<'_>,
     target: &Transaction<'_>,

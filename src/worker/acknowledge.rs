@@ -20,7 +20,7 @@ use crate::postgres::apart::Apart;
 use crate::postgres::db::{Pool, Transaction};
 use crate::postgres::failure::{Failure, Refusal};
 
-/// For so many keys it is worth asking first whether anything is parked at all.
+/// For this many keys it is worth asking first whether anything is parked at all.
 const MANY_KEYS: usize = 2_000;
 
 /// The last step, on the source side again.
@@ -193,7 +193,8 @@ impl Acknowledger {
             tracing::info!(
                 object = lane.name(),
                 resync = walk,
-                "a change in another table affects very many rows, or rows that cannot be found now; a resync checks all rows"
+                "a change in another table affects very many rows, or rows that cannot be found now; a resync checks \
+                 all rows"
             );
         }
         Ok(())
@@ -223,7 +224,7 @@ async fn note_progress(
     Ok(rate.map(|rate| (page.job.id, Duration::from_secs_f64(writes / rate as f64))))
 }
 
-/// Rows of one object may be each other's parents: those that wait in a circle are told by name.
+/// Rows of one object may be each other's parents: those that wait in a circle are reported by name.
 async fn circles(
     source: &Transaction<'_>,
     lane: &Lane,

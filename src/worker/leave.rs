@@ -18,7 +18,7 @@ use crate::outbox::outcome::{Outcome, Outcomes};
 use crate::postgres::db::{Direct, Pool};
 use crate::postgres::failure::Failure;
 
-/// A table is counted again after so long: of a share of its rows nobody expects more than that.
+/// A table is counted again after this long: of a share of its rows nobody expects more than that.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 
 /// Decides which target rows leave.
@@ -42,7 +42,7 @@ pub(super) struct Leaving<'b> {
     pub(super) notes: Vec<BrakeNote>,
 }
 
-/// That so many rows of a lane were noted as about to be deleted.
+/// That this many rows of a lane were noted as about to be deleted.
 pub(super) struct BrakeNote {
     lane: usize,
     number: i64,
@@ -153,7 +153,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Asks the brake whether so many rows of a lane may be deleted now.
+    /// Asks the brake whether this many rows of a lane may be deleted now.
     async fn ask(
         &mut self,
         target: &Mutex<Direct>,

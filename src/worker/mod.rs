@@ -101,7 +101,7 @@ struct Batch {
     /// Parked keys that were due.
     due: Vec<DueKey>,
     page: Option<Page>,
-    /// The page was read although there were changes, and had at most so many rows.
+    /// The page was read although there were changes, and had at most this many rows.
     share_of: Option<i64>,
     /// How long the steps took so far.
     took: Duration,
@@ -118,6 +118,8 @@ struct DueKey {
     key: String,
     /// The brake held its deletion, and a human has released it.
     released: bool,
+    /// Since when it was due.
+    since: Timestamp,
 }
 
 /// Changes of one moment: a statement makes all of its own at the same.
@@ -280,7 +282,8 @@ impl Worker {
 /// What must not be read again while it is on its way.
 #[derive(Clone, Default)]
 struct InHand {
-    due: bool,
+    /// Since when the last of the due keys was due; none where there are none.
+    due: Option<Timestamp>,
     /// In the order in which they were read.
     pages: Vec<Page>,
 }
@@ -295,7 +298,7 @@ impl InHand {
     fn of(read: Option<&Batch>, applied: Option<&Done>) -> Self {
         let batches = [applied.map(|done| &done.batch), read];
         Self {
-            due: batches.iter().flatten().any(|batch| !batch.due.is_empty()),
+            due: batches.iter().flatten().flat_map(|batch| &batch.due).map(|key| key.since).max(),
             pages: batches.iter().flatten().filter_map(|batch| batch.page.clone()).collect(),
         }
     }

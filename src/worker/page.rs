@@ -74,13 +74,13 @@ pub async fn count(
 /// How much is read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// At most so many rows.
+    /// At most this many rows.
     pub rows: i64,
     /// Several rows have no more bytes than this.
     pub bytes: usize,
 }
 
-/// The next page of a job: at most so many rows after its position, and never more than it may still write. None where
+/// The next page of a job: at most this many rows after its position, and never more than it may still write. None where
 /// they have too many bytes: fewer are to be asked for.
 pub async fn next(
     evaluator: &Evaluator,

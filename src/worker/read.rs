@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::patience::Patience;
@@ -26,29 +27,29 @@ use crate::postgres::db::{Evaluator, Pool, Session};
 use crate::postgres::failure::{Failure, Refusal};
 use crate::project::{self, BATCH_BYTES, MOST_TOUCHED, Projected, Wanted};
 
-/// So many changes in a second, and more come together soon. Fewer are not kept waiting.
+/// This many changes in a second, and more come together soon. Fewer are not kept waiting.
 const BUSY: f64 = 800.0;
 /// Fewer than this in one look tell nothing about how many there are in a second.
 const A_FEW: usize = 3;
 
-/// While there are changes a resync rests so many times as long as its page took: it has a fifth of the time.
+/// While there are changes a resync rests this many times as long as its page took: it has a fifth of the time.
 const SHARE_REST: u32 = 4;
 /// A page beside changes should take no longer than this, all steps together: changes wait behind it.
 const SHARE_TIME: Duration = Duration::from_millis(60);
 /// While there are changes it is looked this often whether there is a resync.
 const SHARE_LOOK: Duration = Duration::from_secs(1);
 
-/// A resync that is hindered by what passes is tried again after so long.
+/// A resync that is hindered by what passes is tried again after this long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
 const WRONG_KEYS: &str = "correct `keys` of this object's touched_by in the mapping, or the row of the other table whose \
                           key this is, then `schoolbell parked retry`";
 
-/// About so many bytes a batch or page should have, by the average of the one before: few of them turn out too large.
+/// About this many bytes a batch or page should have, by the average of the one before: few of them turn out too large.
 const USUAL_BYTES: usize = BATCH_BYTES / 2;
 /// Several keys have no more bytes than this: each is held in several forms.
 const KEY_BYTES: usize = BATCH_BYTES / 3;
-/// A batch or page that turned out too large is read anew with so much less.
+/// A batch or page that turned out too large is read again with this much less.
 const LESS: i64 = 8;
 
 /// The steps on the source side: claim and project.
@@ -140,7 +141,7 @@ impl Reader {
         }
     }
 
-    /// A page of a resync although there are changes; none when no resync can go on.
+    /// A page of a resync although there are changes; none when no resync can continue.
     async fn page_alone(&mut self, in_hand: &InHand) -> Result<Option<Batch>, Failure> {
         loop {
             match self.page_within(in_hand, Some(self.share.rows)).await? {
@@ -165,7 +166,7 @@ impl Reader {
         let claimed = began.elapsed();
         failpoint::reach(Failpoint::AfterClaim).await;
         let cut_short = |found: usize| i64::try_from(found).is_ok_and(|found| found >= limit);
-        self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due;
+        self.more = cut_short(changes.len()) || cut_short(due.len()) || in_hand.due.is_some();
         if self.is_busy(changes.len()) && !self.more {
             self.look_at = Instant::now() + self.pace.gather;
         }
@@ -175,10 +176,10 @@ impl Reader {
         for change in changes {
             self.sort(&change, &mut batch, &mut wanted);
         }
-        for parked::Due { object, key, released } in due {
+        for parked::Due { object, key, released, since } in due {
             if let Some(lane) = self.lane(&object) {
                 wanted[lane].keys.push(key.clone());
-                batch.due.push(DueKey { lane, key, released });
+                batch.due.push(DueKey { lane, key, released, since });
             }
         }
         let is_live = !batch.changes.is_empty() || !batch.due.is_empty();
@@ -194,7 +195,7 @@ impl Reader {
         Ok(self.read_since(began + claimed, batch).await)
     }
 
-    /// A page of a resync, of at most so many rows, or as many as take the time that a page may take.
+    /// A page of a resync, of at most this many rows, or as many as take the time that a page may take.
     async fn page_within(&mut self, in_hand: &InHand, rows: Option<i64>) -> Result<Read, Failure> {
         let began = Instant::now();
         let mut batch = Batch::default();
@@ -278,7 +279,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// So many rows turned out to be more than the target has room for.
+    /// This many rows turned out to be more than the target has room for.
     pub(super) fn read_less_than(&mut self, rows: usize) {
         self.batch_size.less_than(i64::try_from(rows).unwrap_or(i64::MAX));
     }
@@ -331,12 +332,13 @@ impl Reader {
         } else if self.strange_tables.insert(change.table.clone()) {
             tracing::warn!(
                 table = %change.table,
-                "the outbox has changes of tables that this mapping does not read; they stay there: start with the mapping that captured them, or delete them from schoolbell.change"
+                "the outbox has changes of tables that this mapping does not read; they stay there: start with the \
+                 mapping that captured them, or delete them from schoolbell.change"
             );
         }
     }
 
-    /// The next page of the resync whose turn it is, of those that can go on. One that never can is ended with the reason:
+    /// The next page of the resync whose turn it is, of those that can continue. One that never can is ended with the reason:
     /// live changes must not wait for it.
     async fn next_page(
         &mut self,
@@ -417,7 +419,7 @@ impl Reader {
         self.resting.values().min().copied()
     }
 
-    /// Whether a resync goes on later although nothing is due at this moment (its rate makes it wait).
+    /// Whether a resync continues later although nothing is due at this moment (its rate makes it wait).
     pub(super) async fn resyncs_later(&self) -> Result<bool, Failure> {
         let hindered: Vec<i64> = self.hindered.iter().copied().collect();
         Ok(resync::next(&self.source, &self.fingerprints, &hindered).await?.is_some())
@@ -457,7 +459,7 @@ impl PageSize {
 
 /// The share of a resync while there are changes: pages that are small, with rests between them.
 struct Share {
-    /// At most so many rows in a page.
+    /// At most this many rows in a page.
     most: i64,
     rows: i64,
     /// The last look found changes or due keys. Where it found none, a resync has all the time.
@@ -501,7 +503,7 @@ impl Share {
 struct BatchSize {
     /// How many bytes come with each change, key or row of a page, on the average of the last batch.
     average: usize,
-    /// At most so many, while a server has no room for more at once.
+    /// At most this many, while a server has no room for more at once.
     most: i64,
 }
 
@@ -518,17 +520,17 @@ impl BatchSize {
         self.most = self.most.saturating_add(self.most / 8 + 1);
     }
 
-    /// So many have too many bytes.
+    /// This many have too many bytes.
     fn too_large(&mut self, rows: i64) {
         self.average = USUAL_BYTES / usize::try_from((rows / LESS).max(1)).unwrap_or(1);
     }
 
-    /// A server has no room for so many.
+    /// A server has no room for this many.
     fn less_than(&mut self, rows: i64) {
         self.most = (rows / 2).max(1);
     }
 
-    /// So many rows, or as many as may be in a batch.
+    /// This many rows, or as many as may be in a batch.
     fn at_most(&self, rows: i64) -> i64 {
         let fit = USUAL_BYTES.checked_div(self.average).and_then(|fit| i64::try_from(fit).ok());
         rows.min(self.most).min(fit.unwrap_or(rows).max(1))
@@ -540,15 +542,11 @@ async fn due_keys(
     bytes: usize,
     objects: &[&str],
     first: &[(usize, usize)],
-    in_hand: bool,
+    after: Option<Timestamp>,
     limit: i64,
 ) -> Result<Option<Vec<parked::Due>>, Failure> {
-    if in_hand {
-        // They are still due until they are acknowledged; one at a time is enough.
-        return Ok(Some(Vec::new()));
-    }
     let first = first.iter().map(|&(lane, child)| (objects[lane], objects[child]));
-    parked::due(source, bytes, objects, &first.collect::<Vec<_>>(), limit).await
+    parked::due(source, bytes, objects, &first.collect::<Vec<_>>(), after, limit).await
 }
 
 fn text(value: &serde_json::Value) -> Option<String> {
@@ -563,7 +561,7 @@ fn text(value: &serde_json::Value) -> Option<String> {
 enum Read {
     Nothing,
     Batch(Box<Batch>),
-    /// So many changes, keys or rows have too many bytes; none was kept.
+    /// This many changes, keys or rows have too many bytes; none was kept.
     TooLarge(i64),
 }
 
@@ -572,7 +570,7 @@ enum NextPage {
     None,
     /// With the place of its lane.
     Read(usize, Box<Page>, Content),
-    /// So many rows have too many bytes.
+    /// This many rows have too many bytes.
     TooLarge(i64),
 }
 
@@ -582,7 +580,7 @@ struct Looked {
     projected: Projected,
     /// Keys that the source refused to project.
     refused: Vec<(String, Outcome)>,
-    /// Changes of other tables touch so many rows, or such as cannot be found, that none of these was looked at.
+    /// Changes of other tables touch this many rows, or such as cannot be found, that none of these was looked at.
     too_many: bool,
     /// The source had no room for all together.
     lacked_room: bool,
@@ -639,7 +637,7 @@ impl SourceReader<'_> {
     }
 }
 
-/// Projects one object's keys; where the source refuses a row's values, finds that row and goes on without it. None
+/// Projects one object's keys; where the source refuses a row's values, finds that row and continues without it. None
 /// where there is no room for the rows.
 async fn project_lane(
     source: SourceReader<'_>,
@@ -750,7 +748,7 @@ struct Touched {
 }
 
 /// Finds the keys that changes of other tables touch. A recorded key that does not fit its column (any more) is
-/// parked as it was recorded, so that the others go on.
+/// parked as it was recorded, so that the others continue.
 async fn touched_keys(
     source: SourceReader<'_>,
     lane: &Lane,

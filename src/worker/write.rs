@@ -24,7 +24,7 @@ use crate::project::Projected;
 
 /// A batch that is tried in parts would wait for locked rows at every halving: it waits only this long.
 const LOCK_HURRY: &str = "; set local lock_timeout = '100ms'";
-/// So long a single row is waited for where somebody else has locked it.
+/// This long a single row is waited for where somebody else has locked it.
 const LOCK_WAIT: &str = "; set local lock_timeout = '50ms'";
 /// What helps when a table has changed since it was planned for.
 const PLANNED_ANEW: &str =
@@ -41,7 +41,7 @@ pub(super) struct Writer {
     /// The role may have temporary tables.
     may_copy: bool,
     patience: Patience,
-    /// The target had no room for a batch of so many rows.
+    /// The target had no room for a batch of this many rows.
     pub(super) too_many: Option<usize>,
 }
 

@@ -14,9 +14,9 @@ use crate::reports::heroku_connect::cure::{self, Cure, Resend};
 use crate::service::Ground;
 use crate::worker::Lane;
 
-/// Of each kind, so many keys are named.
+/// Of each kind, this many keys are named.
 const FEW: usize = 3;
-/// Of each kind, so many of Salesforce's reasons are named.
+/// Of each kind, this many of Salesforce's reasons are named.
 const FEW_REASONS: usize = 5;
 
 pub async fn run(settings: &Settings, typed: &ParkedChoice, yes: bool) -> Result<Exit> {

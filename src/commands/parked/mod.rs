@@ -11,7 +11,7 @@ use crate::postgres::db::Session;
 
 mod failed;
 
-/// Of each object and state, so many keys are named before they are dropped.
+/// Of each object and state, this many keys are named before they are dropped.
 const FEW: i64 = 3;
 
 pub async fn run(settings: &Settings, action: &ParkedAction) -> Result<Exit> {

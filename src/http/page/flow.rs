@@ -26,7 +26,7 @@ const GOES_ON: &str =
     "<line class=wide x1=0 y1=12 x2=100% y2=12 /><line class=tall x1=10 y1=0 x2=10 y2=100% />";
 const ENDS: &str =
     "<line class=wide x1=0 y1=12 x2=10 y2=12 /><line class=tall x1=10 y1=0 x2=10 y2=12 />";
-/// Beside the line, which goes on on a phone.
+/// Beside the line, which continues on a phone.
 const BESIDE: &str =
     "<line class=tall x1=10 y1=0 x2=10 y2=100% /><line class=tall x1=10 y1=12 x2=44 y2=12 />";
 
@@ -105,7 +105,8 @@ pub(super) fn flow(shown: &Shown, look: &Look) -> String {
     let moving = if ours && hour.moving { " moving" } else { "" };
     let stops: String = stops.iter().map(ToString::to_string).collect();
     format!(
-        "<section aria-labelledby=flow>\n<h2 id=flow class=unseen>The flow</h2>\n<ol class=\"flow{moving}\">\n{stops}</ol>\n</section>\n"
+        "<section aria-labelledby=flow>\n<h2 id=flow class=unseen>The flow</h2>\n<ol \
+         class=\"flow{moving}\">\n{stops}</ol>\n</section>\n"
     )
 }
 

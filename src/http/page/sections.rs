@@ -10,7 +10,7 @@ use crate::outbox::parked::Reason;
 use crate::outbox::verified::Verified;
 use crate::reports::look::{Look, Moment};
 
-/// A rate is that of so many seconds: a trickle looks like noise in less.
+/// A rate is that of this many seconds: a trickle looks like noise in less.
 const RATE_SECONDS: i64 = 30;
 
 pub(super) fn charts(shown: &Shown) -> String {

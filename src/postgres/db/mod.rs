@@ -1,6 +1,6 @@
 //! Connections: dedicated sessions, a pool, and the one that listens. All get the same settings.
 //!
-//! Promise: whether a pooler stands in front of the server is found out before anything is done with it, and
+//! Promise: whether a pooler is in front of the server is found out before anything is done with it, and
 //! our settings reach nobody's session but our own.
 
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! A connection as the steps use it, whether or not a pooler stands in front of the server.
+//! A connection as the steps use it, whether or not a pooler is in front of the server.
 //!
 //! Promise: through a pooler in transaction mode nothing is left behind in a server's session, because the next
 //! one to get it is the application. So there every statement is sent without a name, in a transaction that has
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// Whether a pooler stands in front of the server.
+    /// Whether a pooler is in front of the server.
     pub fn is_pooled(&self) -> bool {
         self.way == Access::Pooled
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// - `xmlbinary`: by this Heroku Connect's triggers tell our writes from its own, which are not sent.
 /// - Isolation: one statement sees one moment, and none is refused because of what others do at the same time.
 /// - Limits that end a session or a transaction: ours are in [`LIMITS`].
-/// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each anew costs more
+/// - `plan_cache_mode`: batches are large arrays, of which a plan need not know how large; planning each again costs more
 ///   than running it, and joins thousands of keys by sorting them. `jit` would be compiling most of the time.
 const ALWAYS: [(&str, &str); 21] = [
     ("standard_conforming_strings", "on"),
@@ -40,7 +40,7 @@ const ALWAYS: [(&str, &str); 21] = [
 /// Settings that not every server has, or that may be better already.
 ///
 /// - `synchronous_commit`: what is acknowledged is on the target's disk. A replica's is better still.
-/// - `idle_session_timeout`: since release 14. An older server is refused, but must be reached to be told so.
+/// - `idle_session_timeout`: since release 14. An older server is refused, but must be reached to be reported so.
 /// - `transaction_timeout`: since release 17.
 const WHERE_NEEDED: [(&str, &str, &str); 3] = [
     (
@@ -62,7 +62,7 @@ const WHERE_NEEDED: [(&str, &str, &str); 3] = [
 
 /// What the user may set otherwise in `options`.
 ///
-/// - `lock_timeout`: a locked target row delays its batch this long; then the others go on without it.
+/// - `lock_timeout`: a locked target row delays its batch this long; then the others continue without it.
 /// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
 const LIMITS: [(&str, &str); 2] =
     [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "1min")];

@@ -24,7 +24,8 @@ const BY_ITSELF: &str = "it is retried by itself";
 const LOGIN: &str = "correct user and password of the connection URL, or let the role log in again";
 
 /// What helps where triggers in the target notify and cannot.
-const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it is retried by itself";
+const EMPTY_QUEUE: &str = "end the session that listens and stays in a transaction, on any database of that server; it \
+                           is retried by itself";
 /// How the server's message begins where a value and what is computed of it are too large for its memory: about 130 MB
 /// of text, which is trimmed. It is never translated.
 const TOO_LARGE: &str = "invalid memory alloc request size";
@@ -34,7 +35,8 @@ const SHORTEN: &str =
 /// What helps where a single row takes very long in the target.
 const SLOW: &str = "look for what its trigger waits for or computes; it is retried by itself, less often than others";
 /// The same in the source.
-const SLOW_SOURCE: &str = "look for what the mapping's expressions and filter wait for or compute for this row; it is retried by itself, less often than others";
+const SLOW_SOURCE: &str = "look for what the mapping's expressions and filter wait for or compute for this row; it is \
+                           retried by itself, less often than others";
 /// What helps where a policy may hide rows: these would be taken for rows that are gone.
 const SHOW_ROWS: &str =
     "let the role of the connection URL see every row: alter role ... bypassrls";
@@ -43,12 +45,12 @@ const SHOW_ROWS: &str =
 #[derive(Debug, Clone)]
 pub enum Failure {
     /// The connection is gone: back off and connect again. Nobody's row is at fault, so nothing is parked. Whatever code an
-    /// error has, while the session goes on it may be one row's.
+    /// error has, while the session continues it may be one row's.
     Reconnect(String),
     /// Deadlock, time-out, lack of resources, another server: the same rows may succeed in a moment.
     Retry(Refusal),
     /// The database lacks something (a table, a column, a right): no row of this object can succeed until
-    /// a human mends it, and every row can afterwards.
+    /// a human fixes it, and every row can afterwards.
     Blocked(Refusal),
     /// A value was refused: this row would be refused again.
     Dead(Refusal),
@@ -148,7 +150,7 @@ impl Failure {
         matches!(self, Self::Blocked(_) | Self::Dead(_))
     }
 
-    /// The server has not the memory or disk for so much at once; for less it may.
+    /// The server has not the memory or disk for this much at once; for less it may.
     pub fn is_lack_of_room(&self) -> bool {
         matches!(self.sqlstate(), Some("53200" | "53400"))
     }

@@ -95,7 +95,7 @@ pub(super) const FULL_QUEUE: &str = "PreCommit_Notify";
 pub(super) const HIDDEN_ROWS: &str = "check_enable_rls";
 /// Functions of the server that refuse a login. They name role, database and address.
 const LOGIN: &[&str] = &["auth_failed", "ClientAuthentication", "InitializeSessionUserId"];
-/// In the languages of the server's messages, what stands behind a name.
+/// In the languages of the server's messages, what comes after a name.
 const CLOSING_QUOTES: [char; 5] = ['"', '«', '»', '“', '”'];
 
 /// Functions of the server that quote a value, with the type that they read it for; "" where that varies or the words

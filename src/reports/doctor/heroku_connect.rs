@@ -21,7 +21,8 @@ pub(super) async fn search_path(target: &Side) -> Result<Diagnosis, Hindrance> {
     let hstore: Option<String> = found.get("hstore_in");
     let (Some(functions), Some(hstore)) = (functions, hstore) else {
         return Ok(Diagnosis::failed("there is no function get_xmlbinary, or no extension hstore")
-            .say("is this Heroku Connect's database? Look at SALESFORCE_CONNECT_URL, or reinstall Heroku Connect's schema"));
+            .say("is this Heroku Connect's database? Look at SALESFORCE_CONNECT_URL, or reinstall Heroku Connect's \
+                  schema"));
     };
     let unseen: Vec<&str> =
         [("finds_get_xmlbinary", "get_xmlbinary()"), ("finds_hstore", "hstore()")]

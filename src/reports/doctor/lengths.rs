@@ -21,7 +21,7 @@ struct Fitting {
     is_key: bool,
 }
 
-/// Counts the values that are too long, among so many rows of each object.
+/// Counts the values that are too long, among this many rows of each object.
 pub(super) async fn check(
     source: &Side,
     target: &Side,

@@ -1,4 +1,4 @@
-//! `doctor`: looks at everything that Schoolbell needs, and says what is wrong and what would mend it.
+//! `doctor`: looks at everything that Schoolbell needs, and says what is wrong and what would fix it.
 //!
 //! Promise: changes nothing but for one notice on our channel (the canary); no check ends another one or waits
 //! for ever; what could not be looked at is said to be so, never taken for sound. No row contents, no secrets.
@@ -39,19 +39,19 @@ pub struct Limits {
     /// How long a transaction may last. While it does, the bell may stay unarmed and nothing is vacuumed; an
     /// application's own transactions take seconds.
     pub transaction: Duration,
-    /// By how much clocks may differ: ages and `--since` are told in seconds.
+    /// By how much clocks may differ: ages and `--since` are reported in seconds.
     pub clock: Duration,
     /// The share of the notification queue that may be filled.
     pub queue: f64,
-    /// So many dead rows may lie in the outbox: ten times the number at which it asks to be vacuumed.
+    /// This many dead rows may lie in the outbox: ten times the number at which it asks to be vacuumed.
     pub dead_rows: i64,
-    /// So much WAL, in bytes, may be kept for one replication slot: what a server keeps between two checkpoints unless it
+    /// This much WAL, in bytes, may be kept for one replication slot: what a server keeps between two checkpoints unless it
     /// is set otherwise.
     pub slot_bytes: i64,
-    /// So many transactions ago the oldest dead row of a catalogue may be kept for a slot that nobody uses: a
+    /// This many transactions ago the oldest dead row of a catalogue may be kept for a slot that nobody uses: a
     /// twentieth of what a server allows before it vacuums everything.
     pub slot_transactions: i32,
-    /// So many rows of each object are looked at for text that will be cut: a second's work.
+    /// This many rows of each object are looked at for text that will be cut: a second's work.
     pub rows: i64,
 }
 
@@ -69,7 +69,7 @@ impl Default for Limits {
     }
 }
 
-/// Carries out every check, in the order of the report. What is to be done first stands first.
+/// Carries out every check, in the order of the report. What is to be done first comes first.
 pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Report {
     // On the heap: the checks are large, and all of them are parts of one function.
     Box::pin(carry_out(config, mapping, limits)).await

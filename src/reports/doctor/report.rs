@@ -37,7 +37,7 @@ pub enum Place {
     Human,
 }
 
-/// One thing that mends it.
+/// One thing that fixes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remedy {
     /// Where it is typed.
@@ -55,7 +55,7 @@ pub struct Diagnosis {
     pub found: String,
     /// The parts of it, where there are several.
     pub details: Vec<String>,
-    /// What mends it, in this order; empty where nothing needs to be mended.
+    /// What fixes it, in this order; empty where nothing needs to be fixed.
     pub remedies: Vec<Remedy>,
 }
 
@@ -119,13 +119,13 @@ pub struct Check {
 pub struct Report {
     /// In the order in which they are best read.
     pub checks: Vec<Check>,
-    /// So many are as they should be.
+    /// This many are as they should be.
     pub ok: usize,
-    /// So many have advice.
+    /// This many have advice.
     pub advice: usize,
-    /// So many failed.
+    /// This many failed.
     pub failed: usize,
-    /// So many could not be carried out.
+    /// This many could not be carried out.
     pub cannot_run: usize,
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn autovacuum(source: &Side, limits: &Limits) -> Result<Diagnos
     Ok(Diagnosis::ok(size))
 }
 
-/// Ages are told by this machine's clock, changes are stamped by the source's.
+/// Ages are reported by this machine's clock, changes are stamped by the source's.
 pub(super) async fn clocks(
     source: &Side,
     target: &Side,

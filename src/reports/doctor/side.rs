@@ -156,7 +156,7 @@ impl Side {
         Ok(self.opened()?.session.is_pooled())
     }
 
-    /// Asks the database. A question may consist of many; each answer begins the time anew.
+    /// Asks the database. A question may consist of many; each answer begins the time again.
     pub async fn ask<T, E: Into<Hindrance>>(
         &self,
         question: impl AsyncFnOnce(&Session) -> Result<T, E>,

@@ -176,7 +176,8 @@ impl Explanation {
     fn missing(&self) -> Conclusion {
         match self.update_only {
             true => goes_on(
-                "Salesforce creates these rows and has none with this key; when the source row changes it will wait for one."
+                "Salesforce creates these rows and has none with this key; when the source row changes it will wait \
+                 for one."
                     .to_string(),
             ),
             false => self.not_written("The target lacks the row"),

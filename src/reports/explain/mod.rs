@@ -25,7 +25,7 @@ mod conclude;
 
 pub use conclude::Conclusion;
 
-/// Of Heroku Connect's log, so many entries of the row are told: those that wait, and those that failed last.
+/// Of Heroku Connect's log, this many entries of the row are reported: those that wait, and those that failed last.
 const ENTRIES: i64 = 5;
 
 /// Everything that is known of one key.

@@ -27,7 +27,7 @@ use crate::project::{self, BATCH_BYTES, Wanted};
 use crate::worker::Lane;
 
 const HSTORE: &str = include_str!("../../../sql/hstore.sql");
-/// So many rows of an object are cured at once; the next call goes on with the others.
+/// This many rows of an object are cured at once; the next call continues with the others.
 pub const MOST: i64 = 10_000;
 /// What makes a new entry from a row as it is, where Heroku Connect writes in the order of the changes.
 const CAPTURE_UPDATE: &str = "hc_capture_update_from_row";

@@ -1,7 +1,7 @@
 //! What Heroku Connect and Salesforce have made of our rows: their own columns of the mapped tables, and Heroku
 //! Connect's log.
 //!
-//! Promise: what the role may not read, or what takes too long, is said in a sentence, and the rest is told all the
+//! Promise: what the role may not read, or what takes too long, is said in a sentence, and the rest is reported all the
 //! same. [`cure`] alone writes, and it is told what to.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,18 +19,18 @@ use crate::project;
 
 pub mod cure;
 
-/// Of the rows that Salesforce refused, so many are listed for each object.
+/// Of the rows that Salesforce refused, this many are listed for each object.
 const LISTED: i64 = 20;
 /// Salesforce's reasons are a sentence or two.
 const ERROR_CHARS: usize = 200;
-/// So many of an object's latest accepted writes are timed.
+/// This many of an object's latest accepted writes are timed.
 const TIMED: i64 = 1_000;
-/// They are looked for among so many of the log's latest, which bounds the look where an object is seldom written.
+/// They are looked for among this many of the log's latest, which bounds the look where an object is seldom written.
 const LOOKED_THROUGH: i64 = 20_000;
 /// A row that says it was changed longer than this before its write was resynced, or waited: the time of its way
 /// cannot be seen.
 const LONGEST_WAY_SECONDS: f64 = 3_600.0;
-/// The application's clock may be ahead of the target's by so much.
+/// The application's clock may be ahead of the target's by this much.
 const CLOCK_SLACK_SECONDS: f64 = 5.0;
 
 /// Rows that Salesforce has as they are.
@@ -55,7 +55,7 @@ pub struct Mirror {
     pub answered: Option<Latency>,
     /// From the application's own time of a change to Salesforce's answer, as far as the rows tell.
     pub synced: Option<Latency>,
-    /// What could not be told, and why.
+    /// What could not be reported, and why.
     pub problems: Vec<String>,
 }
 
@@ -86,9 +86,9 @@ pub struct Unsent {
 pub struct Latency {
     /// How many were timed.
     pub rows: usize,
-    /// Half of them took at most so long.
+    /// Half of them took at most this long.
     pub median_seconds: f64,
-    /// All but one in a hundred took at most so long.
+    /// All but one in a hundred took at most this long.
     pub p99_seconds: f64,
 }
 
@@ -147,7 +147,7 @@ pub async fn collect(source: &Session, target: &Session, mapping: &Mapping) -> V
     mirrors
 }
 
-/// Keeps what was found, or why it was not; the same reason is told once.
+/// Keeps what was found, or why it was not; the same reason is reported once.
 fn keep<T>(
     problems: &mut Vec<String>,
     what: &str,

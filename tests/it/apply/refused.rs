@@ -1,10 +1,10 @@
-//! Rows that the target refuses: the others get through, and what becomes of the refused ones is told.
+//! Rows that the target refuses: the others get through, and what becomes of the refused ones is reported.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{TestBell, eventually, rows};
 
-/// What the target refuses, and how it is told.
+/// What the target refuses, and how it is reported.
 struct Refusal {
     what: &'static str,
     /// Makes the target refuse the school of that name.
@@ -310,14 +310,16 @@ async fn ten_thousand_dead_rows_cost_the_live_path_nothing() {
         .replace("$1", "array['contact', 'school', 'role']")
         .replace("limit $2", "limit 5000")
         .replace("$3", "'{contact}'")
-        .replace("$4", "'{school}'");
+        .replace("$4", "'{school}'")
+        .replace("$5", "null::timestamptz");
     let awaited = include_str!("../../../sql/parked_awaited.sql")
         .replace("$1", "''")
         .replace("$2", "''")
         .replace("$3", "1000");
     // Of a batch whose keys were all fine: nothing to free by name, nothing to park.
     let nothing = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '1', 'source', '{}'";
-    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], boolean[], text, text, int4[]";
+    let types = "text[], int8[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], \
+                 boolean[], text, text, int4[]";
     let acknowledge = include_str!("../../../sql/acknowledge.sql");
     bell.source_sql(&format!("prepare acknowledge ({types}) as {acknowledge}")).await;
     let acknowledge = format!("execute acknowledge ({nothing})");
@@ -517,7 +519,7 @@ async fn good_rows_get_through_among_as_many_that_are_refused_for_now() {
     assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 200);
 }
 
-/// With the limits that the service has unless it is told otherwise.
+/// With the limits that the service has unless it is reported otherwise.
 #[tokio::test]
 async fn a_row_that_would_take_an_hour_delays_the_others_by_seconds_and_is_tried_less_often() {
     let bell = TestBell::start().await;

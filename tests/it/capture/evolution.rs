@@ -240,11 +240,12 @@ async fn a_mapping_that_this_program_cannot_read_is_said_and_is_no_hindrance() {
     let told = "(later.toml) cannot be read by this program, so what this one changes is not known: version: is 2";
     assert!(said.contains(told), "{said}");
     assert!(said.contains("triggers of public.schools: outdated\n"), "{said}");
-    assert!(said.ends_with("nothing to resync: what this mapping changes is not known; `schoolbell resync` resyncs everything"), "{said}");
+    assert!(said.ends_with("nothing to resync: what this mapping changes is not known; `schoolbell resync` resyncs \
+                            everything"), "{said}");
     assert_eq!(bell.source_texts(NOTED).await, [with_town()]);
 }
 
-/// Whoever is interrupted is told the same again.
+/// Whoever is interrupted is reported the same again.
 #[tokio::test]
 async fn a_mapping_is_noted_only_when_everything_is_installed() {
     let bell = with_names().await;
@@ -365,7 +366,7 @@ async fn a_resync_that_the_service_cannot_carry_out_says_so_and_is_done_once_the
     assert_eq!(bell.target_texts(TOWNS).await, ["Town", "Town"]);
 }
 
-/// The service with the former mapping goes on with it, and so does the one with the new.
+/// The service with the former mapping continues with it, and so does the one with the new.
 #[tokio::test]
 async fn a_resync_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
     let mut bell = with_names().await;
@@ -377,7 +378,7 @@ async fn a_resync_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
         said.contains("left to whichever mapping the service has: 1 resync of another one"),
         "{said}"
     );
-    // The second is not the first that goes on: rows before its position would lack the field.
+    // The second is not the first that continues: rows before its position would lack the field.
     assert_eq!(bell.source_texts(REPLAYS).await, ["school queued f", "school queued t"]);
 
     bell.drain().await;

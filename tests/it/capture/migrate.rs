@@ -510,7 +510,8 @@ async fn an_upgrade_from_any_release_keeps_what_is_pending_and_parked_and_watche
         bell.source_sql("update schools set municipality = 'Elsewhere'").await;
         let mut parked = Vec::new();
         if version >= 2 {
-            bell.source_sql("insert into schoolbell.parked (object, key, state, reason) values ('school', 'a', 'dead', 'test')").await;
+            bell.source_sql("insert into schoolbell.parked (object, key, state, reason) values ('school', 'a', 'dead', \
+                             'test')").await;
             parked.push("school a dead");
         }
         let older = bell.run(&["run", "--drain"]).await;

@@ -169,7 +169,7 @@ async fn with_the_tables_that_are_printed_a_subscriber_goes_on_and_nothing_acts_
         if unready == 0 { Ok(()) } else { Err(unready) }
     })
     .await;
-    // Nothing new comes, so a second migration goes on and says so.
+    // Nothing new comes, so a second migration continues and says so.
     let again = bell.run_ok(&["migrate"]).await;
     assert!(again.contains("carries the tables of schema schoolbell"), "{again}");
 }
@@ -184,7 +184,8 @@ async fn a_subscriber_without_the_tables_stops_until_it_gets_them() {
     let school = bell.insert_school("Acme").await;
     // Its worker ends at the first of our rows, and again whenever it is started.
     eventually("the slot is left alone with WAL that nobody takes", || async {
-        let stuck = "select count(*) from pg_replication_slots where confirmed_flush_lsn < pg_current_wal_lsn() and not active";
+        let stuck = "select count(*) from pg_replication_slots where confirmed_flush_lsn < pg_current_wal_lsn() and \
+                     not active";
         if bell.source_count(stuck).await == 1 { Ok(()) } else { Err("in use") }
     })
     .await;
@@ -237,13 +238,23 @@ async fn each_way_of_publishing_our_tables_is_found_and_ended_by_what_is_printed
         let expected = if carries { Verdict::Advice } else { Verdict::Ok };
         assert_eq!(found.result, expected, "{way}: {found:?}");
         assert_eq!(found.found.contains("publication \"it's\""), carries, "{way}: {found:?}");
-        let before = bell.source_texts("select concat_ws(' ', pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot) from pg_publication").await;
+        let before = bell
+            .source_texts(
+                "select concat_ws(' ', pubinsert, pubupdate, pubdelete, pubtruncate, \
+                                        pubviaroot) from pg_publication",
+            )
+            .await;
         for sql in to_paste(&found) {
             bell.source_sql(&sql).await;
         }
         let cured = publications(&bell).await;
         assert_eq!(cured.result, Verdict::Ok, "{way}: {cured:?}");
-        let after = bell.source_texts("select concat_ws(' ', pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot) from pg_publication").await;
+        let after = bell
+            .source_texts(
+                "select concat_ws(' ', pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot) \
+                                       from pg_publication",
+            )
+            .await;
         assert_eq!(after, before, "{way}");
         let rest = "select count(*) from pg_publication_tables where schemaname = 'public' and tablename = 'schools'";
         let others =

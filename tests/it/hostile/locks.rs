@@ -208,7 +208,7 @@ async fn a_stranger_with_the_doorbell_s_lock_is_named_and_the_service_polls_calm
         let doctor = roles.run(&bell, &["doctor", "--json"]).await;
         assert_eq!(result(&doctor.stdout, "bell_lock"), "failed", "{mode}: {doctor}");
 
-        // The service goes on, and what is written arrives.
+        // The service continues, and what is written arrives.
         bell.pace.bell_patience = Duration::from_millis(100);
         let log = crate::support::log::Log::listen();
         bell.service_starts();
@@ -312,7 +312,7 @@ async fn writers_in_open_or_prepared_transactions_are_no_strangers_to_the_doorbe
 
 /// Makes the queue look as full as is said. A real one takes gigabytes before PostgreSQL 17.
 /// As far as the server says. What a function does that is built in becomes part of the plans that call it, and these do
-/// not notice another one; a schema that comes or goes makes all of them anew.
+/// not notice another one; a schema that comes or goes makes all of them again.
 async fn queue_is_filled(bell: &TestBell, share: &str) {
     bell.source_sql(&format!(
         "create or replace function pg_catalog.pg_notification_queue_usage() returns float8 language sql volatile as \

@@ -115,7 +115,8 @@ async fn plant(client: &Client, exact: bool) {
     let functions = functions.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let body = |what: &str, result: &str| {
         format!(
-            "returns {result} language plpgsql as %L', {what}, 'begin perform public.planted(' || quote_literal({what}) || '); return null; end'"
+            "returns {result} language plpgsql as %L', {what}, 'begin perform public.planted(' || \
+             quote_literal({what}) || '); return null; end'"
         )
     };
     let sql = format!(
@@ -198,7 +199,8 @@ async fn rows(bell: &TestBell, number: usize) -> String {
         let (long, rejected) =
             ("long ".repeat(100), if number.is_multiple_of(7) { "'2026-01-03'" } else { "null" });
         format!(
-            "('School {number}', '{long}', 'Town', 'GB', 'w', pg_catalog.gen_random_uuid(), '2026-01-02', '2026-01-02', {rejected})"
+            "('School {number}', '{long}', 'Town', 'GB', 'w', pg_catalog.gen_random_uuid(), '2026-01-02', \
+             '2026-01-02', {rejected})"
         )
     };
     let rows: Vec<String> = (1..=number).map(row).collect();
@@ -315,8 +317,14 @@ async fn service(bell: &mut TestBell) {
     let person = bell.user_of(&role).await;
     bell.salesforce_has_contact(&person).await;
     eventually("the role has followed", || async {
-        bell.target_sql("update salesforce.editor__c set sfid = pg_catalog.concat('b', id) where sfid is null").await;
-        let there = format!("select count(*) from salesforce.contact_editor_affiliation__c where affiliation_id__c::text = '{role}'");
+        bell.target_sql(
+            "update salesforce.editor__c set sfid = pg_catalog.concat('b', id) where sfid is null",
+        )
+        .await;
+        let there = format!(
+            "select count(*) from salesforce.contact_editor_affiliation__c where \
+                             affiliation_id__c::text = '{role}'"
+        );
         if bell.target_count(&there).await == 1 { Ok(()) } else { Err(bell.parked().await) }
     })
     .await;
@@ -425,7 +433,8 @@ key = "school_id"
 async fn nothing_is_called_that_comes_before_postgres_s_own_on_the_path_either() {
     let mut bell = TestBell::bare().await;
     // Heroku Connect's own functions would not survive this path.
-    let triggers = "select format('drop trigger %I on %s', tgname, tgrelid::regclass) from pg_trigger where not tgisinternal";
+    let triggers = "select format('drop trigger %I on %s', tgname, tgrelid::regclass) from pg_trigger where not \
+                    tgisinternal";
     for drop in bell.target_texts(triggers).await {
         bell.target_sql(&drop).await;
     }

@@ -391,7 +391,7 @@ impl Stage {
 }
 
 /// What is raised in the target, and while the source is read, in whichever part of the statement, class by class. Each
-/// row stands alone: the good one among them arrives.
+/// row is alone: the good one among them arrives.
 async fn raised_errors(stage: &Stage) {
     let all = CLASSES.iter().map(|class| format!("{class}000"));
     let all: Vec<String> = all.chain(CODES.map(String::from)).collect();
@@ -445,7 +445,7 @@ async fn refused_values(stage: &mut Stage) {
     stage.holds_no_value().await;
 }
 
-/// The server's own constraints are told with their names.
+/// The server's own constraints are reported with their names.
 async fn constraints(stage: &Stage) {
     let Markers { plain, .. } = &stage.markers;
     stage.insert("first").await;

@@ -46,8 +46,11 @@ async fn things(bell: &TestBell) -> Vec<String> {
 async fn migrate_does_not_move_into_a_schema_of_somebody_else() {
     let bell = TestBell::bare().await;
     let (owner, first) = somebody_first(&bell).await;
-    bell.source_sql(&format!("set role {first}; create schema schoolbell; grant all on schema schoolbell to {owner}; reset role"))
-        .await;
+    bell.source_sql(&format!(
+        "set role {first}; create schema schoolbell; grant all on schema schoolbell to {owner}; \
+                              reset role"
+    ))
+    .await;
 
     // The owner of the tables and a superuser alike, and a dry run, too.
     let owners = as_role(&bell.source_url(), &owner);

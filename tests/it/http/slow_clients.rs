@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What a slow client sends now and then.
 const DRIP: Duration = Duration::from_secs(1);
-/// Who has sent so many drips was not cut off in time: the head has 2 s, and a busy machine delays both sides.
+/// Who has sent this many drips was not cut off in time: the head has 2 s, and a busy machine delays both sides.
 const MOST_DRIPS: usize = 12;
 /// More than the server has places.
 const CROWD: usize = 200;

@@ -1,4 +1,4 @@
-//! What is wrong with a mapping is told all at once, each with its line and the name that was probably meant; and the
+//! What is wrong with a mapping is reported all at once, each with its line and the name that was probably meant; and the
 //! schema that editors check by says the same as the program.
 
 use std::collections::BTreeSet;
@@ -516,9 +516,9 @@ fn the_schema_and_the_program_know_the_same_keys_and_demand_the_same() {
             })
             .collect();
         let required = match kind {
-            // One of them: that is told as a finding of its own.
+            // One of them: that is reported as a finding of its own.
             "value" => BTreeSet::new(),
-            // That there is none is told when the rest is right.
+            // That there is none is reported when the rest is right.
             "" => BTreeSet::from(["version".to_string()]),
             _ => keys_of(schema, "required"),
         };

@@ -14,7 +14,7 @@ const REFERENCE: &str = include_str!("../../../docs/mapping-reference.md");
 
 /// A fenced block.
 struct Block<'a> {
-    /// What stands behind the fence: `toml`, `sql source`.
+    /// What comes after the fence: `toml`, `sql source`.
     kind: &'a str,
     text: String,
     /// The line before it.

@@ -190,7 +190,8 @@ async fn hostile_names_are_ordinary_names() {
 async fn a_change_for_a_table_that_no_mapping_reads_stays_in_the_outbox() {
     let bell = TestBell::installed().await;
     bell.source_sql(
-        "insert into schoolbell.change (source_table, operation, keys) values ('public.elsewhere', 'INSERT', '{\"id\": 1}')",
+        "insert into schoolbell.change (source_table, operation, keys) values ('public.elsewhere', 'INSERT', '{\"id\": \
+         1}')",
     )
     .await;
     bell.insert_school("Acme").await;
@@ -583,7 +584,7 @@ async fn an_object_with_everything_that_a_mapping_can_say_is_added_by_its_file_a
         ["7|r1|Ada|Blue|2|4711|first", "8|r2|Ben|Green|1|0815|first"]
     );
 
-    // Salesforce masks the card, and the time goes on: neither is a difference.
+    // Salesforce masks the card, and the time continues: neither is a difference.
     bell.target_sql("update salesforce.booking__c set card__c = '********'").await;
     bell.source_sql("update clock set now = 'second'").await;
     bell.run_ok(&[

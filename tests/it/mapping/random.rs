@@ -174,7 +174,8 @@ impl World {
             text += "[[object.item.parents]]\nobject = \"parent\"\nkey = \"parent\"\n";
         }
         if self.touched {
-            text += "[[object.item.touched_by]]\ntable = \"label\"\ncolumns = [\"label\"]\nkeys = \"select changed.k from changed\"\n";
+            text += "[[object.item.touched_by]]\ntable = \"label\"\ncolumns = [\"label\"]\nkeys = \"select changed.k \
+                     from changed\"\n";
         }
         text
     }

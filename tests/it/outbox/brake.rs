@@ -337,7 +337,7 @@ async fn rows_that_are_kept_are_counted_and_listed() {
     assert_eq!(report["findings"].as_array().unwrap().len(), 2);
     assert_eq!(report["findings"][0]["what"], "kept");
 
-    // Nothing is mended about them, and without the flag they are only counted.
+    // Nothing is fixed about them, and without the flag they are only counted.
     let repaired = bell.run_ok(&["verify", "school", "--kept", "--repair"]).await;
     assert!(!repaired.contains("WRITTEN"), "{repaired}");
     assert!(!bell.run_ok(&["verify", "school"]).await.contains("stays"));

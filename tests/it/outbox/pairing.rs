@@ -69,7 +69,7 @@ async fn a_second_target_is_refused_by_name_until_it_is_adopted() {
     assert!(asked.stdout.contains("from now on:"), "{asked}");
     let adopted = second.run(&bell, &["adopt", "--yes"]).await;
     assert_eq!(adopted.code, 0, "{adopted}");
-    // The one that waits goes on by itself, and the other takes nothing from it.
+    // The one that waits continues by itself, and the other takes nothing from it.
     for n in 0..20 {
         bell.insert_school(&format!("Later {n}")).await;
     }

@@ -1,5 +1,5 @@
 //! Keys of every type: as a source key, an external id, a parent's key, the key of what is touched, and the primary key
-//! by which a resync goes on; written by an application with odd settings.
+//! by which a resync continues; written by an application with odd settings.
 
 use std::fmt::Write as _;
 
@@ -178,7 +178,12 @@ async fn keys_work(same_type: bool) {
                 wrong.push(format!("{sql_type}: {found:?}"));
             }
         }
-        let parked = bell.source_texts("select concat_ws(' ', object, key, reason, sqlstate) from schoolbell.parked where state <> 'waiting'").await;
+        let parked = bell
+            .source_texts(
+                "select concat_ws(' ', object, key, reason, sqlstate) from schoolbell.parked \
+                                        where state <> 'waiting'",
+            )
+            .await;
         assert!(wrong.is_empty(), "{what} of {table} is not {wanted:?}: {wrong:#?} {parked:#?}");
     };
     let known = async |table: &str| {
@@ -210,11 +215,14 @@ async fn keys_work(same_type: bool) {
     arrived("p", "name__c", &["New One", "New Two"]).await;
     arrived("c", "name__c", &["New One", "New Two"]).await;
 
-    // A resync goes on from page to page, finds everything equal, and ends; so does a comparison.
+    // A resync continues from page to page, finds everything equal, and ends; so does a comparison.
     bell.source_sql("insert into schoolbell.resync (object) select distinct unnest(array['p', 'c']) || n from generate_series(0, 99) n \
                      where to_regclass('p' || n) is not null").await;
     let again = bell.drain().await;
-    let open = bell.source_texts("select object || ' ' || state || ' ' || done from schoolbell.resync where state <> 'done' or done <> 2");
+    let open = bell.source_texts(
+        "select object || ' ' || state || ' ' || done from schoolbell.resync where state <> \
+                                  'done' or done <> 2",
+    );
     assert_eq!(open.await, Vec::<String>::new());
     assert_eq!(again.written, 0, "{again:?}");
     let mapping = bell
@@ -378,7 +386,11 @@ async fn keys_that_salesforce_would_change_are_dead_and_named() {
 #[tokio::test]
 async fn keys_that_are_equal_and_differ_are_advised_against_and_explained() {
     let mut bell = TestBell::bare().await;
-    bell.source_sql(&format!("{TYPES}; create table p0 (k citext primary key, n numeric unique, f text collate folding unique)")).await;
+    bell.source_sql(&format!(
+        "{TYPES}; create table p0 (k citext primary key, n numeric unique, f text collate folding \
+                              unique)"
+    ))
+    .await;
     bell.target_sql(&format!(
         "create table salesforce.p0__c (k__c varchar(255) unique, n__c varchar(255), {HEROKU_CONNECT})"
     ))

@@ -201,7 +201,7 @@ async fn everything_works(layout: &Layout) {
     let synced = ["writer     ", "salesforce school 2 synced, 0 pending, 0 failed"];
     place.says(&["status"], 0, &synced).await;
 
-    // What is wrong is found and mended.
+    // What is wrong is found and fixed.
     place.heroku_connect("update salesforce.editor__c set name = 'Else' where name = 'Acme'").await;
     place.says(&["verify"], 1, &[&format!("school {school} differs")]).await;
     place.says(&["verify", "--repair"], 0, &[]).await;

@@ -16,7 +16,7 @@ use crate::support::{TestBell, deleting_mapping, eventually, texts};
 
 /// Debian puts it where only root's PATH leads.
 const PLACES: [&str; 3] = ["/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin"];
-/// So many of a server's sessions does the pooler share out.
+/// This many of a server's sessions does the pooler share out.
 const POOL: usize = 4;
 /// A program that refuses to start does so within a moment; one that does not would run for ever.
 const SOON: Duration = Duration::from_secs(30);
@@ -261,7 +261,7 @@ async fn a_pooled_source_is_told_of_once_whatever_happens_to_its_sessions() {
     cluster::send("TERM", service.id().unwrap()).unwrap();
     let log = service.wait_with_output().await.unwrap();
     let log = String::from_utf8_lossy(&log.stderr).into_owned();
-    assert_eq!(log.matches("a pooler stands in front of the source").count(), 1, "{log}");
+    assert_eq!(log.matches("the source is behind a pooler").count(), 1, "{log}");
     assert!(!log.contains("LISTEN"), "{log}");
 }
 

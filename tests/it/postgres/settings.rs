@@ -41,7 +41,7 @@ const SETTINGS: [(&str, &str, &str); 27] = [
     ("idle_in_transaction_session_timeout", "800ms", "1min"),
     ("statement_timeout", "800ms", "10min"),
 ];
-/// So many of them an application's session can have and work.
+/// This many of them an application's session can have and work.
 const BEARABLE: usize = 22;
 
 /// All of them wrong, for everybody in a database or for one role in it.
@@ -228,7 +228,10 @@ async fn a_policy_that_hides_rows_parks_them_until_the_role_sees_every_row() {
     let drained = roles.run(&bell, &drain).await;
 
     assert_eq!(drained.code, 1, "{drained}");
-    let parked = bell.source_texts("select key || ' ' || sqlstate || ' ' || remedy from schoolbell.parked where object = 'school'");
+    let parked = bell.source_texts(
+        "select key || ' ' || sqlstate || ' ' || remedy from schoolbell.parked where object \
+                                    = 'school'",
+    );
     let remedy = "let the role of the connection URL see every row: alter role ... bypassrls";
     assert_eq!(parked.await, [format!("{school} 42501 {remedy}")]);
     assert_eq!(

@@ -261,7 +261,7 @@ async fn allow_and_prefer_take_the_way_that_the_server_s_rules_leave_open() {
     assert!(verdict(&server.url("sslmode=require")).await.contains("SSL encryption"));
 }
 
-/// Of the two reasons the one that helps is told: not "no rule for plain connections", but the password.
+/// Of the two reasons the one that helps is reported: not "no rule for plain connections", but the password.
 #[tokio::test]
 async fn when_both_ways_fail_the_reason_is_that_of_the_way_with_tls() {
     let ours = Authority::new("ours");

@@ -74,7 +74,11 @@ async fn when_the_winner_is_rejected_deleted_or_given_away_the_next_school_speak
     bell.caught_up().await;
     assert_eq!(bell.target_texts(FLAG).await, ["true"]);
 
-    bell.source_sql("update schools set rejected_at = now(), updated_at = '2026-01-01' where name = 'S' and rejected_at is null").await;
+    bell.source_sql(
+        "update schools set rejected_at = now(), updated_at = '2026-01-01' where name = 'S' and \
+                     rejected_at is null",
+    )
+    .await;
     bell.caught_up().await;
     assert_eq!(bell.target_texts(FLAG).await, ["true"], "3 was updated last");
 

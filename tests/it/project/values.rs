@@ -21,7 +21,8 @@ async fn text_is_trimmed_and_empty_text_becomes_null() {
 
     bell.caught_up().await;
     let found = bell
-        .target_texts("select concat_ws('|', name, editorreference__c, editormunicipality__c, addressline1__c) from salesforce.editor__c")
+        .target_texts("select concat_ws('|', name, editorreference__c, editormunicipality__c, addressline1__c) from \
+                       salesforce.editor__c")
         .await;
     assert_eq!(found, ["Acme\u{a0}"]);
     bell.every_row_is_right().await;

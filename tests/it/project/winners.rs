@@ -115,10 +115,15 @@ async fn columns_with_the_names_of_ours_decide_which_row_speaks() {
                 .replace("where not retired", "where not retired and n < 0");
             let mut bell = people(&table, &index).await;
             // A table whose name is one of ours, too.
-            bell.source_sql(&format!("create table if not exists public.wanted (code text); create table public.rest (code text); insert into wanted values ('{name}')")).await;
+            bell.source_sql(&format!(
+                "create table if not exists public.wanted (code text); create table public.rest \
+                                      (code text); insert into wanted values ('{name}')"
+            ))
+            .await;
             let text = mapping(
                 &format!(
-                    "filter = \"exists (select from wanted where code = '{name}')\"\nwinner = {{ prefer = \"not retired\", order = '\"{name}\" desc' }}\n"
+                    "filter = \"exists (select from wanted where code = '{name}')\"\nwinner = {{ prefer = \"not \
+                     retired\", order = '\"{name}\" desc' }}\n"
                 ),
                 "{ sql = \"name || (select count(*) from rest)\" }",
             );

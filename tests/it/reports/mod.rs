@@ -1,4 +1,4 @@
-//! What people are told: status, explain, doctor.
+//! What people are reported: status, explain, doctor.
 
 mod doctor;
 mod explain;

@@ -208,7 +208,7 @@ async fn a_service_that_meets_a_silent_server_can_be_stopped() {
     assert_eq!(ended.code(), Some(0));
 }
 
-/// What is told while a session that was lost keeps the lock.
+/// What is reported while a session that was lost keeps the lock.
 const LOST: &str = "our lost session is still the writer until the target's server closes it";
 /// As the server does when it notices that nobody is there.
 const LETS_GO: &str = "select pg_terminate_backend(pid) from pg_stat_activity \

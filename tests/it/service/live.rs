@@ -1,4 +1,4 @@
-//! Tables, triggers and mappings that change while the service runs: what does not fit is told by name, the rest goes on,
+//! Tables, triggers and mappings that change while the service runs: what does not fit is reported by name, the rest continues,
 //! nothing is lost, and all is right when both fit again.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{TestBell, eventually};
 
 const NAMES: &str = "select name from salesforce.editor__c order by name";
 
-/// A service at work that looks so often at whether its mapping still fits. With `HARDLY_EVER` a test would wait in vain
+/// A service at work that looks this often at whether its mapping still fits. With `HARDLY_EVER` a test would wait in vain
 /// for the clock: it looks when something makes it doubt.
 async fn watchful(log: &Log, replan: Duration) -> TestBell {
     let mut bell = TestBell::installed().await;
@@ -207,7 +207,7 @@ async fn a_source_column_that_is_renamed_is_told_by_name_with_the_new_one_and_he
     bell.service_gets(&mended);
     heals(&bell).await;
     bell.target_becomes(NAMES, &["New"]).await;
-    // The triggers still name the column of before, and that is told until `migrate` has been run.
+    // The triggers still name the column of before, and that is reported until `migrate` has been run.
     says(&log, "trigger schoolbell_update on public.schools is outdated: another mapping or release was migrated")
         .await;
     let file = bell.mapping_file(&mended);
@@ -309,7 +309,7 @@ async fn after_an_interruption_with_a_mapping_that_no_longer_fits_the_rest_goes_
     _ = bell.service_stops().await;
 }
 
-/// Of the program itself: a process that is sent SIGHUP reads its file anew.
+/// Of the program itself: a process that is sent SIGHUP reads its file again.
 #[tokio::test]
 async fn sighup_makes_the_program_read_its_file_anew_and_a_broken_one_changes_nothing() {
     let bell = TestBell::installed().await;

@@ -53,7 +53,7 @@ impl Browser {
                 break port.trim_end_matches('.').parse().unwrap();
             }
         };
-        // It must be able to go on talking.
+        // It must be able to continue talking.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:loggingPrefs": { "browser": "ALL" },

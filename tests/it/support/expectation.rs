@@ -11,7 +11,8 @@ const SCHOOLS: &str = "select id::text, name, reference, address_line_1, address
     administrative_area, postal_code, country_code, verified_at::text, created_at::text, updated_at::text, \
     creator_id::text, creator_agree_to_ux_contact::text, rejected_at::text, website, user_origin::text, \
     district_name, district_nces_id, school_roll_number from schools";
-const ROLES: &str = "select id::text, user_id::text, school_id::text, role::text, created_at::text, updated_at::text from roles";
+const ROLES: &str = "select id::text, user_id::text, school_id::text, role::text, created_at::text, updated_at::text \
+                     from roles";
 const EDITORS: &str = "select editoruuid__c as key, name, editorreference__c, addressline1__c, addressline2__c, \
     editormunicipality__c, editoradministrativearea__c, postcode__c, countrycode__c, verifiedat__c::text, \
     createdat__c::text, updatedat__c::text, rejectedat__c::text, website__c, userorigin__c, \

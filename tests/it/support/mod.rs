@@ -284,12 +284,12 @@ impl TestBell {
         file
     }
 
-    /// Lets the service reach the source through something that stands in front of it.
+    /// Lets the service reach the source through something that is in front of it.
     pub fn source_through(&mut self, url: &str) {
         self.detours[0] = Some(url.to_string());
     }
 
-    /// Lets the service reach the target through something that stands in front of it.
+    /// Lets the service reach the target through something that is in front of it.
     pub fn target_through(&mut self, url: &str) {
         self.detours[1] = Some(url.to_string());
     }
@@ -499,7 +499,7 @@ impl TestBell {
         .await;
     }
 
-    /// Waits until the brake holds so many deletions, which is what a TRUNCATE leads to, and releases them.
+    /// Waits until the brake holds this many deletions, which is what a TRUNCATE leads to, and releases them.
     pub async fn released(&self, deletions: i64) {
         self.caught_up().await;
         let held = "select count(*) from schoolbell.parked where held";

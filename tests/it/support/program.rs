@@ -41,7 +41,7 @@ impl Program {
         Self { arguments, environment, address_space: None }
     }
 
-    /// It may have so many MiB of memory, mapped or used.
+    /// It may have this many MiB of memory, mapped or used.
     pub fn within(mut self, mebibytes: u32) -> Self {
         self.address_space = Some(mebibytes);
         self

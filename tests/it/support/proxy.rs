@@ -15,13 +15,13 @@ use super::wire::{Conversation, Counter, Traffic};
 /// How connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Both sides are told with a reset.
+    /// Both sides are reported with a reset.
     Reset,
-    /// Both sides are told as if the other had closed.
+    /// Both sides are reported as if the other had closed.
     Close,
-    /// The server is told that the client will send no more; its answers still pass.
+    /// The server is reported that the client will send no more; its answers still pass.
     HalfToServer,
-    /// The client is told that the server will send no more; its requests still pass.
+    /// The client is reported that the server will send no more; its requests still pass.
     HalfToClient,
     /// The server's side is closed. The client learns it only when bytes flow again.
     BehindTheClientsBack,
@@ -38,7 +38,7 @@ struct State {
 }
 
 impl State {
-    /// Whether bytes pass on a connection that began after so many strandings.
+    /// Whether bytes pass on a connection that began after this many strandings.
     fn passes(&self, strands: u64) -> bool {
         self.flows && self.strands == strands
     }
@@ -177,7 +177,7 @@ async fn pump(
         if states.wait_for(|state| state.passes(strands)).await.is_err() || read == 0 {
             return to.shutdown().await;
         }
-        // First: whoever gets it may answer before this goes on.
+        // First: whoever gets it may answer before this continues.
         seen(&buffer[..read]);
         to.write_all(&buffer[..read]).await?;
     }

@@ -61,12 +61,12 @@ impl Conversation {
         Self { counter, from_client, from_server, asking: false, awaited: false, unanswered }
     }
 
-    /// To be told before the server is.
+    /// To be reported before the server is.
     pub fn client_sends(&mut self, bytes: &[u8]) {
         let mut traffic = self.counter.0.lock().unwrap();
         self.from_client.each(bytes, |kind| {
             if !self.asking {
-                // The driver gives up a statement, or the connection, and goes on.
+                // The driver gives up a statement, or the connection, and continues.
                 self.awaited = !matches!(kind, b'C' | b'X');
                 let waits_already = self.unanswered.contains(&true);
                 traffic.round_trips += u64::from(self.awaited && !waits_already);
@@ -81,7 +81,7 @@ impl Conversation {
         });
     }
 
-    /// To be told before the client is.
+    /// To be reported before the client is.
     pub fn server_sends(&mut self, bytes: &[u8]) {
         self.from_server.each(bytes, |kind| {
             // Ready for the next query, or for the rows of a COPY.
@@ -96,7 +96,7 @@ impl Conversation {
 struct Frames {
     /// What is there of the next message's kind and length.
     head: Vec<u8>,
-    /// So much of the message is still to come.
+    /// This much of the message is still to come.
     rest: usize,
 }
 

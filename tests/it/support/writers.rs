@@ -86,7 +86,7 @@ async fn transaction(client: &Client, random: &mut Rng) -> Result<bool, tokio_po
     }
 }
 
-/// So many transactions, at full speed; returns how many were committed.
+/// This many transactions, at full speed; returns how many were committed.
 pub async fn write_at_random(client: Client, seed: u64, transactions: usize) -> usize {
     let mut random = Rng::with_seed(seed);
     let mut committed = 0;

@@ -35,7 +35,7 @@ const READS_OF_A_CHANGE: i64 = 2;
 /// A plan may read a row or two of a table before it learns that it needs none of them.
 const A_FEW: i64 = 4;
 
-/// So many schools, whose creators have contacts, all mirrored already.
+/// This many schools, whose creators have contacts, all mirrored already.
 async fn mirrored(schools: i32) -> TestBell {
     let bell = TestBell::installed().await;
     let (source, target) = (bell.source_session().await, bell.target_session().await);
@@ -57,7 +57,7 @@ async fn run(bell: &TestBell, sql: &str) {
     bell.source_session().await.batch_execute(sql).await.unwrap();
 }
 
-/// So many transactions that each change so many schools, always the same ones.
+/// This many transactions that each change this many schools, always the same ones.
 async fn change(bell: &TestBell, schools: i64, transactions: i64) {
     let update =
         format!("update schools set website = website || '.' where name::int <= {schools}");
@@ -84,7 +84,7 @@ async fn drain_traffic(bell: &mut TestBell) -> [Traffic; 2] {
     proxies.map(|proxy| proxy.traffic())
 }
 
-/// What each of so many steps costs that one drain took more than the other. Rounded, because a drain has costs of its
+/// What each of this many steps costs that one drain took more than the other. Rounded, because a drain has costs of its
 /// own that vary by one or two: how its first statements meet, and a sign of life now and then.
 fn each(steps: u64, with: [Traffic; 2], without: [Traffic; 2]) -> [Traffic; 2] {
     let share = |with: u64, without: u64| (with - without + steps / 2) / steps;

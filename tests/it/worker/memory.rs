@@ -52,7 +52,7 @@ async fn a_bulk_write_of_long_rows_is_read_in_parts() {
     drains(&bell, &mapping).await;
     assert_eq!(bell.target_count(&format!("{RIGHT} 200000")).await, 800);
 
-    // Each resync begins anew, too.
+    // Each resync begins again, too.
     bell.target_sql("delete from salesforce.page__c where id__c like 'p%'").await;
     let resync = ["resync", "page", "--mapping", &mapping];
     let ended = bell.program(&resync).within(MEBIBYTES).run().await;

@@ -166,7 +166,7 @@ fn tell(model: &mut Model, operation: &Operation) {
     }
 }
 
-/// The real pair of databases, and a model that is told which of several right states was seen.
+/// The real pair of databases, and a model that is reported which of several right states was seen.
 struct Bridge {
     bell: TestBell,
     model: Model,

@@ -345,7 +345,7 @@ async fn whatever_a_filter_is_refused_with_ends_no_resync_and_no_comparison() {
     }
 }
 
-/// A resync that rests (it has a rate), or that cannot go on now, is no hindrance for those behind it.
+/// A resync that rests (it has a rate), or that cannot continue now, is no hindrance for those behind it.
 #[tokio::test]
 async fn a_resync_that_cannot_go_on_now_holds_up_none_behind_it() {
     let bell = TestBell::installed().await;

@@ -32,7 +32,8 @@ async fn text_that_will_be_cut_and_keys_that_do_not_fit_are_counted_and_never_sh
     assert!(!cut.ended.to_string().contains(MARKER), "{}", cut.ended);
 
     healthy.bell.caught_up().await;
-    healthy.bell.target_sql("delete from salesforce.editor__c; alter table salesforce.editor__c alter editoruuid__c type varchar(18)").await;
+    healthy.bell.target_sql("delete from salesforce.editor__c; alter table salesforce.editor__c alter editoruuid__c \
+                             type varchar(18)").await;
     let refused = healthy.doctor().await;
     refused.assert_not_ok(&[("text_lengths", "failed")]);
     let details = refused.check("text_lengths")["details"].to_string();

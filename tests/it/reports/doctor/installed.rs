@@ -150,7 +150,13 @@ async fn a_right_that_is_missing_on_either_side_is_named_and_granted() {
     }
 
     // Only one column of many is missing.
-    healthy.bell.source_sql(&format!("revoke select on roles from {bell}; grant select (id, user_id, school_id, created_at, updated_at) on roles to {bell}")).await;
+    healthy
+        .bell
+        .source_sql(&format!(
+            "revoke select on roles from {bell}; grant select (id, user_id, school_id, \
+                                      created_at, updated_at) on roles to {bell}"
+        ))
+        .await;
     let broken = healthy.doctor().await;
     assert!(
         broken.found("source_rights").contains("select (role) on public.roles"),
@@ -343,7 +349,8 @@ async fn what_makes_a_write_reach_salesforce_is_looked_at_and_mended() {
     let damages = [
         (format!("alter role {bridge} set search_path = ''"), ("search_path", "failed"), "every write will fail", "set search_path = \"$user\", public;"),
         (
-            "create schema heroku_ext; grant usage on schema heroku_ext to public; alter extension hstore set schema heroku_ext".into(),
+            "create schema heroku_ext; grant usage on schema heroku_ext to public; alter extension hstore set schema \
+             heroku_ext".into(),
             ("search_path", "failed"),
             "hstore() not found",
             "\"heroku_ext\"",

@@ -1,5 +1,5 @@
 //! `doctor` on real servers: a system that is well, and one thing after the other that is broken on purpose. Each
-//! is found by its own check and no other, and what the check says to paste mends it.
+//! is found by its own check and no other, and what the check says to paste fixes it.
 
 mod contents;
 mod installed;
@@ -146,7 +146,7 @@ async fn found_and_cured(healthy: &Healthy, damage: &Damage<'_>) {
 
     let broken = healthy.doctor().await;
 
-    // A service that lacks something starts anew again and again, and is no writer meanwhile.
+    // A service that lacks something starts again again and again, and is no writer meanwhile.
     let mut found = broken.not_ok();
     if !not_ok.iter().any(|(name, _)| *name == "writer") {
         found.remove("writer");

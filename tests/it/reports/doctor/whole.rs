@@ -45,7 +45,7 @@ async fn the_json_has_each_check_of_the_readme_once() {
         assert_eq!(keys, ["details", "found", "name", "remedies", "result", "title"]);
         let result = check["result"].as_str().unwrap();
         assert!(["ok", "advice", "failed", "cannot_run"].contains(&result), "{check}");
-        // What fails says what mends it.
+        // What fails says what fixes it.
         if result == "failed" || result == "advice" {
             assert!(!check["remedies"].as_array().unwrap().is_empty(), "{check}");
         }

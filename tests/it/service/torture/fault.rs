@@ -24,13 +24,13 @@ pub(super) enum Fault {
     SourceRestarts,
     TargetRestarts,
     /// The writer is stopped, its target connections end without its knowledge, the other takes over and writes
-    /// something newer, and the writer goes on with what it had in hand.
+    /// something newer, and the writer continues with what it had in hand.
     Pause,
     /// Heroku Connect reads a table again, and the operator resyncs what is missing.
     Reload,
     /// The same while a full resync runs.
     ReloadDuringResync,
-    /// An administrator changes the databases' settings, and every session begins anew with them.
+    /// An administrator changes the databases' settings, and every session begins again with them.
     Settings,
     /// Others lock rows of both databases, and Heroku Connect updates many at once.
     ForeignLocks,

@@ -184,7 +184,7 @@ impl Stage {
         succeeded
     }
 
-    /// A process that was stopped goes on with what it had in hand, and must not write it.
+    /// A process that was stopped continues with what it had in hand, and must not write it.
     pub(super) async fn goes_on(&mut self, place: Failpoint, struck: usize) {
         let written = self.probes;
         send("CONT", self.processes[struck].pid()).unwrap();
@@ -270,7 +270,7 @@ impl Stage {
     }
 
     /// Stops the writer at the failpoint with one change in hand, where changes lead to it: the probe, which is
-    /// old by the time the writer goes on.
+    /// old by the time the writer continues.
     pub(super) async fn reach_with_a_probe(&mut self, place: Failpoint) -> usize {
         if matches!(
             place,

@@ -189,7 +189,7 @@ pub struct Model {
     resyncs: Vec<Resync>,
     /// What a row may have become since the last rest, in the order of time.
     trail: BTreeMap<Key, Vec<Option<String>>>,
-    /// At most so many writes has Salesforce got.
+    /// At most this many writes has Salesforce got.
     pub writes: usize,
     pub running: bool,
     /// Some of what is due may have been done already.
