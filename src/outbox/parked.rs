@@ -178,7 +178,7 @@ pub struct Awaited {
 }
 
 /// Where this many keys wait for one thing it is cheaper to look each thing up than to read what every key waits for.
-const SHARED: usize = 10;
+const SHARED: usize = 5;
 
 /// The next distinct things that are waited for after a place, by what they are, and where to continue.
 /// The place is back at the beginning when the end was reached.

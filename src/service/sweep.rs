@@ -129,7 +129,7 @@ impl Rest {
             return tokio::time::sleep(self.usual).await;
         }
         let began = Instant::now();
-        let times = SHORTEST_REST.saturating_mul(1 << self.in_vain.min(10)).min(LONGEST_REST);
+        let times = SHORTEST_REST.saturating_mul(4 << self.in_vain.min(10)).min(LONGEST_REST);
         let longest = self.took.saturating_mul(times).min(AT_LEAST).max(self.usual);
         tokio::time::sleep(self.took.saturating_mul(SHORTEST_REST)).await;
         while let Some(left) = longest.checked_sub(began.elapsed()) {
