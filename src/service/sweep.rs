@@ -42,7 +42,7 @@ pub(super) async fn keep_sweeping(
 ) {
     let mut hindered = false;
     let mut queue_is_filling = false;
-    let mut rest = Rest::new(pace.wait_sweep);
+    let mut rest = SweepRest::new(pace.wait_sweep);
     let silence = pace.longest_silence();
     loop {
         let began = Instant::now();
@@ -87,7 +87,7 @@ pub(super) async fn keep_sweeping(
 
 /// When the next round is due. A round reads everything that is waited for, which takes seconds where a million keys wait,
 /// and finds nothing while nobody writes in the tables that have it.
-struct Rest {
+struct SweepRest {
     /// The rest after a round that took no time, while nobody writes.
     usual: Duration,
     /// How long the last round took.
@@ -101,7 +101,7 @@ struct Rest {
     writes: Option<i64>,
 }
 
-impl Rest {
+impl SweepRest {
     fn new(usual: Duration) -> Self {
         Self { usual, took: Duration::ZERO, waits: false, found: 0, in_vain: 0, writes: None }
     }
