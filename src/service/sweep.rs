@@ -81,7 +81,7 @@ pub(super) async fn keep_sweeping(
             // The next sweep meets the same trouble and says so.
             Err(_) => source.forget(),
         }
-        rest.until_a_round_may_find_something(&target, &lanes).await;
+        rest.until_a_round_may_find_something(&target, &lanes, silence).await;
     }
 }
 
@@ -119,7 +119,12 @@ impl SweepRest {
         };
     }
 
-    async fn until_a_round_may_find_something(&mut self, target: &Pool, lanes: &[Lane]) {
+    async fn until_a_round_may_find_something(
+        &mut self,
+        target: &Pool,
+        lanes: &[Lane],
+        silence: Duration,
+    ) {
         if self.found > 0 {
             // Where much arrives, more does. Longer each time: what is woken may have to wait again.
             let soon = self.took.max(SOON).saturating_mul(1 << self.found.min(10));
@@ -135,9 +140,10 @@ impl SweepRest {
         while let Some(left) = longest.checked_sub(began.elapsed()) {
             tokio::time::sleep(left.min(self.usual / LOOKS)).await;
             // Where the server cannot be asked, the round will meet the same trouble and say so.
-            match writes(target, lanes).await {
+            match unless_silent(silence, writes(target, lanes)).await {
                 Ok(now) if Some(now) == self.writes => {}
-                _ => return self.in_vain = 0,
+                Ok(_) => return self.in_vain = 0,
+                Err(_) => return target.forget(),
             }
         }
     }
