@@ -1,4 +1,4 @@
--- Fewer rows were deleted than were noted. $1: what was noted, $2: so many.
+-- Fewer rows were deleted than were noted. $1: what was noted, $2: how many were deleted.
 with none as (
     delete from schoolbell.deletion
     where id = $1

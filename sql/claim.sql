@@ -1,6 +1,6 @@
 -- The next changes after a position among transactions, and the snapshot that they were seen in.
 -- $1, $2: transactions that were running when the position passed them, and the last id read of each.
--- $3, $4: the position. $5: at most so many of either kind.
+-- $3, $4: the position. $5: at most this many of either kind.
 --
 -- Both parts begin inside the primary key right after what was read before, so neither the size of the
 -- backlog nor dead versions of acknowledged rows make a claim dearer. One row always comes back, with

@@ -1,4 +1,4 @@
--- Transactions of two-phase commit that are prepared in this database, the oldest first. $1: so many seconds or
+-- Transactions of two-phase commit that are prepared in this database, the oldest first. $1: this many seconds or
 -- longer are long.
 select
     p.gid,

@@ -1,12 +1,12 @@
 -- The longest transactions in this database, and how many sessions are out of sight. No text of a query: it may
--- hold what is in a row. $1: so many seconds or longer.
+-- hold what is in a row. $1: this many seconds or longer.
 select
     a.pid,
     coalesce(a.usename::text, '') as role,
     coalesce(a.application_name, '') as program,
     coalesce(a.state, '') as state,
     a.xact_start,
-    -- Who may not see a session is told so in its query, and finds nothing of its transaction.
+    -- A role that may not see a session is told that in place of its query, and sees nothing of its transaction.
     coalesce(a.query = '<insufficient privilege>', false) as hidden
 from pg_catalog.pg_stat_activity a
 where a.datname = pg_catalog.current_database()

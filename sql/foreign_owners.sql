@@ -35,7 +35,7 @@ with recursive ours as (
     from ours
     join pg_catalog.pg_depend d on d.refobjid = ours.schema
     where d.refclassid = 'pg_catalog.pg_namespace'::regclass
-        -- A function that a trigger of these calls is written anew, and given to the captured table's owner, or dropped.
+        -- A function that a trigger of these calls is written again, and given to the captured table's owner, or dropped.
         and not (
             d.classid = 'pg_catalog.pg_proc'::regclass
             and exists (

@@ -1,4 +1,4 @@
--- The next distinct things that parked keys wait for. $1, $2: after this one. $3: at most so many.
+-- The next distinct things that parked keys wait for. $1, $2: after this one. $3: at most this many.
 -- Skips through the index from one distinct value to the next, so the cost does not depend on how many
 -- keys wait for each. The order is the index's: keys may be longer than what it holds of them.
 with recursive awaited (awaits, awaits_key, place) as (

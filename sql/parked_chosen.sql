@@ -1,5 +1,5 @@
 -- Parked keys that a human chose, by object and state, with the first few of each, those that the brake holds first.
--- $1: objects, $2: keys, $3: state, each null for any. $4: so many of each.
+-- $1: objects, $2: keys, $3: state, each null for any. $4: this many of each.
 select
     chosen.object,
     chosen.state,

@@ -1,4 +1,4 @@
--- Parked keys that are due again, the longest due first. $1: the objects of the mapping, $2: at most so many,
+-- Parked keys that are due again, the longest due first. $1: the objects of the mapping, $2: at most this many,
 -- $3, $4: objects whose rows are deleted, each with one whose rows leave before. $5: due after this moment, or null.
 -- The statement's time, not the clock's: that one would be asked for every row instead of the index.
 select

@@ -1,5 +1,5 @@
 -- Parked keys for a human, the oldest first. $1: objects or null, $2: keys or null, $3: state or null, $4: a part of the
--- reason, or the whole SQLSTATE, or null, $5: at most so many.
+-- reason, or the whole SQLSTATE, or null, $5: at most this many.
 select
     object,
     key,

@@ -1,5 +1,5 @@
 -- Parked keys by what they wait for, or why they were refused: the dead first, then the largest groups.
--- $1: at most so many groups.
+-- $1: at most this many groups.
 --
 -- One pass, however many are parked: the oldest key of a group travels behind its time in one text, which sorts by
 -- the time first. The program stores no reason that quotes a row. An earlier one did, where a trigger raised it: a code

@@ -1,4 +1,4 @@
--- A resync cannot go on. $1: job, $2: why.
+-- A resync cannot continue. $1: job, $2: why.
 update schoolbell.resync
 set state = 'failed',
     reason = $2,

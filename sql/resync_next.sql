@@ -1,6 +1,6 @@
 -- The resync whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
--- for with another mapping is foreign, and is told so once. $1: what stands for the objects of this mapping, $2: jobs that
--- cannot go on at this moment.
+-- for with another mapping is foreign, and is reported as such once. $1: what stands for the objects of this mapping, $2: jobs that
+-- cannot continue at this moment.
 select
     id,
     object,

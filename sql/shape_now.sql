@@ -33,7 +33,7 @@ select
                 and (a.attname = any ($3::text[]) or a.attgenerated <> '')
                 and not a.attisdropped
         ),
-        -- A crash empties what is unlogged, and is when these statistics begin anew.
+        -- A crash empties what is unlogged, and is when these statistics begin again.
         'crash',
         (
             select pg_catalog.min(b.stats_reset)

@@ -3,7 +3,7 @@
 -- Per row, not per statement: a logical replication apply worker fires row triggers only.
 -- Only keys are stored. The row itself is read when it is applied, so two quick changes become one
 -- write, and no personal data sits in the outbox.
--- The columns are compared here and not in a `when` of the trigger: every statement would parse that anew, which
+-- The columns are compared here and not in a `when` of the trigger: every statement would parse that again, which
 -- costs one that changes a single row more than all the rest.
 -- Runs with the rights of its owner, who is the table's, so that no application role needs a grant. Every name and
 -- operator is qualified, so that no search path can change what it does (`set search_path` would cost writers 8 %). No

@@ -21,7 +21,7 @@ use crate::outbox::resync::{self, Request};
 use crate::outbox::shape;
 use crate::plan::Captured;
 use crate::plan::{self, SourceSide};
-use crate::postgres::db::{Evaluator, Session};
+use crate::postgres::db::{Direct, Evaluator, Session};
 use crate::postgres::name::TableName;
 use crate::postgres::url::DatabaseUrl;
 use crate::reports::status;
@@ -47,119 +47,176 @@ pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Exit> 
     if let (Version::Newer(_), Some(remedy)) = (version, version.refusal()) {
         anyhow::bail!(remedy);
     }
-    refuse_foreign(&source, &source_side).await?;
-    let installed = service::installed_mode(&source).await.map_err(super::reason)?;
-    let mode = options.notify.or(installed).unwrap_or(NotifyMode::Doorbell);
-    let mode_sql =
-        (installed != Some(mode)).then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string()));
-    let wanted = trigger::render(&source_side.captures, mode);
-    let deviations = deviations(&source, &wanted).await.map_err(super::reason)?;
-    let passed_by = source_side.unseen.iter().chain(&source_side.unlogged);
-    passed_by.for_each(|sentence| tracing::warn!("{sentence}"));
-    let ddl = install::sql(&wanted, &deviations);
-    let migrations = schema::pending(version);
-    let change =
-        MappingChange::find((&source, &evaluator), version, &mapping, &source_side).await?;
-    let reasons: BTreeMap<&TableName, String> =
-        ddl.iter().map(|(table, _)| (table, change.why(table, &wanted, &deviations))).collect();
-
     if options.tables_only {
         return tables_only(version);
     }
-    let published = publication::published(&source).await.map_err(super::reason)?;
-    let published = if published.publications.is_empty() { None } else { Some(published) };
+    refuse_foreign(&source, &source_side).await?;
+    let passed_by = source_side.unseen.iter().chain(&source_side.unlogged);
+    passed_by.for_each(|sentence| tracing::warn!("{sentence}"));
+    let to_do =
+        ToDo::find((&source, &evaluator), version, options.notify, &mapping, &source_side).await?;
     if options.dry_run {
-        if let Some(published) = &published {
-            match migrations.is_empty() {
+        to_do.print(settings, &mapping)?;
+        tell!("dry run: nothing was changed");
+        return Ok(Exit::Clean);
+    }
+    to_do.look_at_publications(options.published)?;
+    to_do.carry_out(&mut source, &source_side).await?;
+    let resyncs = if options.resync { to_do.change.resyncs() } else { Vec::new() };
+    let jobs = to_do.change.note(&url, &mapping, &resyncs).await?;
+    to_do.conclude(settings, options, &mapping, (&resyncs, &jobs))?;
+    Ok(Exit::Clean)
+}
+
+/// What the database lacks.
+struct ToDo {
+    version: Version,
+    migrations: Vec<(String, String)>,
+    mode: NotifyMode,
+    /// The statement that notes another mode than is installed.
+    mode_sql: Option<String>,
+    deviations: Vec<Deviation>,
+    /// By table: why its triggers are renewed, and how.
+    ddl: Vec<(TableName, String, String)>,
+    change: MappingChange,
+    /// Publications that carry our tables.
+    published: Option<Published>,
+}
+
+impl ToDo {
+    async fn find(
+        (source, evaluator): (&Session, &Evaluator),
+        version: Version,
+        asked: Option<NotifyMode>,
+        mapping: &Mapping,
+        source_side: &SourceSide,
+    ) -> Result<Self> {
+        let installed = service::installed_mode(source).await.map_err(super::reason)?;
+        let mode = asked.or(installed).unwrap_or(NotifyMode::Doorbell);
+        let wanted = trigger::render(&source_side.captures, mode);
+        let deviations = deviations(source, &wanted).await.map_err(super::reason)?;
+        let change =
+            MappingChange::find((source, evaluator), version, mapping, source_side).await?;
+        let ddl = install::sql(&wanted, &deviations).into_iter().map(|(table, sql)| {
+            let reason = change.why(&table, &wanted, &deviations);
+            (table, reason, sql)
+        });
+        let published = publication::published(source).await.map_err(super::reason)?;
+        Ok(Self {
+            version,
+            migrations: schema::pending(version),
+            mode,
+            mode_sql: (installed != Some(mode))
+                .then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string())),
+            ddl: ddl.collect(),
+            deviations,
+            change,
+            published: Some(published).filter(|published| !published.publications.is_empty()),
+        })
+    }
+
+    /// Prints the SQL instead of running it.
+    fn print(&self, settings: &Settings, mapping: &Mapping) -> Result<()> {
+        if let Some(published) = &self.published {
+            match self.migrations.is_empty() {
                 true => say!("-- {}", notice(published))?,
                 false => comment(warning(published).iter())?,
             }
         }
-        comment(change.said.iter())?;
-        if !migrations.is_empty() {
+        comment(self.change.said.iter())?;
+        if !self.migrations.is_empty() {
             super::say_text(&format!(
                 "begin;\nset local {};\ncreate schema if not exists schoolbell;\n\n",
                 schema::OWN_PATH
             ))?;
-            for (name, sql) in &migrations {
+            for (name, sql) in &self.migrations {
                 super::say_text(&format!("-- migration {name}\n{}\n\n", sql.trim_end()))?;
             }
-            super::say_text(&format!("{}commit;\n\n", schema::history(version)))?;
+            super::say_text(&format!("{}commit;\n\n", schema::history(self.version)))?;
         }
-        if let Some(sql) = &mode_sql {
+        if let Some(sql) = &self.mode_sql {
             super::say_text(&format!("{};\n\n", sql.trim_end()))?;
         }
-        for (table, sql) in &ddl {
-            say!("-- triggers on {}: {}", table.plain(), reasons[table])?;
+        for (table, reason, sql) in &self.ddl {
+            say!("-- triggers on {}: {reason}", table.plain())?;
             super::say_sql(&format!("begin;\n{sql}commit;\n\n"))?;
         }
-        for sql in change.notes(&mapping) {
+        for sql in self.change.notes(mapping) {
             super::say_sql(&format!("{};\n\n", sql.trim_end()))?;
         }
-        comment(change.advice(settings, &mapping).iter())?;
-        tell!("dry run: nothing was changed");
-        return Ok(Exit::Clean);
+        comment(self.change.advice(settings, mapping).iter())
     }
 
-    match &published {
-        Some(published) if !migrations.is_empty() && !options.published => {
-            let mut lines = warning(published);
-            lines[0] = format!("nothing was changed: {}", lines[0]);
-            return Err(visible::Lines(lines).into());
+    /// Refuses new tables where a publication would carry them, unless its subscribers have them already.
+    fn look_at_publications(&self, subscribers_have_them: bool) -> Result<()> {
+        match &self.published {
+            Some(published) if !self.migrations.is_empty() && !subscribers_have_them => {
+                let mut lines = warning(published);
+                lines[0] = format!("nothing was changed: {}", lines[0]);
+                Err(visible::Lines(lines).into())
+            }
+            Some(published) => say!("{}", notice(published)),
+            None => Ok(()),
         }
-        Some(published) => say!("{}", notice(published))?,
-        None => {}
     }
-    schema::migrate(&mut source).await.context("cannot migrate schema schoolbell")?;
-    for (name, _) in &migrations {
-        say!("migrated {name}")?;
-    }
-    for line in &change.said {
-        say!("{line}")?;
-    }
-    if let Some(sql) = mode_sql {
-        source.client().batch_execute(&sql).await.map_err(super::reason)?;
-        say!("notify mode: {mode}")?;
-    }
-    let lossless = lossless(&source_side, &deviations);
-    let settled = shape::settled(&source, &lossless).await.map_err(super::reason)?;
-    for (table, sql) in &ddl {
-        // At the first time all of them are missing, which is no news.
-        if version != Version::Missing {
-            say!("triggers of {}: {}", table.plain(), reasons[table])?;
+
+    async fn carry_out(&self, source: &mut Direct, source_side: &SourceSide) -> Result<()> {
+        schema::migrate(source).await.context("cannot migrate schema schoolbell")?;
+        for (name, _) in &self.migrations {
+            say!("migrated {name}")?;
         }
-        install::run_ddl(&source, table, sql)
-            .await
-            .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
-        say!("triggers of {}: up to date", table.plain())?;
+        for line in &self.change.said {
+            say!("{line}")?;
+        }
+        if let Some(sql) = &self.mode_sql {
+            source.client().batch_execute(sql).await.map_err(super::reason)?;
+            say!("notify mode: {}", self.mode)?;
+        }
+        let lossless = lossless(source_side, &self.deviations);
+        let settled = shape::settled(source, &lossless).await.map_err(super::reason)?;
+        for (table, reason, sql) in &self.ddl {
+            // At the first time all of them are missing, which is no news.
+            if self.version != Version::Missing {
+                say!("triggers of {}: {reason}", table.plain())?;
+            }
+            install::run_ddl(source, table, sql)
+                .await
+                .with_context(|| format!("cannot install the triggers of {}", table.plain()))?;
+            say!("triggers of {}: up to date", table.plain())?;
+        }
+        shape::renew(source, &settled).await.map_err(super::reason)
     }
-    shape::renew(&source, &settled).await.map_err(super::reason)?;
-    let resyncs = if options.resync { change.resyncs() } else { Vec::new() };
-    let jobs = change.note(&url, &mapping, &resyncs).await?;
-    if change.foreign > 0 {
-        let resyncs = status::counted(change.foreign, "resync");
-        say!("left to whichever mapping the service has: {resyncs} of another one")?;
-    }
-    if migrations.is_empty() && ddl.is_empty() && change.is_nothing() {
-        say!("nothing to do: schema and triggers are up to date")?;
-    }
-    match jobs.as_slice() {
-        [] if options.resync => say!("nothing to resync: {}", change.why_no_resync())?,
-        [] => {
-            if let Some(advice) = change.advice(settings, &mapping) {
-                say!("{advice}")?;
+
+    /// Says what was not needed, and what comes next.
+    fn conclude(
+        &self,
+        settings: &Settings,
+        options: &MigrateOptions,
+        mapping: &Mapping,
+        (resyncs, jobs): (&[&str], &[i64]),
+    ) -> Result<()> {
+        let change = &self.change;
+        if change.foreign > 0 {
+            let resyncs = status::counted(change.foreign, "resync");
+            say!("left to whichever mapping the service has: {resyncs} of another one")?;
+        }
+        if self.migrations.is_empty() && self.ddl.is_empty() && change.is_nothing() {
+            say!("nothing to do: schema and triggers are up to date")?;
+        }
+        match jobs {
+            [] if options.resync => say!("nothing to resync: {}", change.why_no_resync()),
+            [] => change.advice(settings, mapping).map_or(Ok(()), |advice| say!("{advice}")),
+            jobs => {
+                let numbers: Vec<String> = jobs.iter().map(i64::to_string).collect();
+                say!(
+                    "stored as {}: a resync of {}, for a service with this mapping; `schoolbell status` shows how far it \
+                     is",
+                    numbers.join(", "),
+                    resyncs.join(", ")
+                )
             }
         }
-        jobs => {
-            let numbers: Vec<String> = jobs.iter().map(i64::to_string).collect();
-            say!(
-                "stored as {}: a resync of {}, for a service with this mapping; `schoolbell status` shows how far it is",
-                numbers.join(", "),
-                resyncs.join(", ")
-            )?;
-        }
     }
-    Ok(Exit::Clean)
 }
 
 /// The captured tables of which no change was missed, whatever is to be done about their triggers.

@@ -81,43 +81,36 @@ impl Exposition {
 
     /// What is not known at this moment has no value: an old one would look like a new one.
     fn looked_at(&self, page: &mut ExpositionText<'_>) -> fmt::Result {
-        let seconds = |since: Timestamp| self.now.duration_since(since).as_secs_f64().max(0.0);
-        let last = self.seen.last.as_deref();
         let fresh = match self.seen.at(self.now) {
             View::Fresh(look) => Some(look),
             View::Old(..) => None,
         };
-        let of = |value: fn(&Look) -> f64| fresh.map(value);
-        page.gauge(&metrics::LOOK_AGE_SECONDS, last.map(|look| seconds(look.at)))?;
+        self.look_itself(page, fresh)?;
+        outbox(page, fresh)?;
+        self.parked(page, fresh)?;
+        resyncs(page, fresh)?;
+        self.verified(page, fresh)?;
+        salesforce(page, fresh)
+    }
+
+    fn seconds_since(&self, moment: Timestamp) -> f64 {
+        self.now.duration_since(moment).as_secs_f64().max(0.0)
+    }
+
+    fn look_itself(&self, page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
+        let last = self.seen.last.as_deref();
+        let age = last.map(|look| self.seconds_since(look.at));
+        page.gauge(&metrics::LOOK_AGE_SECONDS, age)?;
         page.gauge(&metrics::LOOK_DURATION_SECONDS, last.map(|look| look.took.as_secs_f64()))?;
         let target_up = fresh.map(|look| look.status.target_problem.is_none());
         let up = [("source", Some(fresh.is_some())), ("target", target_up)];
         let up = up.into_iter().filter_map(|(database, up)| {
             Some(([("database", database)], f64::from(u8::from(up?))))
         });
-        page.gauges(&metrics::DATABASE_UP, up)?;
-        page.gauge(&metrics::LAG_SECONDS, of(|look| look.status.lag_seconds))?;
-        page.gauge(&metrics::PENDING_CHANGES, of(|look| look.status.pending_changes as f64))?;
-        let writers = fresh.filter(|look| look.status.target_problem.is_none());
-        let writers = writers.map(|look| u8::from(look.status.writer.is_some()).into());
-        page.gauge(&metrics::WRITERS, writers)?;
-        let strangers = fresh.into_iter().flat_map(|look| {
-            let status = &look.status;
-            let writer = status.target_problem.is_none().then_some(&status.writer_blocked_by);
-            let writer = writer.map(|stranger| ("writer", usize::from(stranger.is_some())));
-            writer.into_iter().chain([("bell", status.bell_blocked_by.len())])
-        });
-        let strangers = strangers.map(|(lock, count)| ([("lock", lock)], count as f64));
-        page.gauges(&metrics::LOCK_STRANGERS, strangers)?;
-        page.gauge(&metrics::NOTIFICATION_QUEUE_RATIO, of(|look| look.status.notification_queue))?;
-        page.gauge(
-            &metrics::CAPTURE_PROBLEMS,
-            of(|look| look.status.capture_problems.len() as f64),
-        )?;
-        page.gauge(
-            &metrics::MAPPING_PROBLEMS,
-            of(|look| look.status.mapping_problems.len() as f64),
-        )?;
+        page.gauges(&metrics::DATABASE_UP, up)
+    }
+
+    fn parked(&self, page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
         let parked = || fresh.iter().flat_map(|look| &look.status.parked);
         let state = |count: &crate::outbox::parked::Count| {
             [("object", count.object.clone()), ("state", count.state.clone())]
@@ -128,25 +121,16 @@ impl Exposition {
         )?;
         page.gauges(
             &metrics::PARKED_OLDEST_SECONDS,
-            parked().map(|count| (state(count), seconds(count.oldest))),
-        )?;
-        let resyncs = || fresh.iter().flat_map(|look| &look.status.resyncs);
-        let resync = |report: &crate::outbox::resync::JobReport| {
-            [("resync", report.id.to_string()), ("object", report.object.clone())]
-        };
-        page.gauges(
-            &metrics::RESYNC_ROWS,
-            resyncs().map(|report| (resync(report), report.total as f64)),
-        )?;
-        page.gauges(
-            &metrics::RESYNC_DONE_ROWS,
-            resyncs().map(|report| (resync(report), report.progress.done as f64)),
-        )?;
+            parked().map(|count| (state(count), self.seconds_since(count.oldest))),
+        )
+    }
+
+    fn verified(&self, page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
         let verified = || fresh.iter().flat_map(|look| &look.status.verified);
         let compared = |last: &Verified| [("object", last.object.clone())];
         page.gauges(
             &metrics::VERIFIED_AGE_SECONDS,
-            verified().map(|last| (compared(last), seconds(last.verified_at))),
+            verified().map(|last| (compared(last), self.seconds_since(last.verified_at))),
         )?;
         page.gauges(
             &metrics::VERIFIED_ROWS,
@@ -155,34 +139,71 @@ impl Exposition {
         page.gauges(
             &metrics::VERIFIED_WRONG_KEYS,
             verified().map(|last| (compared(last), last.wrong() as f64)),
-        )?;
-        let mirrors = || fresh.iter().flat_map(|look| &look.status.salesforce);
-        let object = |mirror: &Mirror| [("object", mirror.object.clone())];
-        let rows = mirrors().flat_map(|mirror| {
-            mirror.rows.iter().map(|(state, rows)| {
-                let labels = [("object", mirror.object.clone()), ("state", state.clone())];
-                (labels, *rows as f64)
-            })
-        });
-        page.gauges(&metrics::SALESFORCE_ROWS, rows)?;
-        let unsent =
-            || mirrors().filter_map(|mirror| Some((object(mirror), mirror.unsent.as_ref()?)));
-        page.gauges(
-            &metrics::SALESFORCE_UNSENT_ENTRIES,
-            unsent().map(|(labels, unsent)| (labels, unsent.entries as f64)),
-        )?;
-        page.gauges(
-            &metrics::SALESFORCE_UNSENT_OLDEST_SECONDS,
-            unsent().map(|(labels, unsent)| (labels, unsent.oldest_seconds)),
-        )?;
-        let answers = mirrors().filter_map(|mirror| Some((mirror, mirror.answered.as_ref()?)));
-        let answers = answers.flat_map(|(mirror, way)| {
-            [("0.5", way.median_seconds), ("0.99", way.p99_seconds)].map(|(quantile, seconds)| {
-                ([("object", mirror.object.clone()), ("quantile", quantile.into())], seconds)
-            })
-        });
-        page.gauges(&metrics::SALESFORCE_ANSWER_SECONDS, answers)
+        )
     }
+}
+
+fn outbox(page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
+    let of = |value: fn(&Look) -> f64| fresh.map(value);
+    page.gauge(&metrics::LAG_SECONDS, of(|look| look.status.lag_seconds))?;
+    page.gauge(&metrics::PENDING_CHANGES, of(|look| look.status.pending_changes as f64))?;
+    let writers = fresh.filter(|look| look.status.target_problem.is_none());
+    let writers = writers.map(|look| u8::from(look.status.writer.is_some()).into());
+    page.gauge(&metrics::WRITERS, writers)?;
+    let strangers = fresh.into_iter().flat_map(|look| {
+        let status = &look.status;
+        let writer = status.target_problem.is_none().then_some(&status.writer_blocked_by);
+        let writer = writer.map(|stranger| ("writer", usize::from(stranger.is_some())));
+        writer.into_iter().chain([("bell", status.bell_blocked_by.len())])
+    });
+    let strangers = strangers.map(|(lock, count)| ([("lock", lock)], count as f64));
+    page.gauges(&metrics::LOCK_STRANGERS, strangers)?;
+    page.gauge(&metrics::NOTIFICATION_QUEUE_RATIO, of(|look| look.status.notification_queue))?;
+    page.gauge(&metrics::CAPTURE_PROBLEMS, of(|look| look.status.capture_problems.len() as f64))?;
+    page.gauge(&metrics::MAPPING_PROBLEMS, of(|look| look.status.mapping_problems.len() as f64))
+}
+
+fn resyncs(page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
+    let resyncs = || fresh.iter().flat_map(|look| &look.status.resyncs);
+    let resync = |report: &crate::outbox::resync::JobReport| {
+        [("resync", report.id.to_string()), ("object", report.object.clone())]
+    };
+    page.gauges(
+        &metrics::RESYNC_ROWS,
+        resyncs().map(|report| (resync(report), report.total as f64)),
+    )?;
+    page.gauges(
+        &metrics::RESYNC_DONE_ROWS,
+        resyncs().map(|report| (resync(report), report.progress.done as f64)),
+    )
+}
+
+fn salesforce(page: &mut ExpositionText<'_>, fresh: Option<&Look>) -> fmt::Result {
+    let mirrors = || fresh.iter().flat_map(|look| &look.status.salesforce);
+    let object = |mirror: &Mirror| [("object", mirror.object.clone())];
+    let rows = mirrors().flat_map(|mirror| {
+        mirror.rows.iter().map(|(state, rows)| {
+            let labels = [("object", mirror.object.clone()), ("state", state.clone())];
+            (labels, *rows as f64)
+        })
+    });
+    page.gauges(&metrics::SALESFORCE_ROWS, rows)?;
+    let unsent = || mirrors().filter_map(|mirror| Some((object(mirror), mirror.unsent.as_ref()?)));
+    page.gauges(
+        &metrics::SALESFORCE_UNSENT_ENTRIES,
+        unsent().map(|(labels, unsent)| (labels, unsent.entries as f64)),
+    )?;
+    page.gauges(
+        &metrics::SALESFORCE_UNSENT_OLDEST_SECONDS,
+        unsent().map(|(labels, unsent)| (labels, unsent.oldest_seconds)),
+    )?;
+    let answers = mirrors().filter_map(|mirror| Some((mirror, mirror.answered.as_ref()?)));
+    let answers = answers.flat_map(|(mirror, way)| {
+        [("0.5", way.median_seconds), ("0.99", way.p99_seconds)].map(|(quantile, seconds)| {
+            ([("object", mirror.object.clone()), ("quantile", quantile.into())], seconds)
+        })
+    });
+    page.gauges(&metrics::SALESFORCE_ANSWER_SECONDS, answers)
 }
 
 /// The text as it grows. Each metric is named with its help, also when it has no value at the moment.
