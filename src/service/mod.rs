@@ -150,7 +150,7 @@ pub async fn run_with(
             tracing::warn!(reason, "interrupted; nothing is lost, retrying");
             told = HashSet::from([reason]);
         } else if told.len() < REASONS_TOLD && told.insert(reason.clone()) {
-            tracing::info!(reason, "interrupted for a different reason now");
+            tracing::info!(reason, "still waiting, for a different reason");
         } else {
             tracing::debug!(reason, "still interrupted");
         }
