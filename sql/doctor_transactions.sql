@@ -6,7 +6,7 @@ select
     coalesce(a.application_name, '') as program,
     coalesce(a.state, '') as state,
     a.xact_start,
-    -- A role that may not see a session is told that in place of its query, and sees nothing of its transaction.
+    -- For a session that the role may not see, the query is a note that says so, and the transaction is null.
     coalesce(a.query = '<insufficient privilege>', false) as hidden
 from pg_catalog.pg_stat_activity a
 where a.datname = pg_catalog.current_database()

@@ -66,12 +66,12 @@ impl Fault {
     }
 
     /// Changes may be lost for a service with this mapping.
-    pub fn loses_changes(self) -> bool {
+    fn loses_changes(self) -> bool {
         self.has_lost_changes() || self == Self::Outdated
     }
 
     /// What it means for a service with this mapping.
-    pub fn means(self) -> &'static str {
+    fn means(self) -> &'static str {
         match self {
             Self::Missing | Self::Altered | Self::NotAlways | Self::Silent => {
                 "changes may be missed"
@@ -109,10 +109,20 @@ impl fmt::Display for Deviation {
 }
 
 impl Deviation {
-    /// What is wrong, what it means for a service with this mapping, and what helps.
-    pub fn with_advice(&self) -> String {
-        format!("{self}: {}; {}", self.fault.means(), self.fault.remedy())
+    /// What is wrong, and what it means for a service with this mapping.
+    pub fn with_meaning(&self) -> String {
+        format!("{self}: {}", self.fault.means())
     }
+
+    /// The same, and what helps.
+    pub fn with_advice(&self) -> String {
+        format!("{}; {}", self.with_meaning(), self.fault.remedy())
+    }
+}
+
+/// Changes may be lost for a service with this mapping, because of one of these at least.
+pub fn may_lose_changes(deviations: &[Deviation]) -> bool {
+    deviations.iter().any(|deviation| deviation.fault.loses_changes())
 }
 
 /// A trigger as it is.

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 
 use super::deviation::{Deviation, Fault};
 use super::schema;
-use super::trigger::Rendered;
+use super::trigger::{Function, Rendered};
 use crate::postgres::db::{Direct, Session};
 use crate::postgres::name::{TableName, ident, literal};
 use crate::postgres::template::fill;
@@ -109,11 +109,12 @@ fn sql_for(table: &TableName, rendered: Option<&Rendered>, deviations: &[Deviati
 /// The statement that leaves each function to the owner of the captured table alone.
 fn secure(rendered: Option<&Rendered>) -> String {
     let functions = rendered.map_or(&[][..], |rendered| &rendered.functions);
-    let names = functions.iter().map(|function| literal(&function.name));
-    let tables = functions.iter().map(|function| literal(&function.table.regclass()));
-    let list = |values: Vec<String>| values.join(", ");
-    let values = [("{functions}", &*list(names.collect())), ("{tables}", &*list(tables.collect()))];
-    fill(SECURE, &values).trim_end().to_string()
+    let list = |value: fn(&Function) -> String| {
+        functions.iter().map(|function| literal(&value(function))).collect::<Vec<_>>().join(", ")
+    };
+    let names = list(|function| function.name.clone());
+    let tables = list(|function| function.table.regclass());
+    fill(SECURE, &[("{functions}", &names), ("{tables}", &tables)]).trim_end().to_string()
 }
 
 /// The statement that notes in the triggers' comments how they were made.

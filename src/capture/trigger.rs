@@ -87,10 +87,9 @@ pub fn render(captures: &[Capture], mode: NotifyMode) -> Vec<Rendered> {
             // Postgres itself gives a partition what is to be done for each row.
             let is_partition = part.is_some_and(|part| part.is_partition);
             let events = EVENTS.iter().filter(|(_, level)| !is_partition || *level == "statement");
-            let triggers = events.map(|event| Trigger {
-                is_of_child: part.is_some() && !is_partition,
-                ..trigger(capture, table, *event, &function)
-            });
+            let is_of_child = part.is_some() && !is_partition;
+            let triggers =
+                events.map(|event| trigger(capture, (table, is_of_child), *event, &function));
             rendered.triggers.extend(triggers);
             rendered.functions.push(function.clone());
         }
@@ -245,7 +244,7 @@ fn short(name: &str) -> String {
 
 fn trigger(
     capture: &Capture,
-    table: &TableName,
+    (table, is_of_child): (&TableName, bool),
     (event, level): (&str, &str),
     function: &Function,
 ) -> Trigger {
@@ -267,7 +266,7 @@ fn trigger(
         ident(&function.name)
     );
     let fingerprint = fingerprint(&format!("{}{sql}", function.sql));
-    Trigger { name, sql, fingerprint, is_of_child: false }
+    Trigger { name, sql, fingerprint, is_of_child }
 }
 
 /// Mentions every column by which changes are recorded.

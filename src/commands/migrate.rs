@@ -428,7 +428,7 @@ impl MappingChange {
             let total = page::count(&evaluator, object, &all).await?;
             jobs.push(resync::create(&transaction, object, &all, total).await?);
         }
-        // Last, since a service that looks for resyncs waits for whoever has changed them.
+        // Last, because a service that looks for resyncs waits for the session that changes them.
         for sql in notes {
             transaction.execute(&sql, &[]).await.map_err(super::reason)?;
         }

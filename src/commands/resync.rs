@@ -1,4 +1,4 @@
-//! `resync`: stores resyncs, lets whoever is the writer carry them out, and shows how far they are.
+//! `resync`: stores resyncs, lets the writer carry them out, and shows how far they are.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,7 +98,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
         tell!("this comparison is not recorded, because {mismatch}");
     }
     for TimedComparison { verdict, seconds } in compared.iter().filter(|_| foreign.is_none()) {
-        let now = if repaired { mended(verdict, &repairs) } else { verdict.clone() };
+        let now = if repaired { after_repair(verdict, &repairs) } else { verdict.clone() };
         if let Err(failure) = verified::record(&source, &now, *seconds).await {
             // Whoever may only read may compare all the same.
             tracing::debug!(reason = %failure, "the time of the comparison cannot be recorded");
@@ -262,21 +262,21 @@ fn is_done(report: &JobReport) -> bool {
 }
 
 /// What a comparison would have found after its repair.
-fn mended(verdict: &Comparison, repairs: &[JobReport]) -> Comparison {
+fn after_repair(verdict: &Comparison, repairs: &[JobReport]) -> Comparison {
     let of_object = repairs.iter().filter(|report| report.object == verdict.object);
     let waiting: i64 = of_object.map(|report| report.progress.waiting).sum();
     let waiting = waiting.unsigned_abs();
-    let mut mended = verdict.clone();
-    let rows = std::mem::take(&mut mended.missing)
-        + std::mem::take(&mut mended.differing)
-        + std::mem::take(&mut mended.unreadable);
-    mended.unexpected = 0;
-    mended.equal += rows.saturating_sub(waiting);
+    let mut after = verdict.clone();
+    let rows = std::mem::take(&mut after.missing)
+        + std::mem::take(&mut after.differing)
+        + std::mem::take(&mut after.unreadable);
+    after.unexpected = 0;
+    after.equal += rows.saturating_sub(waiting);
     if waiting > 0 {
-        *mended.parked.entry("repaired as far as its parents are there".into()).or_default() +=
+        *after.parked.entry("repaired as far as its parents are there".into()).or_default() +=
             waiting;
     }
-    mended
+    after
 }
 
 fn print(result: &Answer) -> Result<()> {

@@ -387,7 +387,7 @@ status__c = { sql = \"'New'\" }
         CLUB.replacen(from, to, 1)
     }
 
-    /// What is reported of the change from the first to the second, and whether a resync is needed.
+    /// What is said about the change from the first to the second, and whether a resync is needed.
     fn told(old: &str, new: &str) -> (String, bool) {
         let difference = Difference::between(Some(&mapping(old)), &mapping(new));
         (difference.to_string(), !difference.resyncs().is_empty())

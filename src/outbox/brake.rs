@@ -11,7 +11,7 @@ const NOTE: &str = include_str!("../../sql/brake_note.sql");
 
 const CORRECT: &str = include_str!("../../sql/brake_correct.sql");
 
-/// Notes that this many rows of an object are about to be deleted, of so many that stand in the target; returns the number
+/// Notes that this many rows of an object are about to be deleted, and how many the target has; returns the number
 /// of the note. None: they must not be; that is the case, too, while keys of an object among `held_by` are held.
 pub async fn note(
     source: &Session,

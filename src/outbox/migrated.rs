@@ -1,7 +1,7 @@
 //! The mapping that the triggers were last installed for.
 //!
-//! Promise: it is noted when everything was installed, so whoever is interrupted is reported the same again. Sole owner of
-//! `schoolbell.mapping`.
+//! Promise: it is noted when everything was installed, so a `migrate` that follows an interrupted one says the same. Sole
+//! owner of `schoolbell.mapping`.
 
 use jiff::Timestamp;
 

@@ -64,45 +64,56 @@ pub(super) fn check_parts(
     parts: &BTreeMap<TableName, Vec<Part>>,
 ) -> PartFindings {
     let named = named(mapping);
-    let parts_of = |table: &TableName| parts.get(table).into_iter().flatten();
+    let parts_of = |table: &TableName| parts.get(table).map_or(&[][..], Vec::as_slice);
     let mut said = PartFindings::default();
     for one in &named {
-        for part in parts_of(one.table) {
-            if let Some(why) = &part.unseen {
-                let problem = format!(
-                    "{} holds rows of {}, and {why}, so no change of these is captured",
-                    part.table.plain(),
-                    one.table.plain()
-                );
-                said.advice.push(one.finding(problem.clone()));
-                said.unseen.push(problem);
-            }
+        for problem in unseen(one.table, parts_of(one.table)) {
+            said.advice.push(one.finding(problem.clone()));
+            said.unseen.push(problem);
         }
-        let own = tables.get(one.table).filter(|table| table.is_unlogged).map(|_| one.table);
-        let unlogged = parts_of(one.table).filter(|part| part.is_unlogged).map(|part| &part.table);
-        for table in own.into_iter().chain(unlogged) {
-            let problem = format!(
-                "{} is unlogged: a crash of its server empties it, and a standby lacks its rows; no trigger reports that",
-                table.plain()
-            );
+        let is_unlogged = tables.get(one.table).is_some_and(|table| table.is_unlogged);
+        for problem in unlogged((one.table, is_unlogged), parts_of(one.table)) {
             said.advice.push(one.finding(problem.clone()));
             said.unlogged.push(problem);
         }
-        let of_another =
-            named.iter().filter(|other| other.shares_triggers_with(one)).find(|other| {
-                parts_of(other.table).any(|part| part.is_partition && part.table == *one.table)
-            });
-        if let Some(other) = of_another {
-            let (part, whole) = (one.table.plain(), other.table.plain());
-            said.findings.push(one.finding(format!(
-                "{part} is a partition of {whole}, which this mapping reads, too; read {whole} in both places, here with a \
-                 filter"
-            )));
-        }
+        let is_part = |other: &&NamedTable<'_>| {
+            let mut parts = parts_of(other.table).iter();
+            parts.any(|part| part.is_partition && part.table == *one.table)
+        };
+        let beside = named.iter().filter(|other| other.shares_triggers_with(one)).find(is_part);
+        said.findings.extend(beside.map(|whole| one.finding(beside_its_table(one, whole))));
     }
     for sentences in [&mut said.unseen, &mut said.unlogged] {
         sentences.sort();
         sentences.dedup();
     }
     said
+}
+
+fn unseen<'a>(table: &'a TableName, parts: &'a [Part]) -> impl Iterator<Item = String> + 'a {
+    parts.iter().filter_map(|part| {
+        let why = part.unseen.as_ref()?;
+        let (part, table) = (part.table.plain(), table.plain());
+        Some(format!("{part} holds rows of {table}, and {why}, so no change of these is captured"))
+    })
+}
+
+fn unlogged<'a>(
+    (table, is_unlogged): (&'a TableName, bool),
+    parts: &'a [Part],
+) -> impl Iterator<Item = String> + 'a {
+    let parts = parts.iter().filter(|part| part.is_unlogged).map(|part| &part.table);
+    is_unlogged.then_some(table).into_iter().chain(parts).map(|table| {
+        format!(
+            "{} is unlogged: a crash of its server empties it, and a standby lacks its rows; no trigger reports that",
+            table.plain()
+        )
+    })
+}
+
+fn beside_its_table(part: &NamedTable<'_>, whole: &NamedTable<'_>) -> String {
+    let (part, whole) = (part.table.plain(), whole.table.plain());
+    format!(
+        "{part} is a partition of {whole}, which this mapping reads, too; read {whole} in both places, here with a filter"
+    )
 }

@@ -251,7 +251,7 @@ impl Status {
     }
 
     fn held_finding(&self) -> Option<Headline> {
-        let held = Some(self.held()).filter(|held| *held > 0)?;
+        let held = positive(self.held())?;
         attention(format!(
             "The brake holds {}: see `schoolbell parked list --state dead`, then retry them to delete the target rows, or \
              drop them to keep the target rows.",
@@ -260,7 +260,7 @@ impl Status {
     }
 
     fn dead_finding(&self) -> Option<Headline> {
-        let dead = Some(self.parked_in("dead") - self.held()).filter(|dead| *dead > 0)?;
+        let dead = positive(self.parked_in("dead") - self.held())?;
         attention(format!(
             "{} refused for good: see `schoolbell parked list --state dead`.",
             counted(dead, "key")
@@ -281,7 +281,7 @@ impl Status {
 
     fn refused_by_salesforce_finding(&self) -> Option<Headline> {
         let failed: i64 = self.salesforce.iter().map(Mirror::failed_rows).sum();
-        let failed = Some(failed).filter(|failed| *failed > 0)?;
+        let failed = positive(failed)?;
         attention(format!(
             "Salesforce refused {}: fix the reason, then run `schoolbell parked retry --failed`.",
             counted(failed, "row")
@@ -323,7 +323,7 @@ impl Status {
 
     fn verified_finding(&self) -> Option<Headline> {
         let wrong: i64 = self.verified.iter().map(verified::Verified::wrong).sum();
-        let wrong = Some(wrong).filter(|wrong| *wrong > 0)?;
+        let wrong = positive(wrong)?;
         attention(format!(
             "{} wrong in the last comparison: see `schoolbell verify`, fix with `schoolbell verify --repair`.",
             counted(wrong, "row")
@@ -395,7 +395,7 @@ pub async fn collect(
         target_problem,
         pairing_problem,
         notify: mode.map(|mode| mode.to_string()),
-        changes_may_be_missed: deviations.iter().any(|deviation| deviation.fault.loses_changes()),
+        changes_may_be_missed: deviation::may_lose_changes(&deviations),
         capture_problems: deviations.iter().map(ToString::to_string).collect(),
         mapping_problems,
         unanswered,
@@ -412,6 +412,10 @@ fn trouble(sentence: String) -> Option<Headline> {
 
 fn attention(sentence: String) -> Option<Headline> {
     Some(Headline { level: Level::Attention, sentence })
+}
+
+fn positive(number: i64) -> Option<i64> {
+    (number > 0).then_some(number)
 }
 
 /// The first of some problems, and how many more there are.
@@ -441,11 +445,11 @@ fn lag_seconds(oldest: Option<Timestamp>) -> f64 {
     oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64().max(0.0))
 }
 
-/// What does not fit, told by file and line. That the target cannot be reached is reported otherwise.
+/// What does not fit, by file and line. A target that cannot be reached is reported elsewhere.
 async fn problems_in_target(target: &Session, mapping: &Mapping) -> Vec<String> {
     match plan::target_side(target, mapping).await {
         Ok(side) => side.findings.iter().map(|finding| finding.in_file(&mapping.file)).collect(),
-        // That it cannot be looked at is reported otherwise.
+        // A target that cannot be read is reported elsewhere.
         Err(_) => Vec::new(),
     }
 }

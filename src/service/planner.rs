@@ -30,7 +30,7 @@ pub(super) struct Planner {
     pub(super) doubt: Arc<Notify>,
     /// The plan in use, and the mapping that it is of.
     current: Option<(Plan, Arc<Mapping>)>,
-    /// What was reported of the plan in use, or of one that does not fit.
+    /// What was reported about the plan in use, or of one that does not fit.
     told: BTreeSet<String>,
     /// The last look found that the mapping does not fit.
     unfit: bool,

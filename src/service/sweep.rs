@@ -20,9 +20,11 @@ use crate::worker::Lane;
 
 /// Distinct parents that are asked for at once. The look at the target takes about 1 µs each.
 const SWEEP_PARENTS: i32 = 10_000;
-/// After a round that found nothing the sweep rests at least this many times as long as the round took, and longer after
-/// each further one, up to [`LONGEST_REST`].
+/// After a round that found nothing the sweep rests at least this many times as long as the round took.
 const SHORTEST_REST: u32 = 4;
+/// While nobody writes, it rests twice as many times as long after each further round that found nothing, beginning with
+/// this.
+const FIRST_REST: u32 = 16;
 /// The sweep has at most a hundredth of one session's time while nothing arrives.
 const LONGEST_REST: u32 = 99;
 /// The rest after a round that found something, at first.
@@ -59,6 +61,7 @@ pub(super) async fn keep_sweeping(
                 }
             }
             Err(failure) => {
+                rest.round_failed();
                 // A connection that has stalled looks alive to the pool, which would hand it out again.
                 if let Failure::Reconnect(_) = failure {
                     source.forget();
@@ -119,6 +122,11 @@ impl SweepRest {
         };
     }
 
+    /// What is waited for is not known: the usual rest.
+    fn round_failed(&mut self) {
+        *self = Self::new(self.usual);
+    }
+
     async fn until_a_round_may_find_something(
         &mut self,
         target: &Pool,
@@ -134,7 +142,7 @@ impl SweepRest {
             return tokio::time::sleep(self.usual).await;
         }
         let began = Instant::now();
-        let times = SHORTEST_REST.saturating_mul(4 << self.in_vain.min(10)).min(LONGEST_REST);
+        let times = (FIRST_REST << self.in_vain.min(10)).min(LONGEST_REST);
         let longest = self.took.saturating_mul(times).min(AT_LEAST).max(self.usual);
         tokio::time::sleep(self.took.saturating_mul(SHORTEST_REST)).await;
         while let Some(left) = longest.checked_sub(began.elapsed()) {

@@ -173,7 +173,7 @@ pub(super) const CONDITIONS: &[Condition] = &[
     is("XX002", "an index of the server is corrupted", PASSES),
 ];
 
-/// The first two letters of a code, which whoever is between us and the server may have made shorter.
+/// The first two letters of a code, which a pooler between us and the server may have made shorter.
 pub(super) fn class(sqlstate: &str) -> &str {
     sqlstate.get(..2).unwrap_or(sqlstate)
 }

@@ -35,7 +35,8 @@ pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
     let deviations =
         source.ask(async |source| deviation::deviations(source, &wanted).await).await?;
     let unseen = &source_side.unseen;
-    let found: Vec<String> = unseen.iter().cloned().chain(deviations.iter().map(meaning)).collect();
+    let found: Vec<String> =
+        unseen.iter().cloned().chain(deviations.iter().map(Deviation::with_meaning)).collect();
     if found.is_empty() {
         let triggers = wanted.iter().map(|table| table.triggers.len()).sum::<usize>();
         let mode = mode.map(|mode| mode.to_string()).unwrap_or_default();
@@ -50,8 +51,7 @@ pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, 
         [one] => Diagnosis::failed(one),
         many => {
             let what = if unseen.is_empty() { "triggers" } else { "tables and triggers" };
-            let loses = deviations.iter().any(|deviation| deviation.fault.loses_changes());
-            let means = match loses || !unseen.is_empty() {
+            let means = match deviation::may_lose_changes(&deviations) || !unseen.is_empty() {
                 true => "changes may be missed",
                 false => "no change is missed",
             };
@@ -75,16 +75,12 @@ fn remedied(diagnosis: Diagnosis, deviations: &[Deviation]) -> Diagnosis {
         true => diagnosis.sql(Place::Source, deviations.iter().map(enable)),
         false => diagnosis.command("schoolbell migrate"),
     };
-    if !deviations.iter().any(|deviation| deviation.fault.loses_changes()) {
+    if !deviation::may_lose_changes(deviations) {
         return diagnosis;
     }
     diagnosis
         .say("and write again what was missed meanwhile:")
         .command("schoolbell verify --repair")
-}
-
-fn meaning(deviation: &Deviation) -> String {
-    format!("{deviation}: {}", deviation.fault.means())
 }
 
 fn enable(deviation: &Deviation) -> String {

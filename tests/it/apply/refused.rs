@@ -374,25 +374,30 @@ async fn a_new_change_of_a_dead_key_tries_it_by_itself_and_no_other() {
     assert_eq!(bell.source_texts(attempts).await, ["1"]);
 }
 
+/// Of this many schools one, by its number, takes this many seconds to insert into the target.
+async fn one_is_slow(bell: &TestBell, (slow, schools): (u32, u32), seconds: u32) {
+    bell.target_sql(&format!(
+        "create function salesforce.dawdle() returns trigger language plpgsql as $$ begin \
+         if new.name = 'Slow' then perform pg_sleep({seconds}); end if; return new; end $$; \
+         create trigger dawdle before insert on salesforce.editor__c \
+         for each row execute function salesforce.dawdle()"
+    ))
+    .await;
+    bell.source_sql(&format!(
+        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
+         select case n when {slow} then 'Slow' else 'Quick ' || n end, 'R', 'T', 'GB', 'w', now(), now() \
+         from generate_series(1, {schools}) n"
+    ))
+    .await;
+}
+
 #[tokio::test]
 async fn a_row_that_takes_too_long_is_found_and_tried_again_and_the_others_are_written() {
     let mut bell = TestBell::installed().await;
     bell.pace.statement_timeout = Duration::from_millis(700);
     bell.pace.answer_grace = Duration::from_secs(2);
     let silence = bell.pace.longest_silence();
-    bell.target_sql(
-        "create function salesforce.dawdle() returns trigger language plpgsql as $$ begin \
-         if new.name = 'Slow' then perform pg_sleep(60); end if; return new; end $$; \
-         create trigger dawdle before insert on salesforce.editor__c \
-         for each row execute function salesforce.dawdle()",
-    )
-    .await;
-    bell.source_sql(
-        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
-         select case n when 42 then 'Slow' else 'Quick ' || n end, 'R', 'T', 'GB', 'w', now(), now() \
-         from generate_series(1, 100) n",
-    )
-    .await;
+    one_is_slow(&bell, (42, 100), 60).await;
 
     let began = Instant::now();
     let tally = bell.drain().await;
@@ -519,23 +524,11 @@ async fn good_rows_get_through_among_as_many_that_are_refused_for_now() {
     assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 200);
 }
 
-/// With the limits that the service has unless it is reported otherwise.
+/// With the default limits of the service.
 #[tokio::test]
 async fn a_row_that_would_take_an_hour_delays_the_others_by_seconds_and_is_tried_less_often() {
     let bell = TestBell::start().await;
-    bell.target_sql(
-        "create function salesforce.dawdle() returns trigger language plpgsql as $$ begin \
-         if new.name = 'Slow' then perform pg_sleep(3600); end if; return new; end $$; \
-         create trigger dawdle before insert on salesforce.editor__c \
-         for each row execute function salesforce.dawdle()",
-    )
-    .await;
-    bell.source_sql(
-        "insert into schools (name, address_line_1, municipality, country_code, website, created_at, updated_at) \
-         select case n when 142 then 'Slow' else 'Quick ' || n end, 'R', 'T', 'GB', 'w', now(), now() \
-         from generate_series(1, 300) n",
-    )
-    .await;
+    one_is_slow(&bell, (142, 300), 3600).await;
 
     bell.target_becomes("select count(*)::text from salesforce.editor__c", &["299"]).await;
     let slow = "select reason from schoolbell.parked where state = 'retrying' and sqlstate = '57014' \

@@ -1,26 +1,14 @@
 //! A mapping that changes on a live system: what `migrate` says of it, what it notes, and whose resyncs are carried out.
 
-use crate::support::load::stretched;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::support::load::stretched;
 use crate::support::program::Program;
-use crate::support::{TestBell, eventually};
+use crate::support::{SCHOOL_NAMES, TestBell, eventually};
 
-const NAMES: &str = r#"
-version = 1
-
-[object.school]
-source = "schools"
-key = "id"
-target = "editor__c"
-external_id = "editoruuid__c"
-
-[object.school.fields]
-name = "name"
-"#;
 const ROLES: &str = r#"
 [object.role]
 source = "roles"
@@ -31,7 +19,7 @@ external_id = "affiliation_id__c"
 [object.role.fields]
 editor__r__editoruuid__c = "school_id"
 "#;
-/// Appended to NAMES.
+/// Appended to SCHOOL_NAMES.
 const TOWN: &str = "editormunicipality__c = \"municipality\"\n";
 
 const NOTED: &str = "select content from schoolbell.mapping";
@@ -40,13 +28,13 @@ const REPLAYS: &str =
 const TOWNS: &str = "select coalesce(editormunicipality__c, 'none') from salesforce.editor__c";
 
 fn with_town() -> String {
-    format!("{NAMES}{TOWN}")
+    format!("{SCHOOL_NAMES}{TOWN}")
 }
 
 /// Two schools in the target, as a mapping of names has them, and nothing left to do.
 async fn with_names() -> TestBell {
     let mut bell = TestBell::bare().await;
-    bell.use_mapping(NAMES).await;
+    bell.use_mapping(SCHOOL_NAMES).await;
     for name in ["Acme", "Bond"] {
         bell.insert_school(name).await;
     }
@@ -70,10 +58,10 @@ async fn migrate(bell: &TestBell, mapping: &str, arguments: &[&str]) -> String {
 async fn at_first_only_the_resync_is_named_and_at_the_second_time_nothing_is_said() {
     let bell = TestBell::bare().await;
 
-    let first = migrate(&bell, NAMES, &[]).await;
+    let first = migrate(&bell, SCHOOL_NAMES, &[]).await;
     let then = bell.source_texts("select migrated_at::text from schoolbell.mapping").await;
-    assert_eq!(bell.source_texts(NOTED).await, [NAMES]);
-    let file = bell.mapping_file(NAMES);
+    assert_eq!(bell.source_texts(NOTED).await, [SCHOOL_NAMES]);
+    let file = bell.mapping_file(SCHOOL_NAMES);
     let program = Program::new(&["migrate"])
         .env("DATABASE_URL", &bell.source_url())
         .env("SCHOOLBELL_MAPPING", file.to_str().unwrap());
@@ -98,7 +86,7 @@ async fn a_changed_mapping_is_told_with_what_it_means_and_noted_for_the_next_tim
 
     let said = migrate(&bell, &wider, &[]).await;
     let again = migrate(&bell, &wider, &[]).await;
-    let back = migrate(&bell, &format!("# Another comment\n{NAMES}{ROLES}"), &[]).await;
+    let back = migrate(&bell, &format!("# Another comment\n{SCHOOL_NAMES}{ROLES}"), &[]).await;
 
     assert_eq!(
         said,
@@ -120,13 +108,16 @@ async fn a_changed_mapping_is_told_with_what_it_means_and_noted_for_the_next_tim
          triggers of public.schools: outdated; no longer watched: municipality\n\
          triggers of public.schools: up to date"
     );
-    assert_eq!(bell.source_texts(NOTED).await, [format!("# Another comment\n{NAMES}{ROLES}")]);
-    let said = migrate(&bell, &format!("{NAMES}{ROLES}"), &[]).await;
+    assert_eq!(
+        bell.source_texts(NOTED).await,
+        [format!("# Another comment\n{SCHOOL_NAMES}{ROLES}")]
+    );
+    let said = migrate(&bell, &format!("{SCHOOL_NAMES}{ROLES}"), &[]).await;
     assert_eq!(
         said, "nothing to do: schema and triggers are up to date",
         "a comment means nothing"
     );
-    assert_eq!(bell.source_texts(NOTED).await, [format!("{NAMES}{ROLES}")]);
+    assert_eq!(bell.source_texts(NOTED).await, [format!("{SCHOOL_NAMES}{ROLES}")]);
 }
 
 #[tokio::test]
@@ -137,7 +128,7 @@ async fn triggers_are_renewed_with_the_reason_table_by_table() {
     )
     .await;
 
-    let said = migrate(&bell, NAMES, &[]).await;
+    let said = migrate(&bell, SCHOOL_NAMES, &[]).await;
 
     assert_eq!(
         said,
@@ -154,7 +145,7 @@ async fn a_dry_run_of_a_change_is_sql_that_leaves_the_same_behind() {
     let wider = format!("{}{ROLES}", with_town()).replacen("target =", filter, 1);
     for bell in [&by_hand, &migrated] {
         // Asked for with a mapping that is not the one to come.
-        let file = bell.mapping_file(NAMES);
+        let file = bell.mapping_file(SCHOOL_NAMES);
         let file = file.to_str().unwrap();
         bell.run_ok(&["resync", "--detach", "--mapping", file]).await;
     }
@@ -182,13 +173,13 @@ async fn a_dry_run_of_a_change_is_sql_that_leaves_the_same_behind() {
 #[tokio::test]
 async fn of_a_dropped_object_it_is_counted_what_nobody_looks_at_any_more() {
     let mut bell = TestBell::bare().await;
-    bell.use_mapping(&format!("{NAMES}{ROLES}")).await;
+    bell.use_mapping(&format!("{SCHOOL_NAMES}{ROLES}")).await;
     let school = bell.insert_school("Acme").await;
     bell.insert_role(&school, 1).await;
     bell.insert_role(&school, 2).await;
     bell.source_sql("insert into schoolbell.parked (object, key, state, reason) values ('role', 'a', 'dead', 'test')").await;
 
-    let said = migrate(&bell, NAMES, &[]).await;
+    let said = migrate(&bell, SCHOOL_NAMES, &[]).await;
 
     let told = [
         "  role: is dropped: its rows in salesforce.contact_editor_affiliation__c stay as they are",
@@ -217,13 +208,13 @@ async fn changes_that_another_object_is_read_from_are_not_called_orphaned() {
     let people = "[object.person]\nsource = \"schools\"\nkey = \"creator_id\"\nwinner = { order = \"id\" }\n\
                   target = \"contact\"\nexternal_id = \"pi_accounts_unique_id__c\"\nupdate_only = true\n\
                   [object.person.fields]\neditoragreetouxcontact__c = \"creator_agree_to_ux_contact\"\n";
-    bell.use_mapping(&format!("{NAMES}{people}")).await;
+    bell.use_mapping(&format!("{SCHOOL_NAMES}{people}")).await;
     bell.insert_school("Acme").await;
     bell.source_sql("update schools set creator_agree_to_ux_contact = true").await;
     let concerned = "select coalesce(concerns, 'all') from schoolbell.change order by id";
     assert_eq!(bell.source_texts(concerned).await, ["all", "person"]);
 
-    let said = migrate(&bell, NAMES, &[]).await;
+    let said = migrate(&bell, SCHOOL_NAMES, &[]).await;
 
     assert!(said.contains("person: 1 pending change that only"), "{said}");
     assert!(said.contains("where concerns = 'person';"), "{said}");
@@ -245,7 +236,7 @@ async fn a_mapping_that_this_program_cannot_read_is_said_and_is_no_hindrance() {
     assert_eq!(bell.source_texts(NOTED).await, [with_town()]);
 }
 
-/// Whoever is interrupted is reported the same again.
+/// A `migrate` that follows an interrupted one says the same.
 #[tokio::test]
 async fn a_mapping_is_noted_only_when_everything_is_installed() {
     let bell = with_names().await;
@@ -261,7 +252,7 @@ async fn a_mapping_is_noted_only_when_everything_is_installed() {
     let reason =
         "a trigger or function raised an error; its message is in the server's log (P0001)";
     assert!(failed.stderr.contains(reason), "{failed}");
-    assert_eq!(bell.source_texts(NOTED).await, [NAMES]);
+    assert_eq!(bell.source_texts(NOTED).await, [SCHOOL_NAMES]);
     assert_eq!(bell.source_texts(REPLAYS).await, [""; 0]);
     bell.source_sql("drop event trigger refuse").await;
 
@@ -294,7 +285,7 @@ async fn resyncs_that_are_stored_at_once_are_carried_out_by_the_new_mapping_and_
     })
     .await;
     // A resync behind it that the service can carry out is not held up.
-    let old = bell.mapping_file(NAMES);
+    let old = bell.mapping_file(SCHOOL_NAMES);
     bell.target_sql("update salesforce.editor__c set name = 'Wrong'").await;
     let arguments = ["resync", "--mapping", old.to_str().unwrap()];
     let resynced =
@@ -370,7 +361,7 @@ async fn a_resync_that_the_service_cannot_carry_out_says_so_and_is_done_once_the
 #[tokio::test]
 async fn a_resync_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
     let mut bell = with_names().await;
-    let old = bell.mapping_file(NAMES);
+    let old = bell.mapping_file(SCHOOL_NAMES);
     bell.run_ok(&["resync", "--detach", "--mapping", old.to_str().unwrap()]).await;
 
     let said = migrate(&bell, &with_town(), &["--resync"]).await;
@@ -393,12 +384,12 @@ async fn a_resync_of_the_former_mapping_is_not_left_behind_by_the_new_one() {
 #[tokio::test]
 async fn a_resync_of_an_object_that_the_service_does_not_have_waits_unless_any_mapping_will_do() {
     let mut bell = with_names().await;
-    migrate(&bell, &format!("{NAMES}{ROLES}"), &["--resync"]).await;
+    migrate(&bell, &format!("{SCHOOL_NAMES}{ROLES}"), &["--resync"]).await;
     bell.drain().await;
     assert_eq!(bell.source_texts(REPLAYS).await, ["role queued t"]);
 
     // The mapping without it is what the triggers are installed for again.
-    migrate(&bell, NAMES, &[]).await;
+    migrate(&bell, SCHOOL_NAMES, &[]).await;
     bell.drain().await;
 
     assert_eq!(bell.source_texts(REPLAYS).await, ["role failed f"]);
@@ -413,9 +404,9 @@ async fn at_the_first_time_every_object_may_be_resynced_at_once() {
     let bell = TestBell::bare().await;
     bell.insert_school("Before").await;
 
-    let said = migrate(&bell, &format!("{NAMES}{ROLES}"), &["--resync"]).await;
+    let said = migrate(&bell, &format!("{SCHOOL_NAMES}{ROLES}"), &["--resync"]).await;
     assert!(said.contains("stored as 1, 2: a resync of role, school, for"), "{said}");
-    let file = bell.mapping_file(&format!("{NAMES}{ROLES}"));
+    let file = bell.mapping_file(&format!("{SCHOOL_NAMES}{ROLES}"));
     bell.run_ok(&["run", "--drain", "--mapping", file.to_str().unwrap()]).await;
 
     let names = "select name from salesforce.editor__c";

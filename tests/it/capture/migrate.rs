@@ -1,6 +1,5 @@
 //! `migrate` and `uninstall`: what they create, what they leave alone, and whom they never hold up.
 
-use crate::support::load::stretched;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,22 +7,9 @@ use schoolbell::capture::schema::{self, Version};
 use schoolbell::mapping::BUILT_IN;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::support::load::stretched;
 use crate::support::program::Program;
-use crate::support::{TestBell, eventually};
-
-/// One object, one field: no trigger on roles, and few columns watched.
-const SCHOOL_NAMES: &str = r#"
-version = 1
-
-[object.school]
-source = "schools"
-key = "id"
-target = "editor__c"
-external_id = "editoruuid__c"
-
-[object.school.fields]
-name = "name"
-"#;
+use crate::support::{SCHOOL_NAMES, TestBell, eventually};
 
 /// Where it is written down which migrations were run.
 const HISTORY: &str = "schoolbell.refinery_schema_history";

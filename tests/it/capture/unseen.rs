@@ -75,8 +75,7 @@ async fn partitions_that_are_truncated_detached_dropped_and_attached_are_followe
     assert_eq!(names(&bell).await, ["31 c"]);
     let told = "trigger schoolbell_truncate_of_people on public.people_3 is missing";
     assert!(status(&bell).await.contains(told), "{}", status(&bell).await);
-    let mapping = bell.mapping_file(MAPPING).display().to_string();
-    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    migrated(&bell).await;
     assert!(!status(&bell).await.contains("is missing"));
     bell.source_sql("truncate people_3").await;
     assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
@@ -108,10 +107,9 @@ async fn a_partition_that_was_away_for_a_moment_or_whose_triggers_were_disabled_
     bell.source_sql("alter table people_2 disable trigger schoolbell_update").await;
     let told = "trigger schoolbell_update on public.people is not enabled always";
     assert!(status(&bell).await.contains(told), "{}", status(&bell).await);
-    let mapping = bell.mapping_file(MAPPING).display().to_string();
-    let examined = bell.run(&["doctor", "--mapping", &mapping]).await;
-    assert!(examined.stdout.contains(told), "{examined}");
-    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    let examined = examined(&bell).await;
+    assert!(examined.contains(told), "{examined}");
+    migrated(&bell).await;
     assert!(!status(&bell).await.contains("not enabled"), "{}", status(&bell).await);
     bell.source_sql("update people_2 set name = 'on'").await;
     assert_eq!(names(&bell).await, ["1 a", "11 on"]);
@@ -153,9 +151,8 @@ async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named(
         "public.their_people holds rows of public.people, and belongs to another role, {other}"
     );
     assert!(status(&bell).await.contains(&told), "{}", status(&bell).await);
-    let mapping = bell.mapping_file(MAPPING).display().to_string();
-    let checked = bell.run(&["doctor", "--mapping", &mapping]).await;
-    assert!(checked.stdout.contains(&told), "{checked}");
+    let examined = examined(&bell).await;
+    assert!(examined.contains(&told), "{examined}");
     bell.source_sql("alter table their_people owner to current_user").await;
     assert!(
         status(&bell)
@@ -219,8 +216,7 @@ async fn triggers_that_were_disabled_for_a_while_are_noticed_however_soon_they_a
     // Also where `migrate` enables them again.
     bell.source_sql("alter table people disable trigger schoolbell_insert").await;
     bell.source_sql("insert into people values (3, 'c')").await;
-    let mapping = bell.mapping_file(MAPPING).display().to_string();
-    bell.run_ok(&["migrate", "--mapping", &mapping]).await;
+    migrated(&bell).await;
     assert_eq!(names(&bell).await, ["1 missed", "2 b", "3 c"]);
 }
 
@@ -329,7 +325,7 @@ async fn a_table_that_gets_another_owner_is_captured_or_it_is_said_that_it_is_no
     }
 }
 
-/// The one function belongs to the owner of the whole table, whoever owns its partitions.
+/// The one function belongs to the owner of the whole table, also where its partitions have other owners.
 #[tokio::test]
 async fn partitions_may_have_other_owners_than_the_table_that_they_are_part_of() {
     let bell = people(PARTITIONED).await;

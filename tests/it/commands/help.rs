@@ -1,11 +1,11 @@
 //! What people and scripts read is pinned: the help of every command, and the shape of every report. A change of it is
 //! reviewed with `cargo insta review`, or written with `INSTA_UPDATE=always make test`.
 
-use crate::support::left_out::left_out;
 use clap::CommandFactory;
 use schoolbell::cli::Cli;
 use serde_json::Value;
 
+use crate::support::left_out::left_out;
 use crate::support::program::{Ended, Program};
 use crate::support::{TestBell, eventually};
 

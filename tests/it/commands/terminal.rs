@@ -2,7 +2,6 @@
 //!
 //! Everything that has a name or holds a text has the worst one here, and every command is run that can show it.
 
-use crate::support::left_out::left_out;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
 use crate::support::TestBell;
+use crate::support::left_out::left_out;
 use crate::support::program::{self, Ended, Program, signal};
 
 /// Sets the title, clears the screen with either kind of sequence, begins a line, turns the direction of text.

@@ -1,6 +1,5 @@
 //! Locks and the queue of notices, which anybody who may connect can use.
 
-use crate::support::left_out;
 use schoolbell::demo::cluster::Options;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio_postgres::Client;
 use super::schema::{remedies, result};
 use crate::capture::recorded::Listener;
 use crate::hostile::privileges::{Roles, as_role, granted};
+use crate::support::left_out;
 use crate::support::{TestBell, eventually};
 
 /// "SCHBWRIT" and "SCHBBELL", as everybody can read them in the sources.

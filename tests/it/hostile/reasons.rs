@@ -1,7 +1,6 @@
 //! No value of a row is in a reason, a log line or a report: whoever raises the error, of whatever class it is, whichever
 //! fields quote the row, in whatever language the server speaks.
 
-use crate::support::left_out::left_out;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -9,6 +8,7 @@ use std::process::Command;
 use schoolbell::demo::cluster::Options;
 use tempfile::TempDir;
 
+use crate::support::left_out::left_out;
 use crate::support::log::Log;
 use crate::support::web::Visitor;
 use crate::support::{TestBell, eventually};

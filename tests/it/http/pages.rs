@@ -1,6 +1,5 @@
 //! The pages of a service: what they answer, when it is ready, and that asking costs the databases nothing.
 
-use crate::support::load::stretched;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 
+use crate::support::load::stretched;
 use crate::support::program::Program;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::web::{LOOKS, Visitor, ask};

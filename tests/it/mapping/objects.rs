@@ -546,7 +546,7 @@ async fn a_change_whose_touched_rows_cannot_be_found_holds_up_no_other_and_reach
     bell.target_becomes("select title__c from salesforce.room__c", &["Red"]).await;
     // It parks what it meets, and may be done before anybody looks.
     let resyncs = "select distinct object from schoolbell.resync";
-    eventually("a resync stands for it, and it is told", || async {
+    eventually("a resync stands for it, and is reported", || async {
         let (resyncs, told) =
             (bell.source_texts(resyncs).await, log.lines("public.bookings has no column room"));
         if resyncs == ["booking"] && !told.is_empty() { Ok(()) } else { Err((resyncs, told)) }

@@ -1,7 +1,6 @@
 //! Where things are: both sides in one database, Heroku Connect's schema under another name, hstore in a schema of its
 //! own, servers of different versions. Everything is the same there, for every command.
 
-use crate::support::left_out;
 use std::path::PathBuf;
 
 use schoolbell::demo::cluster::{Cluster, Options, send};
@@ -11,6 +10,7 @@ use serde_json::Value;
 use tokio::process::Child;
 use tokio_postgres::Client;
 
+use crate::support::left_out;
 use crate::support::program::{Ended, Program};
 use crate::support::{TestBell, eventually, texts};
 

@@ -1,7 +1,6 @@
 //! A pooler in transaction mode in front of the source: the service works through it, and leaves nothing of its
 //! own in the sessions that the pooler lends to the application next.
 
-use crate::support::left_out::left_out;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
+use crate::support::left_out::left_out;
 use crate::support::program::{Ended, Program};
 use crate::support::{TestBell, deleting_mapping, eventually, texts};
 

@@ -45,7 +45,7 @@ async fn is_parked_for_long(bell: &TestBell) {
     .await;
 }
 
-/// With the limits that the service has unless it is reported otherwise.
+/// With the default limits of the service.
 #[tokio::test]
 async fn a_source_row_that_would_take_an_hour_delays_the_others_by_seconds() {
     let (mut bell, _) = bell_with_a_slow_filter().await;

@@ -1,6 +1,5 @@
 //! Whatever dies meanwhile: nothing is lost, nothing is written twice or by two.
 
-use crate::support::load::stretched;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use schoolbell::postgres::failure::Failure;
 use schoolbell::postgres::url::DatabaseUrl;
 use schoolbell::service::End;
 
+use crate::support::load::stretched;
 use crate::support::log::Log;
 use crate::support::proxy::Proxy;
 use crate::support::{TestBell, eventually};

@@ -1,6 +1,5 @@
 //! A real browser, driven by its own driver: Chromium without a window, spoken to in WebDriver's protocol.
 
-use super::left_out::left_out;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -9,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::eventually;
+use super::left_out::left_out;
 use super::web::ask;
 
 /// Where distributions put the driver, besides PATH.

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// each processor, three times as long, and once more.
 pub fn stretched(limit: Duration) -> Duration {
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    limit.mul_f64(1.0 + (wanting_to_run() / processors).max(0.0))
+    limit.mul_f64(1.0 + wanting_to_run() / processors)
 }
 
 /// How many programs want to run: now, or on the average of the last minute. 0 where nobody says so.

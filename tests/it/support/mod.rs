@@ -39,6 +39,20 @@ const TARGET_BIN_VARIABLE: &str = "SCHOOLBELL_TARGET_POSTGRES_BIN";
 /// Between two looks at a state that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// One object, one field: no trigger on roles, and few columns watched.
+pub const SCHOOL_NAMES: &str = r#"
+version = 1
+
+[object.school]
+source = "schools"
+key = "id"
+target = "editor__c"
+external_id = "editoruuid__c"
+
+[object.school.fields]
+name = "name"
+"#;
+
 /// The cluster of this run, or the two. They end with the process: their watchdogs see to that.
 struct Ground {
     cluster: Cluster,

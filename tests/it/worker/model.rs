@@ -7,7 +7,6 @@
 //! ends after a minute; `PROPTEST_MAX_SHRINK_TIME` (milliseconds) gives it longer. `PROPTEST_VERBOSE=1` with
 //! `-- --nocapture` tells each operation before it is done.
 
-use crate::support::load::stretched;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
 
+use crate::support::load::stretched;
 use crate::support::{self, TestBell, rows};
 use operation::{Operation, Statement};
 use rules::{Key, Model, Object, School};

@@ -1,9 +1,9 @@
 //! The main job on a real register of schools, with everything that made-up rows do not have.
 
-use crate::support::left_out::left_out;
 use futures_util::SinkExt;
 
 use crate::support::TestBell;
+use crate::support::left_out::left_out;
 
 const REGISTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/schools-england.csv");
 /// A part of the register that a test run has time for; every 7th school, so that all kinds are among them.

@@ -1,7 +1,7 @@
 //! The fault matrix: whatever dies, wherever the program is at that moment, every row is right in the end.
 //!
 //! Two real programs (one writes, one stands by), each behind proxies of its own; a cluster for either
-//! database; applications that write at random and a played Salesforce throughout. A cell of the matrix stops
+//! database; applications that write at random and a simulated Salesforce throughout. A cell of the matrix stops
 //! the writer at a failpoint, injects a fault there, and waits until a new change gets through. Then the
 //! writers pause until nothing is left to do, and every row is compared. `make torture` runs all of it for ten
 //! minutes; SCHOOLBELL_SEED repeats a run's faults in their order.

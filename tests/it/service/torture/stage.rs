@@ -1,6 +1,5 @@
 //! Servers, processes and writers of one run, and what is done to them.
 
-use crate::support::load::stretched;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use tokio_postgres::Client;
 use super::Cell;
 use super::fault::{Fault, Report};
 use super::process::{Process, Salesforce, process, spawn};
+use crate::support::load::stretched;
 use crate::support::writers::{self, Writers};
 use crate::support::{eventually, expectation, program, target_programs, texts};
 

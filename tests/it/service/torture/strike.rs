@@ -1,6 +1,5 @@
 //! How each fault strikes, and how its moment is reached.
 
-use crate::support::load::stretched;
 use std::time::{Duration, Instant};
 
 use schoolbell::demo::cluster::{Shutdown, send};
@@ -9,6 +8,7 @@ use schoolbell::failpoint::Failpoint;
 use super::fault::{Fault, ODD_SETTINGS, READ_ONLY};
 use super::process::Process;
 use super::stage::{LONG_KEYS, PROBE, RELATED, Stage, reload, writers_of};
+use crate::support::load::stretched;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::{eventually, texts};
 

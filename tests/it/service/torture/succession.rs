@@ -1,7 +1,5 @@
 //! A writer that is lost, stopped or cut off is succeeded.
 
-use crate::support::left_out::left_out;
-use crate::support::load::stretched;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,6 +11,8 @@ use tokio::process::Command;
 
 use super::seed;
 use super::stage::{STANDING_BY, Stage};
+use crate::support::left_out::left_out;
+use crate::support::load::stretched;
 use crate::support::{eventually, program, texts};
 
 /// Its lock is free, and the other process writes, although the first one still has its other database.
