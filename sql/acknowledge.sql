@@ -1,9 +1,10 @@
--- What was applied leaves the outbox, in one statement with what must be kept for later.
--- $1, $2: transactions and ids of the changes. $3, $4: objects and keys that are done.
--- $5 to $13: the keys to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held.
--- $14, $15: the target that all of that is about, its system and database. Told is whether the changes still go there;
--- nobody adopts them for another one before this transaction has ended.
--- $16: after how many seconds each of the keys to park is tried again for the first time, where the clock decides.
+-- What was applied leaves the outbox, in one statement with what must be kept for later. $1, $2:
+-- transactions and ids of the changes. $3, $4: objects and keys that are done. $5 to $13: the keys
+-- to park: object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held. $14, $15: the
+-- target that all of that is about, its system and database. It returns whether the changes still
+-- go there; until this transaction has ended nobody can adopt another target. $16: after how many
+-- seconds each of the keys to park is tried again for the first time, if it is retried by the
+-- clock.
 with paired as materialized (
     select
     from schoolbell.pairing
@@ -16,8 +17,8 @@ with paired as materialized (
     where c.xact = done.xact::xid8
         and c.id = done.id
 ), locked as (
-    -- All that is freed or parked again, before any of it is written, and in the order in which others lock it
-    -- (parked_wake.sql): so the two cannot deadlock.
+    -- All keys that are freed or parked again are locked first, in the order in which others lock
+    -- them (parked_wake.sql), so the two cannot deadlock.
     select p.id, k.done
     from schoolbell.parked as p
     join (
@@ -45,7 +46,7 @@ with paired as materialized (
         $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[],
         $16::int4[]
     ) as k (object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, retry_seconds)
-    -- Asked for only so that it comes first.
+    -- Referred to only so that it is executed first.
     where (select count(*) from locked) >= 0
     on conflict (object, left(key, 200), hashtextextended(key, 0), hashtextextended(key, 1)) do update
     set state = excluded.state,
@@ -55,7 +56,8 @@ with paired as materialized (
         sqlstate = excluded.sqlstate,
         remedy = excluded.remedy,
         held = excluded.held,
-        -- Attempts count while the state stays, so that a row that waited long is not backed off for it.
+        -- Attempts are counted per state, so that a long wait for a parent does not lengthen the
+        -- later retries.
         attempts = case when p.state = excluded.state then p.attempts + 1 else 1 end,
         -- Twice as long each time, up to 5 min, with jitter so that many rows do not come back at once.
         due_at = case when excluded.state = 'retrying' then

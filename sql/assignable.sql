@@ -1,5 +1,5 @@
--- Which pairs of types an assignment would convert without being told to. $1: from, $2: to, of equal length.
--- An explicit cast would accept more ('yes'::text::boolean, 1::boolean) and fail, or lie, row by row.
+-- Which pairs of types an assignment converts by itself. $1: from, $2: to, of equal length. An
+-- explicit cast would accept more ('yes'::text::boolean, 1::boolean) and fail, or lie, row by row.
 select
     pair.place::int4 as place
 from unnest($1::oid[], $2::oid[]) with ordinality as pair (source_type, target_type, place)

@@ -1,7 +1,8 @@
--- Of those who hold the doorbell's lock (lock_holders.sql): who has no business with it.
+-- Of the sessions that hold the doorbell's lock (lock_holders.sql): those that should not.
 --
--- It is held shared by transactions that have written a change: these have a lock on the outbox, which nobody gets who
--- may not write it. It is held exclusively by the listener, whose role empties the outbox and parks keys.
+-- It is held shared by transactions that have written a change: these have a lock on the outbox,
+-- which only a role that may write it can get. It is held exclusively by the listener, whose role
+-- empties the outbox and parks keys.
 select h.*
 from holder h
 where not (
@@ -9,7 +10,7 @@ where not (
         and h.application_name like 'schoolbell %'
         and coalesce(
             pg_catalog.has_table_privilege(h.usesysid, pg_catalog.to_regclass('schoolbell.change')::oid, 'delete')
-            -- One right that is missing makes the service no stranger.
+            -- A service that lacks one right is still no stranger.
             or pg_catalog.has_table_privilege(h.usesysid, pg_catalog.to_regclass('schoolbell.parked')::oid, 'insert'),
             false
         )

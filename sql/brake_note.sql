@@ -1,6 +1,7 @@
--- Notes that rows are about to be deleted, if the brake lets them pass, and returns the number of the note.
--- $1: object, $2: how many rows, $3: how many of its rows the target has, $4: those deleted within this many seconds
--- count, $5, $6: at most this many rows and such a share of all may, $7: objects whose held keys hold these, too.
+-- Notes that rows are about to be deleted, if the brake lets them pass, and returns the number of
+-- the note. $1: object, $2: how many rows, $3: how many of its rows the target has, $4: those
+-- deleted within this many seconds count, $5, $6: at most this many rows and this share of all may,
+-- $7: objects whose held keys hold these, too.
 with lately as (
     select coalesce(sum(d.rows), 0)::int8 as rows
     from schoolbell.deletion as d

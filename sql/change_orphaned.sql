@@ -1,4 +1,5 @@
--- Changes that nobody looks at without an object. $1: the object, $2: its table, $3: no other object is read from it.
+-- Changes that would never be claimed without an object. $1: the object, $2: its table, $3: no
+-- other object is read from it.
 select count(*)
 from schoolbell.change
 where concerns = $1

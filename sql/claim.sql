@@ -2,9 +2,10 @@
 -- $1, $2: transactions that were running when the position passed them, and the last id read of each.
 -- $3, $4: the position. $5: at most this many of either kind.
 --
--- Both parts begin inside the primary key right after what was read before, so neither the size of the
--- backlog nor dead versions of acknowledged rows make a claim dearer. One row always comes back, with
--- the snapshot of this very statement: the position may move as far as that snapshot saw.
+-- Both parts begin inside the primary key right after what was read before, so neither the size of
+-- the backlog nor dead versions of acknowledged rows make a claim more expensive. One row always
+-- comes back, with the snapshot of this very statement: the position may move as far as that
+-- snapshot saw.
 with late as (
     select c.xact, c.id, c.changed_at, c.source_table, c.concerns, c.operation, c.keys
     from unnest($1::text[], $2::int8[]) as running (xact, after_id)
@@ -38,7 +39,7 @@ select
 from (
     select
         pg_catalog.pg_current_snapshot()::text as snapshot,
-        -- After a crash or a failover transaction ids may be handed out again: positions are void then.
+        -- After a crash or a failover transaction ids may be used again: then positions are void.
         pg_catalog.pg_postmaster_start_time()::text as server
 ) as s
 left join (

@@ -1,4 +1,5 @@
--- The columns of one table, with what a mapping must know of them. $1: schema, $2: table.
+-- The columns of one table, with everything that a plan needs to know of them. $1: schema, $2:
+-- table.
 select
     pg_catalog.getdatabaseencoding() as encoding,
     c.relpersistence = 'u' as is_unlogged,
@@ -6,17 +7,18 @@ select
     a.atttypid as type_oid,
     -- For people.
     pg_catalog.format_type(a.atttypid, null) as type_name,
-    -- For statements: found on every search path, and without its length. A cast to varchar(80) would cut silently,
-    -- where we cut with an ellipsis; `character` alone is one character.
-    -- Of a domain what it is made of: an operator for enums, ranges, rows or arrays takes no domain over one.
+    -- For statements: found on every search path, and without its length. A cast to varchar(80)
+    -- would cut silently, where we cut with an ellipsis; `character` alone is one character. For a
+    -- domain its base type: an operator for enums, ranges, rows or arrays does not accept a domain
+    -- over one.
     case
-        -- Not oidvector, which has elements and is no array of them.
+        -- Not oidvector, which has elements and is not an array.
         when et.typarray = bt.oid then pg_catalog.format('%I.%I[]', en.nspname, et.typname)
         else pg_catalog.format('%I.%I', tn.nspname, bt.typname)
     end as type_sql,
     t.typtype = 'd' as is_domain,
-    -- Where the operators are by which an index finds its values. Those of enums, arrays, rows and ranges are built in,
-    -- and only a superuser can make a default for a type of his own.
+    -- The schema of the operators by which an index finds its values. Those of enums, arrays, rows
+    -- and ranges are built in, and only a superuser can make a default for a type of his own.
     case
         when base.built_in then 'pg_catalog'
         else pg_catalog.quote_ident(coalesce(
@@ -64,7 +66,8 @@ select
     )
         or t.typcategory = 'E'
         as steady,
-    -- Texts that the database takes for the same may be written in several ways: 'Ann' and 'ann' of citext.
+    -- Texts that the database considers equal may be written in several ways: 'Ann' and 'ann' of
+    -- citext.
     t.typcategory = 'S' and (not base.built_in or not coalesce(co.collisdeterministic, true)) as folds,
     -- The same of numbers and others: 1.0 and 1.00. These are the types whose btree operators lack "equalimage".
     base.type in (
@@ -141,7 +144,8 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid
 join pg_catalog.pg_type t on t.oid = a.atttypid
 left join pg_catalog.pg_collation co on co.oid = a.attcollation
--- What a domain is made of, however many are between. Numbers from 16384 on are given to what users make.
+-- The base type of a domain, through any number of domains. Oids from 16384 on belong to objects
+-- that users have created.
 cross join lateral (
     select
         made_of.type,

@@ -1,7 +1,8 @@
--- Who else may create in the schemas of a search path, and so put operators and functions there that are taken for
--- others: by a right, or as the owner; and who may create such a schema that is not there yet.
--- $1: the schemas, in the order of the path. A superuser can do everything anyhow; the role itself, the owner of the database and of the
--- schema, and of the mapped tables ($2, $3: their schemas and names) have no need to.
+-- Which other roles may create in the schemas of a search path, and so put operators and functions
+-- there that are used in place of others: by a right, or as the owner; and which may create such a
+-- schema that does not exist yet. $1: the schemas, in the order of the path. A superuser can do
+-- everything anyway; the role itself, the owner of the database and of the schema, and of the
+-- mapped tables ($2, $3: their schemas and names) have no need to.
 with trusted as (
     select r.oid
     from pg_catalog.pg_roles r

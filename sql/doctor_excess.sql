@@ -1,5 +1,6 @@
--- Rights on tables that this session's role has by a grant, and by whose. $1: schemas, $2: tables. What comes with
--- owning a table cannot be taken away from its owner, so it is left out.
+-- Rights on tables that this session's role has by a grant, and to which role that grant was made.
+-- $1: schemas, $2: tables. What comes with owning a table cannot be taken away from its owner, so
+-- it is left out.
 select
     n.nspname::text as schema,
     c.relname::text as name,

@@ -1,5 +1,6 @@
--- What Heroku Connect's triggers call without naming a schema: where it is, and whether a session finds it on the
--- database's own search path. That path decides nothing else here, so every name and operator has its schema.
+-- The functions that Heroku Connect's triggers call without a schema: where they are, and whether a
+-- session finds them on the database's own search path. That path decides nothing else here, so
+-- every name and operator has its schema.
 select
     pg_catalog.to_regprocedure('get_xmlbinary()') is not null as finds_get_xmlbinary,
     pg_catalog.to_regprocedure('hstore(record)') is not null as finds_hstore,

@@ -1,4 +1,4 @@
--- Roles that this session's role can act as, and that may more than anything of ours needs.
+-- Roles that this session's role can act as, and that have more rights than we need.
 select r.rolname::text as role
 from pg_catalog.pg_roles r
 where r.rolname <> current_user
@@ -8,7 +8,7 @@ where r.rolname <> current_user
         or r.rolcreaterole
         or r.rolcreatedb
         or r.rolreplication
-        -- Built in, but for those that only look at what the server does.
+        -- Built-in roles, except those that only monitor the server.
         or r.rolname like 'pg\_%'
             and r.rolname not in (
                 'pg_monitor', 'pg_read_all_settings', 'pg_read_all_stats', 'pg_stat_scan_tables', 'pg_database_owner'

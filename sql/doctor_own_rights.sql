@@ -1,8 +1,9 @@
--- Rights on schema schoolbell and what is in it that nobody but its owners should have.
+-- Rights on schema schoolbell and its contents that only its owners should have.
 --
--- Who may create in the schema, or make triggers on its tables, has his code run with the owner's rights. Who may
--- insert or update changes forges them; who may truncate or delete them loses them. Functions are for the triggers alone, and
--- what `migrate` notes is for those who migrate.
+-- A role that may create in the schema, or triggers on its tables, gets its code run with the
+-- owner's rights. One that may insert or update changes can forge them; one that may truncate or
+-- delete them can lose them. Functions are for the triggers alone, and what `migrate` notes is for
+-- those who migrate.
 with ours as (
     select n.oid, n.nspowner, n.nspacl
     from pg_catalog.pg_namespace n
@@ -18,13 +19,13 @@ with ours as (
         a.privilege_type,
         a.grantee,
         'table',
-        -- What only the owners write.
+        -- Tables that only the owners write.
         c.relname in ('change', 'installation', 'mapping', 'refinery_schema_history')
     from ours
     join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p')
     cross join lateral pg_catalog.aclexplode(c.relacl) as a
     where a.grantee <> c.relowner
-        -- The owners of captured tables write the outbox: their triggers run as they.
+        -- The owners of captured tables write the outbox: their triggers run with their rights.
         and not exists (
             select
             from pg_catalog.pg_proc p
@@ -46,7 +47,8 @@ with ours as (
     where a.grantee <> c.relowner
         and a.privilege_type <> 'SELECT'
     union all
-    -- Identities need no right on their sequence; who has one can stop the writers by it.
+    -- An identity column needs no right on its sequence; a role that has one can stop the writers
+    -- with it.
     select
         pg_catalog.format('sequence schoolbell.%I', c.relname),
         a.privilege_type,
@@ -107,7 +109,7 @@ where (r.rolsuper is null or not r.rolsuper)
             or t.thing in ('schoolbell.parked', 'schoolbell.resync', 'schoolbell.verified', 'schoolbell.deletion', 'schoolbell.pairing', 'schoolbell.shape')
                 and t.privilege_type in ('INSERT', 'UPDATE', 'DELETE')
                 and t.grantee <> all (service.roles)
-            -- Everybody may see keys, or make them due.
+            -- Any role may be allowed to see keys, or to make them due.
             or t.grantee = 0
     end
 order by 1, 2, 3

@@ -1,5 +1,6 @@
--- What others made on the tables of schema schoolbell: triggers, rules, policies and references; and who may write every
--- table. There are none of ours: their code would run with the rights of whoever writes there, which are the owner's.
+-- Triggers, rules, policies and references on the tables of schema schoolbell, and who may write
+-- every table. None of these are ours: their code would run with the rights of the role that writes
+-- there, which are the owner's.
 select
     pg_catalog.format('somebody made trigger %I on schoolbell.%I', t.tgname, c.relname) as found,
     pg_catalog.format('drop trigger %I on schoolbell.%I;', t.tgname, c.relname) as remedy
@@ -18,7 +19,7 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'schoolbell'
     and c.relkind in ('r', 'p')
 union all
--- A policy hides changes from the service, or runs somebody's function as it.
+-- A policy hides changes from the service, or runs a function with the service's rights.
 select
     pg_catalog.format('somebody made row security on schoolbell.%I', c.relname),
     pg_catalog.format('alter table schoolbell.%I disable row level security;', c.relname)

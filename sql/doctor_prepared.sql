@@ -1,5 +1,5 @@
--- Transactions of two-phase commit that are prepared in this database, the oldest first. $1: this many seconds or
--- longer are long.
+-- Transactions of two-phase commit that are prepared in this database, the oldest first. $1: from
+-- this many seconds on one is long.
 select
     p.gid,
     p.owner::text as owner,

@@ -1,6 +1,6 @@
--- Which of these rights this session's role has; null: there is no such thing. By number, not by name, so that a
--- schema that may not be used hides nothing. Arrays of the same length, $1: kind of thing, $2: schema, $3: name,
--- $4: column, $5: privilege.
+-- Which of these rights this session's role has; null: it does not exist. By oid, not by name, so
+-- that a schema without USAGE hides nothing. Arrays of the same length, $1: kind of thing, $2:
+-- schema, $3: name, $4: column, $5: privilege.
 select
     case w.kind
         when 'schema' then (

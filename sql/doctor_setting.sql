@@ -1,4 +1,5 @@
--- A setting of this session, and where it comes from. $1: its name. Some are asked for on the database's own search path.
+-- A setting of this session, and where it comes from. $1: its name. Some are read on the database's
+-- own search path.
 select
     setting,
     source

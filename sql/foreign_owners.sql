@@ -1,7 +1,8 @@
--- What in schema schoolbell, and the schema itself, belongs to somebody who has no business there: who is no superuser,
--- and cannot act as the owner of a captured table. $1, $2: schemas and names of the captured tables.
+-- Objects in schema schoolbell, and the schema itself, that belong to a role that should not own
+-- them: one that is neither a superuser nor can act as the owner of a captured table. $1, $2:
+-- schemas and names of the captured tables.
 --
--- What belongs to the bootstrap superuser has no row in pg_shdepend.
+-- Objects of the bootstrap superuser have no row in pg_shdepend.
 with recursive ours as (
     select pg_catalog.to_regnamespace('schoolbell')::oid as schema
 ), captured as (

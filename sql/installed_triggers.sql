@@ -1,6 +1,6 @@
--- The triggers of ours on any table, with what was noted when they were made (see triggers/seal.sql), the
--- same of what they are now, and whose their functions are. Those of partitions are clones of their parent's, which is as
--- much enabled as each of them.
+-- Our triggers on any table, with what was noted when they were created (see triggers/seal.sql),
+-- the same for their present state, and who owns their functions. Those of partitions are clones of
+-- their parent's, which counts as enabled only if each of them is.
 select
     n.nspname as schema,
     c.relname as table,
@@ -16,8 +16,8 @@ select
         ),
         t.tgenabled::text
     ) as enabled,
-    -- It must run with the rights of the captured table's owner, which a partition need not have, and nobody else may
-    -- attach or call it.
+    -- It must run with the rights of the captured table's owner, who may be another role than a
+    -- partition's, and nobody else may attach or call it.
     p.proowner <> (
         select root.relowner
         from pg_catalog.pg_class root

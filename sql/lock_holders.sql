@@ -6,7 +6,7 @@ select
     a.application_name,
     pg_catalog.host(a.client_addr) as client,
     a.backend_start,
-    -- For those who judge whether he may.
+    -- For the queries that decide whether it may.
     a.usesysid,
     l.mode,
     l.virtualtransaction

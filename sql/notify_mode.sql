@@ -1,4 +1,4 @@
--- When the installed triggers notify; the service asks, to know whether anybody will wake it.
+-- When the installed triggers notify; the service reads it, to know whether anything will wake it.
 insert into schoolbell.installation (notify_mode)
 values ('{mode}')
 on conflict (single) do update

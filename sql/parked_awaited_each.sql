@@ -1,5 +1,6 @@
--- What the next parked keys wait for, each that many times as keys wait for it. $1, $2: after this one. $3: at most this
--- many. The order is that of parked_awaited.sql, which is cheaper where many wait for the same.
+-- What the next parked keys wait for, one row per waiting key. $1, $2: after this one. $3: at most
+-- this many. The order is that of parked_awaited.sql, which is cheaper where many keys wait for the
+-- same thing.
 select
     p.awaits,
     p.awaits_key

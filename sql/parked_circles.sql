@@ -1,6 +1,6 @@
--- Keys that wait for each other, so that none of them can ever go on: each becomes dead, with the circle as the reason.
--- $1: object, $2: what waiting for a parent of the same object is called, $3: keys that have just begun to wait,
--- $4: what helps.
+-- Keys that wait for each other, so that none of them can ever be written: each becomes dead, with
+-- the circle as the reason. $1: object, $2: what waiting for a parent of the same object is called,
+-- $3: keys that have just begun to wait, $4: what helps.
 with recursive chain as (
     select k.key as start, p.awaits_key, array[k.key] as path
     from unnest($3::text[]) as k (key)

@@ -1,5 +1,5 @@
--- A human wants these keys to be forgotten. $1: objects, $2: keys, $3: state, each null for any.
--- $4: only what was parked by then, for what came later was not shown to the human.
+-- Deletes the keys that a human wants to drop. $1: objects, $2: keys, $3: state, each null for any.
+-- $4: only keys that were parked by then: later ones were not shown to the human.
 with dropped as (
     delete from schoolbell.parked
     where ($1::text[] is null or object = any ($1))

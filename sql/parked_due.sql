@@ -4,7 +4,7 @@
 select
     p.object,
     p.key,
-    -- Only a human makes a held key due.
+    -- A held key is due only because a human released it.
     p.held as released,
     p.due_at
 from schoolbell.parked as p

@@ -1,9 +1,10 @@
 -- Parked keys by what they wait for, or why they were refused: the dead first, then the largest groups.
 -- $1: at most this many groups.
 --
--- One pass, however many are parked: the oldest key of a group travels behind its time in one text, which sorts by
--- the time first. The program stores no reason that quotes a row. An earlier one did, where a trigger raised it: a code
--- of no class of the server's own for values, constraints, rights, names, locks and time-outs is shown without it.
+-- One pass over all parked keys: the oldest key of a group is kept behind its time in one text,
+-- which sorts by the time first. The program stores no reason that quotes a row. An earlier one
+-- did, where a trigger raised it: a code of no class of the server's own for values, constraints,
+-- rights, names, locks and time-outs is shown without it.
 with judged as (
     select
         object,

@@ -1,5 +1,5 @@
--- Keys whose target rows are about to be deleted and written again: should whoever does it die between the two, they
--- become due by themselves. $1: object, $2: keys, $3: after this many seconds.
+-- Keys whose target rows are about to be deleted and written again: if the command dies between the
+-- two, they become due by themselves. $1: object, $2: keys, $3: after this many seconds.
 insert into schoolbell.parked (object, key, state, due_at, reason, remedy)
 select
     $1,

@@ -1,6 +1,6 @@
--- A human wants these keys to be tried now. $1: objects, $2: keys, $3: state, each null for any.
--- $4: deletions that the brake held by then are released, too; null: none is.
--- What is due already keeps its place.
+-- Makes due the keys that a human wants to be tried now. $1: objects, $2: keys, $3: state, each
+-- null for any. $4: deletions that the brake held by then are released, too; null: none is. Keys
+-- that are due already keep their place.
 with due as (
     update schoolbell.parked
     set due_at = least(due_at, pg_catalog.clock_timestamp())

@@ -24,6 +24,6 @@ with waiting as materialized (
 update schoolbell.parked as p
 set due_at = pg_catalog.clock_timestamp()
 where p.id = any (array(select a.id from arrived as a))
-    -- Somebody else may have had it in between.
+    -- Another session may have changed it in between.
     and p.state = 'waiting'
     and p.awaits = $1

@@ -1,4 +1,4 @@
--- Those who may be subscribers of this database: the slots by which its changes are sent.
+-- The logical slots of this database, and so its possible subscribers.
 select s.slot_name::pg_catalog.text as name
 from pg_catalog.pg_replication_slots s
 where s.slot_type = 'logical'

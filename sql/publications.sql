@@ -5,7 +5,7 @@ select
     p.puballtables as all_tables,
     p.pubname::pg_catalog.text = any ($1) as our_schema,
     ours.tables as our_tables,
-    -- Its own settings, for another one that is like it.
+    -- Its settings, to create the new one with the same.
     pg_catalog.concat_ws(
         ', ',
         case when p.pubinsert then 'insert' end,

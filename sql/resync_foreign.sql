@@ -1,4 +1,5 @@
--- Unfinished resyncs that were asked for with another mapping. $1: what stands for the objects of this one.
+-- Unfinished resyncs that were asked for with another mapping. $1: the fingerprints of this one's
+-- objects.
 select count(*)
 from schoolbell.resync
 where state in ('queued', 'running')

@@ -1,6 +1,6 @@
--- The resync whose turn it is: jobs are carried out one after the other, so that parents come first. One that was asked
--- for with another mapping is foreign, and is reported as such once. $1: what stands for the objects of this mapping, $2: jobs that
--- cannot continue at this moment.
+-- The next resync: jobs are carried out one after the other, so that parents come first. One that
+-- was asked for with another mapping is foreign, and is reported as such once. $1: the fingerprints
+-- of this mapping's objects, $2: jobs that cannot continue at this moment.
 select
     id,
     object,
@@ -18,6 +18,7 @@ from schoolbell.resync
 where state in ('queued', 'running')
     and (mapping is null or mapping = any ($1::text[]) or passed_over_at is null)
     and id <> all ($2::int8[])
--- Those that stand for changes first: what somebody has asked for may be told to take days.
+-- Those that replace changes come first: one that a human has asked for may have a rate limit and
+-- take days.
 order by asked, id
 limit 1

@@ -1,4 +1,4 @@
--- Whether a resync that stands for changes of an object is not finished. $1: object.
+-- Whether a resync that replaces changes of an object is not finished. $1: object.
 select
     exists (
         select

@@ -1,4 +1,5 @@
--- Resyncs that were asked for with another mapping than the one that is migrated now are for whichever the writer has.
+-- Resyncs that were asked for with another mapping than the one that is migrated now are from now
+-- on for whichever mapping the writer has.
 update schoolbell.resync
 set mapping = null,
     passed_over_at = null

@@ -1,7 +1,8 @@
 -- What a captured table is now, with its parts (parts_of.sql). $3: the columns that matter.
 --
--- A mark is the transaction that wrote the catalogue's row last: it changes with every `alter`, also where all looks as
--- before afterwards, and not when the table is vacuumed, clustered or analysed.
+-- A mark is the transaction that last wrote the catalogue's row: it changes with every `alter`,
+-- even if the result looks the same, and does not when the table is vacuumed, clustered or
+-- analysed.
 select
     pg_catalog.jsonb_build_object(
         'columns',
@@ -29,11 +30,12 @@ select
             from pg_catalog.pg_attribute a
             join pg_catalog.pg_type t on t.oid = a.atttypid
             where a.attrelid = r.oid
-                -- What a virtual column is computed from is among the columns that matter; how, is seen here.
+                -- The columns that a virtual column is computed from are among the columns that
+                -- matter; its expression is compared here.
                 and (a.attname = any ($3::text[]) or a.attgenerated <> '')
                 and not a.attisdropped
         ),
-        -- A crash empties what is unlogged, and is when these statistics begin again.
+        -- A crash empties unlogged tables, and resets these statistics.
         'crash',
         (
             select pg_catalog.min(b.stats_reset)
@@ -62,7 +64,8 @@ select
                         ' ',
                         t.tgenabled,
                         t.xmin,
-                        -- On a child by inheritance it does nothing while the child belongs to another role.
+                        -- On a child by inheritance the trigger does nothing while the child
+                        -- belongs to another role.
                         case
                             when p.proowner <> c.relowner and not c.relispartition and c.oid <> r.oid then 'silent'
                         end

@@ -2,7 +2,7 @@
 -- $3, $4: schemas and names of the tables, $5: whether rows are inserted.
 select
     h.*,
-    -- Where none of the tables is there, nobody can tell.
+    -- If none of the tables exists, this cannot be decided.
     coalesce(
         (
             select bool_and(

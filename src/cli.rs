@@ -450,7 +450,7 @@ pub fn explain(error: &clap::Error) -> ExitCode {
         _ = write!(std::io::stderr(), "{message}");
         return ExitCode::from(2);
     }
-    // Whoever closed stdout does not want the help any more.
+    // A reader who has closed stdout does not want the help any more.
     _ = error.print();
     ExitCode::SUCCESS
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::postgres::url::DatabaseUrl;
 
-/// Writers that notify fail when Postgres's notification queue is full. Beyond this share of it they do not ring any more,
-/// and it is worth a warning.
+/// Writers that notify fail when Postgres's notification queue is full. Beyond this share of it the
+/// triggers stop ringing, and a warning is logged.
 pub const QUEUE_LIMIT: f64 = 0.5;
 
 /// What a command may need to know. Read once, at the start.
@@ -34,13 +34,14 @@ pub struct Pace {
     pub page_time: Duration,
     /// Between two looks at the outbox while awake. Half of it is the latency added under steady load.
     pub poll: Duration,
-    /// How long a busy service lets changes gather before it claims again. A batch costs a dozen statements however
-    /// small it is, so without this thousands of writers' transactions a second would be met by as many batches.
+    /// How long a busy service lets changes gather before it claims again. A batch costs a dozen
+    /// statements however small it is; without this, thousands of transactions a second would cause
+    /// as many batches.
     pub gather: Duration,
     /// How long without work before the service goes to sleep: longer than the gaps of a busy application.
     pub awake: Duration,
-    /// Between two looks while asleep, should a bell ever be lost; also the pace at which keys due by the
-    /// clock are seen.
+    /// Between two looks while asleep, in case a ring is ever lost; also how often keys that are
+    /// due by the clock are looked for.
     pub sweep: Duration,
     /// Between two looks at whether the mapping still fits the tables and the triggers. It takes some dozen short
     /// statements that read catalogues; rows that are refused for it make it look at once.
@@ -61,8 +62,8 @@ pub struct Pace {
     /// How much longer the answer may take on its way before its connection is given up: longer than a server
     /// under load takes to cancel a statement and to say so.
     pub answer_grace: Duration,
-    /// The share of Postgres's notification queue from which on it is worth a warning: when it is full, writers
-    /// that notify fail.
+    /// The share of Postgres's notification queue from which on a warning is logged: when it is
+    /// full, writers that notify fail.
     pub queue_warning: f64,
     /// How long the service tries to arm the bell before it looks who is in the way, and how long it then waits if that
     /// is somebody who has no business there.

@@ -1,4 +1,4 @@
-//! Places at which a test can stop or end the program, to do there what a failing world does.
+//! Places at which a test can stop or end the program, to imitate a failure there.
 //!
 //! A release build has none of this: [`reach`] is empty there. In a development build (or with the feature
 //! `failpoints`) the variable `FAILPOINTS` names a folder. A file in it with a failpoint's name arms it: who
@@ -83,7 +83,7 @@ pub async fn reach(failpoint: Failpoint) {
     let Some(folder) = folder else { return };
     let armed = folder.join(failpoint.name());
     let Ok(order) = std::fs::read_to_string(&armed) else { return };
-    // Whoever armed it looks for this file; without it they say so.
+    // The test that armed it waits for this file, and fails without it.
     _ = std::fs::write(folder.join(format!("{}.reached", failpoint.name())), "");
     if order == "exit" {
         std::process::exit(137);

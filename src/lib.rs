@@ -31,7 +31,7 @@
 // What is printed goes through `commands::say` and its neighbours, which escape it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-// The order is the promise of this file. Blank lines keep rustfmt from sorting.
+// The order is the promise of this file. Blank lines keep rustfmt from sorting it.
 
 pub mod visible;
 

@@ -35,7 +35,8 @@ pub fn init(format: LogFormat) {
     let colours = wanted && io::stderr().is_terminal();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_target(false);
-    // It would print that on stderr, where nothing can be written either, and panic.
+    // The library would print its own error on stderr, where nothing can be written either, and
+    // panic.
     let builder = builder.log_internal_errors(false);
     // Not `init`, which would take over the `log` crate's lines, too.
     let started = match format {

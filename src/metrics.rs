@@ -1,7 +1,7 @@
 //! What is counted and timed while the service works, and the name of every metric.
 //!
-//! Promise: counting costs a few atomic additions per batch and asks no database. What only the databases know
-//! (lag, pending, parked) is not counted here: it is looked at, see [`crate::reports::look`].
+//! Promise: counting costs a few atomic additions per batch and asks no database. What only the
+//! databases know (lag, pending, parked) is not counted here: [`crate::reports::look`] reads it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,7 +144,8 @@ definitions! {
         "From the write of a row to Salesforce's answer, of the latest rows: the median and the 99th percentile";
 }
 
-/// The upper bounds of every histogram, in seconds: from less than a step takes to more than anybody accepts.
+/// The upper bounds of every histogram, in seconds: from less than a step takes to more than is
+/// acceptable.
 pub const BOUNDS: [f64; 18] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0, 300.0, 3600.0,
@@ -215,7 +216,7 @@ impl Step {
     }
 }
 
-/// What this process is.
+/// The role of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It checks both databases.
@@ -247,7 +248,7 @@ impl Role {
     }
 }
 
-/// What this process is, since when, and why.
+/// The role of this process, since when, and why.
 #[derive(Debug, Clone)]
 pub struct Standing {
     /// What it is.
@@ -321,12 +322,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// What this process is at this moment.
+    /// The role of this process at this moment.
     pub fn standing(&self) -> Standing {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// This process is this from now on, or still.
+    /// Sets the role; the time of the change is kept when it is the same.
     pub fn stands(&self, role: Role, reason: Option<String>) {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.role != role {
@@ -378,7 +379,7 @@ impl Metrics {
     pub fn settled(&self, object: &str, tally: &Tally) {
         let Tally { changes: _, written, equal, waiting, retrying, dead, deleted, kept } = *tally;
         let add = |family: &Family<Labels<1>, Counter>, keys: u64| {
-            // A series begins when it has something to tell.
+            // A series begins when it has a value.
             if keys > 0 {
                 family.get_or_create(&[("object", object.into())]).inc_by(keys);
             }

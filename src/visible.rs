@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Whether a terminal or a reader is misled by this character: control characters (a newline is one), the marks that
-/// turn the direction of text, the separators that some programs take for a new line, and what has no width (but for the
-/// joiners that some scripts need).
+/// Whether a terminal or a reader is misled by this character: control characters (a newline is
+/// one), the marks that turn the direction of text, the separators that some programs take for a
+/// new line, and characters without width (except the joiners that some scripts need).
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,

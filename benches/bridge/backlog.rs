@@ -36,7 +36,7 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
         met: None,
     });
 
-    // From here on nothing that dies is cleared away.
+    // From here on no dead row version is removed.
     let holder = stage.source.connect("bell").await?;
     holder
         .batch_execute("begin isolation level repeatable read; select count(*) from roles")
@@ -80,7 +80,7 @@ async fn session(pair: &Pair) -> Result<Session> {
     Ok(Database::new(url, "bench")?.session().await?)
 }
 
-/// As if this many updates of the schools had been captured while nobody ran.
+/// As if this many updates of the schools had been captured while no service ran.
 async fn fill(pair: &Pair, changes: u32) -> Result<()> {
     let sql = format!(
         "insert into schoolbell.change (source_table, operation, keys) \
@@ -121,7 +121,7 @@ async fn live_claim_time(pair: &Pair, session: &Session) -> Result<Duration> {
         times.push(began.elapsed());
     }
     times.sort_unstable();
-    // Nothing of this may be left to whoever comes next.
+    // Nothing of this may be left for the next measurement.
     while number(&pair.source, "select count(*) from schoolbell.change").await? > 0 {
         pair.source.batch_execute("delete from schoolbell.change").await?;
     }

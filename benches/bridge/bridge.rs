@@ -28,7 +28,7 @@ fn program(pair: &Pair, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end, and tells how long it took.
+/// Runs a command to its end, and returns how long it took.
 pub async fn command(pair: &Pair, arguments: &[&str]) -> Result<Duration> {
     let began = Instant::now();
     let output = program(pair, arguments).output().await?;
@@ -59,7 +59,7 @@ impl Bridge {
                 break;
             }
         }
-        // Whatever else it says is worth seeing.
+        // Everything else that it prints is shown.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 eprintln!("   {line}");

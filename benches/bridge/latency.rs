@@ -18,7 +18,8 @@ const SCHOOLS: u32 = 20_000;
 const BETWEEN_SINGLES: std::ops::Range<u64> = 150..300;
 const WRITES_PER_SECOND: u32 = 200;
 
-/// The target tells at its commit what it shows from then on. Its cost is part of what is measured.
+/// A trigger of the target notifies at its commit which row is visible from then on. Its cost is
+/// part of what is measured.
 const TELL: &str = "
     create function tell() returns trigger language plpgsql as $$
     begin
@@ -75,7 +76,8 @@ pub async fn times_of_singles(pair: &Pair, count: u32) -> Result<Histogram<u64>>
     Ok(times)
 }
 
-/// Microseconds of the least that anyone must do who copies a row: read it in the source and write it to the target.
+/// The least that copying a row takes, in microseconds: reading it in the source and writing it to
+/// the target.
 async fn times_of_statements(pair: &Pair, count: u32) -> Result<Histogram<u64>> {
     let school = school_id("$1::text");
     let read = format!("select name from schools where id = {school}");
@@ -96,7 +98,7 @@ async fn times_of_statements(pair: &Pair, count: u32) -> Result<Histogram<u64>> 
     Ok(times)
 }
 
-/// A steady load of single updates, each at its time whatever became of those before.
+/// A steady load of single updates, each at its time, whether or not those before have arrived.
 pub async fn steady(scale: Scale, report: &mut Report) -> Result<()> {
     let stage = Stage::start().await?;
     let pair = stage.pair("bell").await?;
@@ -114,7 +116,7 @@ pub async fn steady(scale: Scale, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What the target tells, with the time at which it was heard.
+/// What the target notifies, with the time at which it was heard.
 async fn shown(url: &str) -> Result<tokio::sync::mpsc::UnboundedReceiver<(String, Instant)>> {
     let (client, mut connection) = tokio_postgres::connect(url, NoTls).await?;
     let (heard, hear) = tokio::sync::mpsc::unbounded_channel();
@@ -140,7 +142,8 @@ async fn write_steadily(source: &Client, seconds: u32) -> Result<HashMap<String,
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     for number in 0..seconds * WRITES_PER_SECOND {
         tick.tick().await;
-        // A school is not taken again for long, so that no two updates of one become one.
+        // A school is not updated again soon, so that two updates of one school do not become one
+        // write.
         let school = (number % SCHOOLS + 1).to_string();
         let name = format!("steady {number}");
         source.execute(&update, &[&name, &school]).await?;
@@ -158,7 +161,8 @@ async fn collect(
         let next = tokio::time::timeout(Duration::from_secs(20), shown.recv()).await;
         let (name, at) = next.context("not every update arrived")?.context("the target hung up")?;
         if let Some(committed) = committed.get(&name) {
-            // Shown before the writer's own task had been reported of its commit counts as at once.
+            // A row that is visible before the writer's own task has heard of its commit counts as
+            // zero.
             times.record(at.saturating_duration_since(*committed).as_micros() as u64)?;
         }
     }

@@ -156,7 +156,7 @@ async fn logical_replication(stage: &Stage, scale: Scale, report: &mut Report) -
     while number(&pair.target, "select count(*) from public.schools").await? < i64::from(SCHOOLS) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // So that the same looks find it: what is measured is the way, not the name of the table.
+    // So that the same queries find it: the way is measured, not the name of the table.
     pair.target
         .batch_execute(
             "drop table salesforce.editor__c; create view salesforce.editor__c as select id::text as editoruuid__c, name \

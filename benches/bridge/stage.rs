@@ -108,7 +108,7 @@ impl Pair {
         self.settle_target().await
     }
 
-    /// What updates left behind is cleared away, so that every measurement begins alike.
+    /// Dead rows of former updates are removed, so that every measurement begins alike.
     pub async fn settle_source(&self) -> Result<()> {
         self.source.batch_execute("vacuum (analyze) schools").await?;
         self.source.batch_execute("checkpoint").await?;

@@ -1,5 +1,5 @@
-//! A million roles that wait for their schools, and what that costs everybody else; how soon those follow whose schools
-//! have been accepted.
+//! A million roles that wait for their schools, and what that costs; how soon roles follow whose
+//! schools have been accepted.
 
 use std::time::{Duration, Instant};
 

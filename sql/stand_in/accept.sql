@@ -1,8 +1,9 @@
--- Plays Salesforce, one round: takes what Heroku Connect's triggers logged and answers it.
--- An accepted row gets an sfid and comes back as Salesforce keeps it: datetimes cut to the second, text
--- trimmed, empty text null. A row whose parent Salesforce does not know is refused for good.
--- Safe to repeat and to run several times at once: rounds take turns, and a row that somebody is just
--- writing is left for the next round, so a round never waits for a user and cannot deadlock with one.
+-- Simulates Salesforce for one round: takes what Heroku Connect's triggers logged and answers it.
+-- An accepted row gets an sfid and comes back as Salesforce keeps it: datetimes cut to the second,
+-- text trimmed, empty text null. A row whose parent Salesforce does not know is refused for good.
+-- Safe to repeat and to run several times at once: rounds take turns, and a row that is being
+-- written is left for the next round, so a round never waits for a user and cannot deadlock with
+-- one.
 
 begin;
 
@@ -83,8 +84,9 @@ begin
             and not field.attisdropped
             and field.attname <> all (own_columns);
 
-        -- Column editor__r__editoruuid__c names a row of the table that has a column editoruuid__c, here
-        -- editor__c. Nobody to name is no mistake; a row without sfid is one Salesforce does not know.
+        -- Column editor__r__editoruuid__c names a row of the table that has a column editoruuid__c,
+        -- here editor__c. An empty reference is not an error; a row without sfid is one that
+        -- Salesforce does not know.
         select
             'coalesce(' || string_agg(
                 format(
@@ -125,8 +127,8 @@ begin
                     select
                         target.id,
                         coalesce(
-                            -- Refused once, refused for good: an update does not insert what failed to
-                            -- be inserted, although the parent may have come meanwhile.
+                            -- Once refused, it stays refused: an update does not repeat the failed
+                            -- insert, even if the parent has arrived meanwhile.
                             case
                                 when target.sfid is null and target.id <> all ($3) then (
                                     select entry.sf_message
@@ -202,8 +204,9 @@ begin
                 else 'a' || left(md5(mapped.name), 2)
             end;
 
-        -- A deleted row is deleted there, too. An entry of a row that has gone before Salesforce heard of
-        -- it has nothing left to send. What is still NEW after this belongs to rows in use.
+        -- A deleted row is deleted there, too. An entry of a row that was deleted before Salesforce
+        -- heard of it has nothing left to send. Entries that are still NEW after this belong to
+        -- rows that are being written.
         execute format(
             $statement$
                 update salesforce._trigger_log as entry

@@ -1,15 +1,15 @@
--- Heroku Connect's database: stand-in for tests, demo and compose.
--- It keeps what a client of the real thing can notice: types and lengths, names of indexes, who may
--- set which column, what ends in the log that Salesforce is fed from, and the traps (unqualified
--- function calls, an int4 sequence, triggers that look at xmlbinary). accept.sql plays Salesforce.
+-- Heroku Connect's database: stand-in for tests, demo and compose. It reproduces everything that a
+-- client of the real one can notice: types and lengths, names of indexes, who may set which column,
+-- what ends in the log that Salesforce is fed from, and the traps (unqualified function calls, an
+-- int4 sequence, triggers that look at xmlbinary). accept.sql simulates Salesforce.
 
 create schema salesforce;
 
 -- Newer databases have it in schema heroku_ext, which is then on the default search path.
 create extension if not exists hstore with schema public;
 
--- Who is writing? Heroku Connect sets xmlbinary to hex in its own sessions, a setting that nobody else
--- would touch; the server's default, base64, therefore means "a user".
+-- Who is writing? Heroku Connect sets xmlbinary to hex in its own sessions, a setting that no other
+-- program changes; the server's default, base64, therefore means "a user".
 create function public.get_xmlbinary() returns varchar
 language sql stable as $$
     select pg_catalog.current_setting('xmlbinary')::varchar
@@ -271,7 +271,7 @@ begin
 end
 $$;
 
--- Wakes Heroku Connect. It is told of every entry, of those it ignores too.
+-- Wakes Heroku Connect. It is notified of every entry, even of those that it ignores.
 create function salesforce.tlog_notify_trigger() returns trigger
 language plpgsql as $$
 begin

@@ -20,7 +20,7 @@ pub struct Asked {
     pub refused: Vec<(String, Failure)>,
 }
 
-/// Asks a query about keys. One that the target refuses holds up no other.
+/// Asks a query about keys. A key that the target refuses does not hold up the others.
 async fn ask(target: &Direct, sql: &str, keys: &[String]) -> Result<Asked, Failure> {
     let client = target.client();
     let statement = client.prepare_cached(sql).await?;
@@ -32,7 +32,7 @@ async fn ask(target: &Direct, sql: &str, keys: &[String]) -> Result<Asked, Failu
                 asked.found.extend(rows.iter().map(|row| row.get::<_, String>(0)));
             }
             Err(error) => match Failure::from(error) {
-                // A lock or a time-out: to ask in parts would take as long again for each.
+                // A lock or a time-out: asking in parts would take that long again for each part.
                 Failure::Retry(refusal) => apart.refused.push((part, Failure::Retry(refusal))),
                 failure => apart.refuse(part, failure)?,
             },

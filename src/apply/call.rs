@@ -28,7 +28,7 @@ pub async fn may_copy(target: &Direct) -> Result<bool, Failure> {
     Ok(target.row_once(sql).await?.get(0))
 }
 
-/// A part, with everything at hand that takes to send it.
+/// A part, with everything that is needed to send it.
 pub struct Call<'a> {
     route: &'a Route,
     part: KeyPart<'a>,
@@ -85,7 +85,8 @@ impl<'a> Call<'a> {
         matches!(self.way, Transport::Parameters(..))
     }
 
-    /// Carries it out in the transaction that is open, and tells what became of each key that was not simply equal.
+    /// Carries it out in the open transaction, and returns the outcome of each key whose row was
+    /// not equal.
     pub async fn run(
         &self,
         target: &Client,
@@ -118,7 +119,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What writing the rows would do, without doing it: the server itself sees to that.
+/// What writing the rows would do. The statement only compares; it writes nothing.
 pub async fn compare_rows(
     target: &mut Direct,
     route: &Route,
@@ -151,7 +152,7 @@ fn outcome(route: &Route, row: &Row) -> (String, Outcome) {
     (row.get("key"), outcome)
 }
 
-/// A value on its way through, in its binary form: both sides cast it to the same type.
+/// A value that is passed through in its binary form: both sides cast it to the same type.
 #[derive(Debug, Clone, Copy)]
 struct Raw<'a>(&'a [u8]);
 

@@ -1,9 +1,10 @@
 //! Writes projected rows into the mapped tables: update what differs, insert what is missing.
 //!
-//! Promise: the same rows applied twice leave the same target and cause no second write. A row that is
-//! right is not touched, a row whose parent Salesforce does not know is not written, and a row that
-//! exists is never upserted (each attempt would burn a value of the target's int4 id sequence). A row that
-//! somebody else has locked is not waited for while others are held: who does that is half of a deadlock.
+//! Promise: the same rows applied twice leave the same target and cause no second write. A row that
+//! is right is not touched, a row whose parent Salesforce does not know is not written, and a row
+//! that exists is never upserted (each attempt would burn a value of the target's int4 id
+//! sequence). A row that another transaction has locked is not waited for while other rows are
+//! locked by us: that would be half of a deadlock.
 //!
 //! Few rows go as the parameters of one statement, which takes one round trip. Many go by COPY into a temporary
 //! table first, because unpacking twenty arrays costs the server twice as much for each row.
@@ -25,7 +26,8 @@ use crate::project;
 /// What is done about rows that somebody else has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
-    /// They are waited for. Only for a single row: who waits while he holds others is half of a deadlock.
+    /// They are waited for. Only for a single row: waiting while other rows are locked is half of a
+    /// deadlock.
     Wait,
     /// They are not written.
     PassOver,

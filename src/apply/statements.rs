@@ -174,7 +174,8 @@ impl Copied {
             .into_iter()
             .map(|(name, sql_type)| format!("{name} {sql_type}"))
             .collect();
-        // The name must be each object's own, and another one when its columns are others: the session outlives a plan.
+        // Each object needs a name of its own, and a new one when its columns change: the session
+        // outlives a plan.
         let mut hash = std::hash::DefaultHasher::new();
         (&route.object.name, &columns).hash(&mut hash);
         let table = format!("pg_temp.schoolbell_{:016x}", hash.finish());
@@ -224,7 +225,7 @@ fn gated(route: &Route, from: &From) -> String {
         true => "null::pg_catalog.int4".to_string(),
         false => format!("case{waits}\nend"),
     };
-    // A table can be read again as it is; what was computed should not be computed again.
+    // A table can be read twice as it is; computed rows should not be computed twice.
     let kept = match (from, waits.is_empty()) {
         (From::Table(_), true) => "not materialized",
         _ => "materialized",
@@ -266,8 +267,9 @@ fn waiting(route: &Route) -> String {
 const MISSING: &str =
     "select needed.key, 'waits', null, needed.key\nfrom needed\nwhere needed.missing";
 
-/// Whether the target's row differs from the batch's in a compared column. Most are the same as they stand, which
-/// costs far less to find out than what Salesforce would make of them.
+/// Whether the target's row differs from the batch's in a compared column. Most values are
+/// identical, and comparing them directly is far cheaper than comparing what Salesforce would make
+/// of them.
 fn differs(route: &Route) -> String {
     let compared: Vec<String> = route
         .columns
@@ -324,7 +326,7 @@ fn update(route: &Route, locked: Locked) -> Option<String> {
     ))
 }
 
-/// The rows to update that nobody else has locked; they are ours from now on.
+/// The rows to update that nobody else has locked; from now on we have them locked.
 fn free(route: &Route) -> String {
     format!(
         "free as materialized (\nselect needed.key\nfrom needed\njoin {} as t on {}\nwhere not needed.missing\n\
@@ -334,7 +336,7 @@ fn free(route: &Route) -> String {
     )
 }
 
-/// Those that somebody has.
+/// Those that another transaction has locked.
 fn passed_over() -> String {
     format!(
         "select needed.key, 'locked', null, null\nfrom needed\nwhere not needed.missing\n\

@@ -30,7 +30,8 @@ const HOLDER: &str = concat!(
 /// The server ends the writer's session, and with it the lock, after this long without a word from it: the process
 /// is stopped or frozen, and another one has to continue.
 const LONGEST_SILENCE: &str = "15s";
-/// How often the session says something: a few times within that, so that a slow moment costs nothing.
+/// How often the session sends something: a few times within that limit, so that a slow moment does
+/// no harm.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
 /// An empty statement takes under a millisecond; a server that is this late will have ended the session.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,8 +41,9 @@ const LIMIT_SILENCE: &str = "
         pg_catalog.set_config('idle_session_timeout', $1, false),
         pg_catalog.set_config('idle_in_transaction_session_timeout', $1, false)
 ";
-/// A look through an index takes about as long as reading ten rows in turn, of a table that is in memory. With the
-/// default of 4 the planner would rather read a table of a million rows for each batch of thousands.
+/// An index lookup takes about as long as reading ten rows in sequence, when the table is in
+/// memory. With the default of 4 the planner would read a whole table of a million rows for each
+/// batch of thousands.
 const RANDOM_PAGE_COST: &str = "select pg_catalog.set_config('random_page_cost', '0.1', false)";
 /// A batch of ten thousand rows is kept within a statement; the default of 4 MB would write it to a file.
 const WORK_MEM: &str = "select pg_catalog.set_config('work_mem', '32MB', false)";
@@ -75,7 +77,8 @@ pub async fn take(target: &Direct) -> Result<bool, tokio_postgres::Error> {
     Ok(true)
 }
 
-/// Says something in the writer's session now and then, unless somebody is using it; returns when that fails.
+/// Sends something in the writer's session now and then, unless the session is in use; returns when
+/// that fails.
 pub async fn stay(session: Arc<Mutex<Direct>>) -> Failure {
     loop {
         tokio::time::sleep(SIGN_OF_LIFE).await;
@@ -90,13 +93,14 @@ pub async fn stay(session: Arc<Mutex<Direct>>) -> Failure {
 /// Who holds the writer's lock.
 #[derive(Debug, Clone)]
 pub enum Holding {
-    /// A process that may write the mapped tables, and says that it is the writer.
+    /// A process that may write the mapped tables, and calls itself the writer.
     Writer(Holder),
-    /// Somebody else. While he holds it nobody can write.
+    /// Another session. While it holds the lock nobody can write.
     Stranger(Stranger),
 }
 
-/// Who holds the writer's lock, as the target sees it, of the writers of these objects.
+/// Who holds the writer's lock, as the target shows it; a writer may write the tables of these
+/// objects.
 pub async fn holding<'a>(
     target: &Session,
     objects: impl IntoIterator<Item = &'a Object>,

@@ -1,8 +1,9 @@
 //! The doorbell: one connection that listens on the channel and holds the lock that makes writers ring.
 //!
-//! The lock, K, is [`BELL_LOCK`]. A writer that gets it shared rings nobody. While this connection holds it
-//! exclusively, every commit rings. It is granted only when every transaction that decided not to ring has
-//! ended; whoever asks for sleep must look at the outbox once more after [`Heard::armed`].
+//! The lock, K, is [`BELL_LOCK`]. A writer that gets it shared rings nobody. While this connection
+//! holds it exclusively, every commit rings. It is granted only when every transaction that decided
+//! not to ring has ended; a worker that wants to sleep must look at the outbox once more after
+//! [`Heard::armed`].
 //!
 //! One connection for both on purpose: when it is lost, the lock is gone with it, so no writer rings for
 //! a listener that cannot hear.
@@ -39,14 +40,14 @@ pub const BELL_LOCK: i64 = 0x5343_4842_4245_4c4c;
 /// The channel of the notices.
 pub const CHANNEL: &str = "schoolbell";
 
-/// How long one attempt to arm may wait for transactions that decided not to ring: while it waits, others
-/// already ring, which costs them, so it gives up soon and tries again.
+/// How long one attempt to arm may wait for transactions that decided not to ring. While it waits,
+/// others already ring, which costs them time, so it gives up soon and tries again.
 const ARM_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two attempts to arm when a long transaction is in the way. The service polls meanwhile.
 const ARM_PAUSE: Duration = Duration::from_secs(1);
 /// An answer, like a notice, takes under a millisecond; a server that is this late is as good as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to be heard through a pooler: its operator has to change something first.
+/// Between two attempts to listen through a pooler: its operator has to change something first.
 const DEAF_PAUSE: Duration = Duration::from_secs(60);
 
 /// Returns a row when the lock is taken.
@@ -60,15 +61,15 @@ pub struct Heard {
     pub listening: bool,
     /// The bell is armed for this wish to sleep: look once more, then sleep.
     pub armed: Wish,
-    /// Counts notices, ours or not, and whatever else may have made keys due.
+    /// Counts notices, ours or not, and everything else that may have made keys due.
     pub rings: u64,
-    /// A stranger keeps the bell from being armed, and has done so for long.
+    /// A stranger has kept the bell from being armed for a long time.
     pub blocked: bool,
     /// The queue of notices fills up, so nobody rings: look often.
     pub crowded: bool,
 }
 
-/// To be woken (a number that grows with every wish), or to stay awake.
+/// To sleep until woken (a number that grows with every wish), or to stay awake.
 pub type Wish = Option<u64>;
 
 /// What the worker wishes of the bell.
@@ -76,7 +77,8 @@ pub type Wish = Option<u64>;
 pub struct Wishes {
     /// To sleep, or not.
     pub sleep: Wish,
-    /// Counts the times that changes were found which should have rung: ask whether it still hears.
+    /// Counts how often changes were found that should have rung: then it is tested whether the
+    /// bell still hears.
     pub doubts: u64,
 }
 
@@ -164,8 +166,8 @@ pub async fn strangers(source: &Session) -> Result<Vec<Stranger>, tokio_postgres
     };
     let mut seen = look().await?;
     if !seen.is_empty() {
-        // The server shows the locks of one moment piece by piece: a writer that has just taken both may be seen with
-        // one. He is not seen so again.
+        // The server does not show all locks as of one moment: a writer that has just taken both
+        // may be seen with one. A second look does not show that again.
         let again = look().await?;
         seen.retain(|stranger| again.contains(stranger));
     }
@@ -232,7 +234,7 @@ impl Ear {
     async fn hears(&mut self, notices: &mut mpsc::UnboundedReceiver<Notification>) -> bool {
         let token = token();
         if self.ring(&token).await.is_err() {
-            // Whoever works with the source meets the same trouble and says so; it proves nothing here.
+            // The worker meets the same error and reports it; it proves nothing here.
             return true;
         }
         let heard = async {
@@ -313,15 +315,15 @@ impl Ear {
         }
     }
 
-    /// How long to wait for the next attempt to arm. A transaction of a writer ends; a stranger may stay for ever, and
-    /// each attempt makes the writers ring.
+    /// How long to wait before the next attempt to arm. A writer's transaction ends soon; a
+    /// stranger may stay for ever, and each attempt makes the writers ring.
     async fn in_the_way(&mut self) -> Duration {
         let since = *self.unarmed_since.get_or_insert_with(Instant::now);
         if since.elapsed() < self.patience {
             return ARM_PAUSE;
         }
         let found = async { Ok::<_, Failure>(strangers(&self.others.get().await?).await?) };
-        // Whoever works with the source meets the same trouble and reports it.
+        // The worker meets the same error and reports it.
         let Ok(found) = found.await else { return ARM_PAUSE };
         if found.is_empty() {
             self.blocked_by.clear();
@@ -351,8 +353,8 @@ impl Ear {
         self.heard.send_if_modified(|heard| std::mem::take(&mut heard.blocked));
     }
 
-    /// Whatever rang, there may be work; what cannot be read is counted and logged once per kind. Only a ring
-    /// for a test means nothing: its token is returned.
+    /// Every notice means that there may be work; one that cannot be read is counted and logged
+    /// once per kind. Only a ring for a test means nothing: its token is returned.
     fn pass_on(&mut self, notification: &Notification) -> Option<String> {
         match Notice::decode(notification.payload()) {
             Ok(notice) if notice.is_canary() => {
@@ -378,7 +380,8 @@ impl Ear {
     }
 }
 
-/// Brings the lock into the state that is wished for, if it may try to take it; true when it is held.
+/// Takes or releases the lock as wished (`may_try`: whether it may try to take it now); true when
+/// it is held.
 async fn fulfil(client: &Client, wish: Wish, armed: bool, may_try: bool) -> Result<bool, Failure> {
     match wish {
         Some(_) if armed => Ok(true),
@@ -389,8 +392,8 @@ async fn fulfil(client: &Client, wish: Wish, armed: bool, may_try: bool) -> Resu
     }
 }
 
-/// Takes the lock exclusively; false when a transaction that did not ring is still running, or where nobody would ring
-/// because the queue of notices fills up.
+/// Takes the lock exclusively; false when a transaction that did not ring is still running, or when
+/// nobody would ring because the queue of notices fills up.
 async fn arm(client: &Client) -> Result<bool, Failure> {
     let lock = client.execute(ARM, &[&BELL_LOCK, &QUEUE_LIMIT]);
     let locked = unless_silent(ANSWER_TIMEOUT, async {

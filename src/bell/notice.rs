@@ -1,6 +1,6 @@
 //! The payload of a NOTIFY: built by the triggers, decoded and checked here.
 //!
-//! Promise: a notice is a hint. Whatever arrives on the channel, nothing changes but latency.
+//! Promise: a notice is a hint. Nothing that arrives on the channel changes anything but latency.
 
 use serde::Deserialize;
 
@@ -30,7 +30,7 @@ pub struct Notice {
 /// What is wrong with a payload. Few kinds, so that each can be counted and logged once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Malformed {
-    /// No JSON object with our fields.
+    /// Not a JSON object with our fields.
     Unreadable,
     /// Another version.
     Version,
@@ -89,7 +89,7 @@ impl Notice {
         }
     }
 
-    /// Sent to test whether the listener hears, for nothing else.
+    /// Sent only to test whether the listener hears.
     pub fn is_canary(&self) -> bool {
         self.op == CANARY
     }

@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// Changes were not captured while it was so.
+    /// Changes made meanwhile were not captured.
     pub fn has_lost_changes(self) -> bool {
         match self {
             Self::Missing | Self::Altered | Self::NotAlways | Self::Silent => true,

@@ -24,7 +24,7 @@ const BLOCKERS: &str = include_str!("../../sql/blockers.sql");
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// Between two attempts: long enough for the writers that queued up to pass.
 const LOCK_PAUSE: Duration = Duration::from_millis(700);
-/// After this many attempts (about a minute) a human should know who holds the table.
+/// After this many attempts (about a minute) it gives up and names who holds the table.
 const LOCK_ATTEMPTS: u32 = 60;
 
 /// Why the triggers could not be installed.

@@ -1,4 +1,4 @@
-//! Who gets our tables by logical replication without having asked for them.
+//! Which subscribers get our tables by logical replication without having asked for them.
 //!
 //! A publication for all tables, or for all of schema `schoolbell`, carries the outbox too. A subscriber that lacks
 //! these tables stops at the first change, and its slot then keeps WAL on the source without end. So it is found
@@ -27,7 +27,7 @@ pub struct Publication {
     pub cure: String,
 }
 
-/// All of them, and who may be at their other ends.
+/// All of them, and the slots of their possible subscribers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
     /// In the order of their names; empty: nobody gets our tables.
@@ -45,7 +45,7 @@ impl Published {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// Who may be concerned, as a sentence.
+    /// Which subscribers may be affected, as a sentence.
     pub fn receivers(&self) -> String {
         match self.slots.as_slice() {
             [] => {
@@ -100,7 +100,8 @@ fn publication(row: &Row, names_schemas: bool) -> Publication {
     Publication { name, how, cure }
 }
 
-/// A publication for all tables cannot leave out some. In one transaction no subscriber sees that it was away.
+/// A publication for all tables cannot leave some out, so it is made again with a list of tables.
+/// In one transaction, so no subscriber sees it missing.
 fn instead_of_all_tables(name: &str, row: &Row, names_schemas: bool) -> String {
     let schemas: Vec<String> = row.get("other_schemas");
     let tables: Vec<String> = row.get("other_tables");

@@ -18,7 +18,8 @@ mod embedded {
 const HISTORY: &str = "schoolbell.refinery_schema_history";
 /// "SCHBMIGR": held while migrating, because refinery takes no lock and two deploys may migrate at once.
 const MIGRATE_LOCK: i64 = 0x5343_4842_4d49_4752;
-/// A migration takes well under a second, unless a busy table makes it give way; another one waits no longer than this.
+/// A migration takes well under a second, unless a busy table makes it give way; a second one waits
+/// no longer than this.
 const LONGEST_MIGRATION: Duration = Duration::from_secs(30);
 /// Between two attempts to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -114,7 +115,8 @@ pub struct Foreign {
     pub owner: String,
 }
 
-/// What belongs neither to a superuser nor to a role that can act as the owner of a captured table.
+/// Objects that belong neither to a superuser nor to a role that can act as the owner of a captured
+/// table.
 pub async fn foreign_owners(
     source: &Session,
     captured: &[&TableName],
@@ -128,7 +130,8 @@ pub async fn foreign_owners(
         .collect())
 }
 
-/// Expressions of indexes and triggers keep the operators that were found when they were made: never somebody else's.
+/// Expressions of indexes and triggers keep the operators that were found when they were created:
+/// these must not be somebody else's.
 pub const OWN_PATH: &str = "search_path = pg_catalog";
 
 /// Takes the lock that keeps two migrations apart; it goes with the session. Anybody who may connect can hold it, so it is
@@ -170,7 +173,7 @@ fn unapplied(version: Version) -> Vec<Migration> {
     let migrations = migrations.get_migrations().iter();
     let mut later: Vec<Migration> =
         migrations.filter(|migration| migration.version() > installed).cloned().collect();
-    // As their files are called, the tenth comes before the second.
+    // Sorted by file name the tenth would come before the second.
     later.sort_by_key(Migration::version);
     later
 }
@@ -228,7 +231,8 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
             NotMigrated(format!("{reason}; the role needs: grant create on database NAME to ROLE"))
         })?;
     }
-    // A migration has a comment that not every encoding takes, and none can be changed any more: then it goes as it is.
+    // A migration has a comment that not every encoding can hold, and a released migration is never
+    // changed: then it is printed as it is.
     let encoding: String = source.row("select pg_catalog.getdatabaseencoding()", &[]).await?.get(0);
     if encoding != "UTF8" {
         source.client().batch_execute("set client_encoding = 'SQL_ASCII'").await?;
@@ -242,7 +246,7 @@ pub async fn migrate(source: &mut Direct) -> Result<(), NotMigrated> {
     Ok(())
 }
 
-/// What the server said, if it did; refinery only says that it said something.
+/// The server's message, if there is one; refinery's own error only says that there was one.
 fn reason(error: &refinery::Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let mut causes = causes.filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());

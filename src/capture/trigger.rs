@@ -229,7 +229,8 @@ fn suffix(capture: &Capture) -> String {
     capture.concerns.iter().map(|object| format!("_for_{object}")).collect()
 }
 
-/// A name that Postgres keeps whole; a long one ends in a fingerprint, so that two stay two.
+/// A name that Postgres does not cut; a long one ends in a fingerprint, so that two long names stay
+/// different.
 fn short(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return name.to_string();

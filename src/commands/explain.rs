@@ -32,7 +32,7 @@ pub async fn run(
 ) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
     let config = super::config(settings)?;
-    // An object that does not fit (any more) is no reason to say nothing of the others.
+    // An object that does not fit (any more) must not hide the others.
     let ground = Ground::check(&config, &mapping.reduced_to(object)).await;
     let ground = ground.map_err(super::stopped(&config))?;
     let Some(route) = ground.routes().find(|route| route.object.name == object) else {

@@ -135,7 +135,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<E
         (0, Some((side, why))) => bail!("{file}: the {side}'s side was not checked: {why}"),
         (count, None) => {
             let findings = counted(count as i64, "finding");
-            // What a database lacks can be found only when the file says what it should have.
+            // What a database lacks can be found only when the file can be read.
             let not_held = match (report.source.checked, report.source.why_not.as_deref()) {
                 (false, Some(MEND_FIRST)) => "; the databases are asked when it is mended",
                 _ => "",
@@ -163,7 +163,7 @@ async fn check(settings: &Settings, file: Option<&Path>, json: bool) -> Result<E
     Ok(Exit::attention_if(!report.advice.is_empty()))
 }
 
-/// Holds a sound mapping against the databases that are set.
+/// Checks a mapping without findings against the databases that are set.
 async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<CheckReport> {
     let mut report = CheckReport::new(&mapping.file, "DATABASE_URL is not set");
     if !super::names_a_source(settings) {
@@ -198,7 +198,7 @@ async fn against_databases(settings: &Settings, mapping: &Mapping) -> Result<Che
     report.advice.extend(told(&mapping.file, side.advice));
     report.add(side.findings);
     if let (Ok(source), Some(source_side)) = (&source, source_side) {
-        // What the target's side shows by itself is in there again, and told once.
+        // It contains the target's own findings again; each is reported once.
         match plan::routes(&source_side, source, &target, mapping).await {
             Ok(_) => {}
             Err(Unplannable::Mapping(unusable)) => report.add(unusable.findings),

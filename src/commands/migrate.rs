@@ -175,7 +175,7 @@ impl ToDo {
         let lossless = lossless(source_side, &self.deviations);
         let settled = shape::settled(source, &lossless).await.map_err(super::reason)?;
         for (table, reason, sql) in &self.ddl {
-            // At the first time all of them are missing, which is no news.
+            // On the first run all of them are missing, which is not worth a line.
             if self.version != Version::Missing {
                 say!("triggers of {}: {reason}", table.plain())?;
             }
@@ -219,7 +219,7 @@ impl ToDo {
     }
 }
 
-/// The captured tables of which no change was missed, whatever is to be done about their triggers.
+/// The captured tables of which no change was missed, even if their triggers must be renewed.
 fn lossless(source_side: &SourceSide, deviations: &[Deviation]) -> Captured {
     let mut captured = source_side.captured();
     captured.retain(|table, _| {
@@ -229,7 +229,8 @@ fn lossless(source_side: &SourceSide, deviations: &[Deviation]) -> Captured {
     captured
 }
 
-/// Somebody who owns the schema, or anything in it, can put what he likes in the place of our tables and functions.
+/// A role that owns the schema, or anything in it, can replace our tables and functions with its
+/// own.
 async fn refuse_foreign(source: &Session, source_side: &SourceSide) -> Result<()> {
     let captured: Vec<&TableName> =
         source_side.captures.iter().map(|capture| &capture.table).collect();
@@ -292,12 +293,12 @@ fn warning(published: &Published) -> Vec<String> {
     lines
 }
 
-/// Prints what people should know, in what psql is to run.
+/// Prints a remark as an SQL comment, because the output is to be run by psql.
 fn comment<'a>(mut lines: impl Iterator<Item = &'a String>) -> Result<()> {
     lines.try_for_each(|line| say!("-- {line}"))
 }
 
-/// What is known of the mapping before.
+/// What is known of the previous mapping.
 enum Before {
     /// There was none: nothing is installed.
     Nothing,
@@ -395,7 +396,7 @@ impl MappingChange {
         reasons.join("; ")
     }
 
-    /// Nothing that means anything.
+    /// Nothing that has an effect.
     fn is_nothing(&self) -> bool {
         self.foreign == 0 && self.said.is_empty()
     }
@@ -453,7 +454,7 @@ impl MappingChange {
         }
     }
 
-    /// What is to be typed next, if anything.
+    /// The command to run next, if any.
     fn advice(&self, settings: &Settings, mapping: &Mapping) -> Option<String> {
         let resyncs = self.resyncs();
         match self.before {
@@ -474,7 +475,7 @@ impl MappingChange {
 fn resync(settings: &Settings, mapping: &Mapping, objects: &[&str]) -> String {
     let mut words = vec!["schoolbell resync".to_string()];
     words.extend(objects.iter().map(|name| shell(name)));
-    // Where the variable names the file, the next command finds it there, too.
+    // Where the variable names the file, the next command finds it by itself.
     if settings.mapping.is_some() && super::environment("SCHOOLBELL_MAPPING").is_none() {
         words.push(format!("--mapping {}", shell(&mapping.file)));
     }
@@ -500,7 +501,7 @@ async fn said(
     Ok(lines)
 }
 
-/// What nobody will look at any more of an object that is dropped, and what helps.
+/// Changes and parked keys that remain of a dropped object, and how to remove them.
 async fn left_behind(
     source: &Session,
     dropped: &Dropped,

@@ -33,7 +33,7 @@ macro_rules! say {
     ($($text:tt)*) => { crate::commands::say_line(&format!($($text)*)) };
 }
 
-/// The same for stderr, where a reader who has gone does not matter.
+/// The same for stderr, where a closed reader does not matter.
 macro_rules! tell {
     ($($text:tt)*) => { crate::commands::tell_line(&format!($($text)*)) };
 }
@@ -57,7 +57,7 @@ mod verify;
 pub enum Exit {
     /// Nothing to act on.
     Clean,
-    /// Somebody should look at what was reported.
+    /// Something was found that somebody should act on.
     Attention,
 }
 
@@ -106,7 +106,8 @@ pub async fn dispatch(cli: Cli) -> Result<Exit> {
     }
 }
 
-/// A URL in the place of a file, an address or a key would be repeated by the message about it, with its password.
+/// A URL given in place of a file, an address or a key would be repeated by the error message, with
+/// its password.
 fn refuse_misplaced_urls(arguments: impl Iterator<Item = String>) -> Result<()> {
     const OURS: [&str; 2] = ["--source-url", "--target-url"];
     let is_url = |text: &str| {
@@ -218,7 +219,7 @@ fn url_in(flag: &str, file: &Path) -> Result<String, UnusableSetting> {
             "{flag} {shown} is empty; write the database's URL into it"
         )));
     }
-    // A pipe belongs to whoever has opened it.
+    // A pipe is readable by those who have opened it, whatever its mode says.
     let others = std::fs::metadata(file)
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & OTHERS != 0);
     if others {
@@ -246,7 +247,8 @@ async fn source_session(url: &DatabaseUrl) -> Result<Session> {
     }
 }
 
-/// Nothing may be asked for where the changes of the source go to another target, or it is a copy.
+/// Nothing may be stored where the changes of the source go to another target, or where the source
+/// is a copy.
 async fn belong_together(config: &Config, source: &Session, target: &Session) -> Result<()> {
     let pair = Pair::of(source, target, config.target.to_string()).await?;
     let noted = pairing::read(source).await.map_err(reason)?;
@@ -256,7 +258,8 @@ async fn belong_together(config: &Config, source: &Session, target: &Session) ->
     }
 }
 
-/// A session for what a mapping says, on the same database; the other one was opened first.
+/// A session for the mapping's expressions, on the same database; the other session was opened
+/// first.
 async fn evaluator(url: &DatabaseUrl) -> Result<Evaluator> {
     let evaluator = Database::new(url.clone(), "command")?.evaluator().await;
     evaluator.with_context(|| format!("cannot use the source database ({url})"))
@@ -273,7 +276,7 @@ async fn direct_source(url: &DatabaseUrl, what: &str) -> Result<Direct> {
     })
 }
 
-/// Keeps other migrations away, or says whose session does that with this one.
+/// Takes the lock that excludes other migrations, or reports whose session holds it.
 async fn lock_schema(source: &Direct) -> Result<()> {
     match schema::lock(source).await.map_err(reason)? {
         None => Ok(()),
@@ -302,7 +305,7 @@ fn reason(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow::anyhow!(crate::postgres::failure::chain(&error))
 }
 
-/// Why the work could not start or go on, with the setting to look at.
+/// Why the work could not start or continue, with the setting to look at.
 fn stopped(config: &Config) -> impl Fn(Fatal) -> anyhow::Error {
     let (source, target) = (config.source.setting(), config.target.setting());
     move |fatal| match fatal {
@@ -333,7 +336,7 @@ fn say_sql(sql: &str) -> Result<()> {
     say_text(sql)
 }
 
-/// Said before a statement or command that is not printed as it is.
+/// Printed before a statement or command whose text had to be escaped.
 const NOT_TO_BE_PASTED: &str =
     "do not paste this: it holds characters that a terminal must not get, here escaped";
 

@@ -25,7 +25,7 @@ use crate::worker::page::{self, Content, Size};
 
 /// Between two looks at the progress.
 const REFRESH: Duration = Duration::from_millis(200);
-/// Between two attempts to carry the resync out ourselves, should the writer go away.
+/// Between two attempts to carry the resync out ourselves, in case the writer has ended.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
 pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Exit> {
@@ -97,8 +97,8 @@ pub async fn run(settings: &Settings, options: &ResyncOptions) -> Result<Exit> {
     Ok(Exit::attention_if(no_key > 0 || refused))
 }
 
-/// Tells what cannot be a key of the object, and leaves it out; returns how many that were. Nothing is to be parked for
-/// a slip of the pen.
+/// Reports texts that cannot be a key of the object, and leaves them out; returns how many there
+/// were. A typing mistake must not be parked.
 async fn leave_out_what_is_no_key(
     evaluator: &Evaluator,
     lane: &Lane,

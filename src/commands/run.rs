@@ -35,7 +35,7 @@ pub async fn run(
     let stop = super::stop_signal()?;
     let mapping = reloaded(settings, mapping)?;
     let metrics = Arc::default();
-    // Whoever drains wants an end, not a page.
+    // A drain ends by itself and needs no page.
     let address = if drain { Address::Off } else { Address::parse(http) };
     let site = open(&address, &config, &mapping, &metrics, &stop).await?;
     let ended = match config.enabled {
@@ -99,7 +99,7 @@ async fn stay_disabled(
     tracing::warn!(
         "disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost"
     );
-    // Fails only when nobody is left who could stop us.
+    // Fails only when nothing is left that could stop us.
     _ = stop.wait_for(|stop| *stop).await;
     Ok(Exit::Clean)
 }
@@ -162,7 +162,7 @@ async fn drained(config: &Config, began: Option<Timestamp>) -> Result<Exit> {
     Ok(Exit::attention_if(left || !resyncs.is_empty() || refused))
 }
 
-/// What time it is where changes are made.
+/// The source's clock, by which changes are stamped.
 async fn source_clock(config: &Config) -> Result<Timestamp> {
     let source = super::source_session(&config.source).await?;
     let row = source.row("select pg_catalog.clock_timestamp()", &[]).await;

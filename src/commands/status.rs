@@ -23,8 +23,9 @@ use crate::reports::heroku_connect::{self, Mirror};
 use crate::reports::status::{self, Status};
 use crate::visible;
 
-/// What Salesforce made of the rows takes a look at every row of the target: while watching, it is looked for after so
-/// many times as long as the last look took, and never sooner than that.
+/// What Salesforce made of the rows takes a look at every row of the target. While watching, the
+/// next such look comes after a rest of this many times what the last one took, and never sooner
+/// than this.
 const REST: u32 = 20;
 const SHORTEST_REST: Duration = Duration::from_secs(10);
 /// Puts the cursor where the screen begins.
@@ -52,7 +53,7 @@ pub async fn run(settings: &Settings, json: bool, watch: Option<u64>) -> Result<
     }
 }
 
-/// Refuses when `migrate` was never run, or not lately.
+/// Refuses when `migrate` was never run, or not with this release.
 pub async fn installed(source: &Session) -> Result<()> {
     if let Some(remedy) = schema::version(source).await.map_err(super::reason)?.refusal() {
         bail!(remedy);
@@ -60,7 +61,7 @@ pub async fn installed(source: &Session) -> Result<()> {
     Ok(())
 }
 
-/// A session on the target, or why there is none: the rest is reported all the same.
+/// A session on the target, or why there is none: everything else is still reported.
 async fn target_session(target: &Database) -> Result<Session, String> {
     let session = target.session().await.map_err(|failure| failure.to_string())?;
     match supported::refusal(&session).await.map_err(|error| failure::chain(&error))? {
@@ -78,7 +79,7 @@ struct Looker {
     salesforce: Option<SalesforceFigures>,
 }
 
-/// What Salesforce made of the rows, and until when that is good enough.
+/// What Salesforce made of the rows, and when to look again.
 struct SalesforceFigures {
     mirrors: Vec<Mirror>,
     until: Instant,
@@ -137,7 +138,7 @@ impl Looker {
                             false => report(&status),
                         }
                     }
-                    // A database that restarts is looked at again; what is wrong now is said meanwhile.
+                    // A database that restarts is asked again; meanwhile the reason is shown.
                     Err(error) => {
                         outcome = Exit::Attention;
                         match json {

@@ -100,7 +100,7 @@ pub async fn run(settings: &Settings, options: &VerifyOptions) -> Result<Exit> {
     for TimedComparison { verdict, seconds } in compared.iter().filter(|_| foreign.is_none()) {
         let now = if repaired { after_repair(verdict, &repairs) } else { verdict.clone() };
         if let Err(failure) = verified::record(&source, &now, *seconds).await {
-            // Whoever may only read may compare all the same.
+            // A role that may only read can still compare.
             tracing::debug!(reason = %failure, "the time of the comparison cannot be recorded");
         }
     }
@@ -137,8 +137,8 @@ impl Listed<'_> {
     }
 }
 
-/// Resyncs that are stored while the wrong keys are found, in one transaction: none of them is due before all are
-/// known, and none is left behind when the comparison does not come to its end.
+/// Resyncs that are stored while the wrong keys are found, in one transaction: none of them is due
+/// before all are known, and none is left behind when the comparison is interrupted.
 struct Repair<'a> {
     transaction: Transaction<'a>,
     evaluator: Evaluator,
@@ -228,7 +228,7 @@ async fn bar(source: &Evaluator, route: &Route, scope: Scope) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:<10} {bar:30} {human_pos}/{human_len} {per_sec} ETA {eta}",
     );
-    // What hinders it hinders the comparison, too, which says so; or it is a row's fault.
+    // A failure here is met and reported by the comparison, too, or is one row's fault.
     let rows = verify::estimate(source, route).await.unwrap_or(0);
     let rows = match scope {
         Scope::All => rows,
@@ -236,7 +236,7 @@ async fn bar(source: &Evaluator, route: &Route, scope: Scope) -> ProgressBar {
     };
     let bar = ProgressBar::new(rows).with_prefix(visible::line(&route.object.name).into_owned());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    // Nothing moves while the databases sort; the bar should be there all the same.
+    // Nothing moves while the databases sort; the bar should still be shown.
     bar.tick();
     bar
 }

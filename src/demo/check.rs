@@ -1,7 +1,7 @@
 //! Compares every row of both databases at the end of the demo.
 //!
-//! What a target row should look like is written down here a second time, by hand, in plain SQL: a mistake in
-//! the mapping, or in the code that carries it out, cannot hide in its own expectation.
+//! What a target row should look like is written here a second time, by hand, in plain SQL: so a
+//! mistake in the mapping, or in the code that carries it out, cannot hide in its own expectation.
 
 use std::collections::{BTreeMap, HashSet};
 

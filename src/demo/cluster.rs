@@ -22,16 +22,18 @@ use super::watchdog::Watchdog;
 use crate::postgres::failure::chain;
 use crate::postgres::name::ident;
 
-/// Ports to choose from: below the range from which systems number outgoing connections. Within it, a client
-/// that knocks at a stopped server may be given the server's own port and end up talking to itself.
+/// Ports to choose from: below the range that systems use for outgoing connections. Within that
+/// range a client that connects to a stopped server may be given the server's own port and end up
+/// talking to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Another program may take a port between our look and the server's start.
 const PORT_ATTEMPTS: u32 = 10;
 /// Crash recovery on a busy machine included.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// After this an orderly shutdown becomes a hard one: a subscriber that does not read can hold it up for ever.
+/// After this a clean shutdown becomes an immediate one: a subscriber that does not read can hold
+/// it up for ever.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// More than anybody can try.
+/// Longer than any test or demo can take.
 const PASSWORD_BYTES: usize = 24;
 /// Between two looks at a server that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -39,14 +41,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What a cluster should be like.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether a commit survives a crash of the machine. Off by default: nothing here is worth a disk flush.
-    /// The server's own crash, which tests provoke, loses nothing either way.
+    /// Whether a commit survives a crash of the machine. Off by default: nothing here is worth a
+    /// disk flush. A crash of the server alone, which tests provoke, loses nothing either way.
     pub durable: bool,
     /// More lines of `postgresql.conf`, for example `wal_level = logical`. They win over ours.
     pub settings: Vec<String>,
     /// The folder of the server's programs. None: the one that is found on this machine.
     pub programs: Option<PathBuf>,
-    /// Start it also when it is too old to work with, to see what is said of such a server.
+    /// Start it even when it is too old to work with, to test how such a server is refused.
     pub too_old: bool,
     /// Let everybody on this machine in without a password, as a superuser: who that is can run programs as the
     /// server's user. For tests, which connect as many roles and keep nothing.
@@ -276,8 +278,8 @@ impl Cluster {
         running.tell_of_children()
     }
 
-    /// Takes back [`Cluster::kill_with_us`]. To be called once the child was waited for, because its number
-    /// may be somebody else's from then on.
+    /// Undoes [`Cluster::kill_with_us`]. To be called once the child was waited for, because its
+    /// process id may be reused from then on.
     pub async fn spare(&self, pid: u32) -> Result<(), ClusterError> {
         let mut running = self.running.lock().await;
         running.children.retain(|child| *child != pid);
@@ -290,7 +292,8 @@ impl Cluster {
         // The watchdog removes the folder when it is dropped, and the drop waits for that.
     }
 
-    /// Old servers lack functions we use; better one sentence here than a strange one later.
+    /// Old servers lack functions that we use; one clear sentence here is better than a strange
+    /// error later.
     async fn check_version(&self) -> Result<(), ClusterError> {
         let client = self.connect("postgres").await?;
         let row = client
@@ -313,7 +316,8 @@ impl Cluster {
 impl Drop for Running {
     fn drop(&mut self) {
         self.watchdog.finish();
-        // The watchdog is not the server's parent: whoever is must ask for its exit code, or a zombie stays.
+        // The watchdog is not the server's parent. Its parent must ask for its exit code, or a
+        // zombie stays.
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
             let _ = server.wait();
@@ -355,8 +359,8 @@ impl Home {
         self.folder.join("server.log")
     }
 
-    /// A server program that runs as whoever may run it, in a group of its own: Ctrl-C in a terminal is for
-    /// us to handle, in the right order.
+    /// A server program, run by a user who may run it, in a group of its own: Ctrl-C in a terminal
+    /// is for us to handle, in the right order.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.current_dir(&self.folder).stdin(Stdio::null()).process_group(0);
@@ -438,8 +442,8 @@ impl Home {
             "logging_collector = off".to_string(),
         ];
         if !options.durable {
-            // Not synchronous_commit = off: then a commit may be lost when the server crashes, which tests
-            // provoke, and without fsync it gains nothing.
+            // Not synchronous_commit = off: then a commit may be lost when the server crashes,
+            // which tests provoke, and without fsync it would save nothing.
             lines.extend(["fsync = off", "full_page_writes = off"].map(String::from));
         }
         lines.extend(options.settings.iter().cloned());
@@ -489,7 +493,7 @@ impl Home {
                     }
                 });
             }
-            // Only then is the port surely ours and not that of a server which was there before.
+            // Only then is the port certainly ours and not that of a server that was there before.
             if self.says_ready(pid) {
                 match self.connect(port, "postgres").await {
                     Ok(_) => return Ok(()),
@@ -528,7 +532,7 @@ impl Home {
             config.password(&password.0);
         }
         let (client, connection) = config.connect(NoTls).await?;
-        // Ends with the client or the server; whoever uses the client sees the error.
+        // Ends with the client or the server; the client's user sees the error.
         tokio::spawn(connection);
         Ok(client)
     }

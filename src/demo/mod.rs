@@ -1,8 +1,8 @@
 //! `schoolbell demo`: the whole thing on a throw-away Postgres of its own.
 //!
-//! Promise: no database of anybody is touched, and nothing is left behind, however it ends. The commands it
-//! shows are run as a user would run them, by the program itself (`bridge`). The tests use two of its parts,
-//! the [`cluster`] and the [`stand_in`] for Heroku Connect.
+//! Promise: it touches none of your databases, and leaves nothing behind, however it ends. The
+//! commands it shows are run as a user would run them, by the program itself (`bridge`). The tests
+//! use two of its parts, the [`cluster`] and the [`stand_in`] for Heroku Connect.
 
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};

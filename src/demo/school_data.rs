@@ -1,7 +1,8 @@
 //! Plausible schools and the people in them: the same on every run, and as untidy as real ones.
 //!
-//! Blanks at the ends, empty texts, names that are too long for Salesforce, rejected attempts, microseconds:
-//! what a mapping has to cope with is in here, in the share in which it occurs.
+//! Blanks at the ends, empty texts, names that are too long for Salesforce, rejected attempts,
+//! microseconds: everything that a mapping must handle is in here, as often as it occurs in
+//! practice.
 
 use std::fmt::Write;
 

@@ -81,7 +81,8 @@ impl Stage {
     }
 }
 
-/// A line whose values are escaped already. A reader who has gone away (`| head`) must not keep the demo from cleaning up.
+/// A line whose values are escaped already. A closed reader (`| head`) must not keep the demo from
+/// cleaning up.
 fn put(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }

@@ -48,8 +48,8 @@ pub async fn install_heroku_connect(target: &Client) -> Result<(), Error> {
     target.batch_execute(HEROKU_CONNECT).await
 }
 
-/// Plays Salesforce for one round: answers what was written, and returns how many log entries are left.
-/// A round takes 2,000 at most, and leaves out rows that somebody is just writing.
+/// Simulates Salesforce for one round: answers what was written, and returns how many log entries
+/// are left. A round takes 2,000 at most, and skips rows that are being written.
 pub async fn accept(target: &Client) -> Result<i64, Error> {
     if let Err(error) = target.batch_execute(ACCEPT).await {
         // The script has begun a transaction that nobody else would end.
@@ -60,7 +60,7 @@ pub async fn accept(target: &Client) -> Result<i64, Error> {
     Ok(target.query_one(left, &[]).await?.get(0))
 }
 
-/// Plays Salesforce until it is told to stop, or the database refuses.
+/// Simulates Salesforce until it is told to stop, or the database refuses.
 pub async fn play_salesforce(
     target: Client,
     every: Duration,
@@ -70,7 +70,7 @@ pub async fn play_salesforce(
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // An error means that nobody is left who could tell us to stop.
+            // An error means that nothing is left that could tell us to stop.
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             _ = round.tick() => {}
         }

@@ -1,6 +1,6 @@
 //! The story of the demo: what is done, in which order, and what is measured on the way.
 //!
-//! Every figure is taken from the two databases, not from the program under show.
+//! Every figure is taken from the two databases, not from the program that is shown.
 
 use std::path::Path;
 use std::pin::pin;
@@ -58,7 +58,7 @@ struct Story {
     began: Instant,
 }
 
-/// The task that plays Salesforce.
+/// The task that simulates Salesforce.
 struct Salesforce {
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), tokio_postgres::Error>>,
@@ -390,7 +390,7 @@ impl Story {
         self.stage.typed("salesforce", "creates the contact");
         stand_in::create_contact(&self.target, &person).await?;
         let began = Instant::now();
-        self.until(On::Source, "the role goes on", NOTHING_PARKED).await?;
+        self.until(On::Source, "the role continues", NOTHING_PARKED).await?;
         self.settled().await?;
         self.stage.figure(
             "the role has followed after (looked for every 5 s)",
@@ -400,7 +400,7 @@ impl Story {
     }
 
     async fn write_while_stopped(&mut self) -> Result<()> {
-        self.stage.step("The service stops, the application goes on");
+        self.stage.step("The service stops, the application keeps writing");
         self.stage.typed("$", "kill -TERM …");
         let service = self.service.take().context("the service runs")?;
         let took = service.stop(&self.cluster).await?;
@@ -483,7 +483,7 @@ impl Story {
         Ok(())
     }
 
-    /// What the service said at last: its totals.
+    /// The last line of the service's log: its totals.
     fn last_words(&self) {
         let line = self.program.service_said(1);
         let words = line.split_once("INFO ").map_or(line.as_str(), |(_, words)| words);

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// What the shell is reported comes in lines, each replacing what was said before: `server PID`, `others PID…`.
+/// The shell reads lines, each of which replaces the one before: `server PID`, `others PID…`.
 ///
 /// The others are killed first, because what is left of them would only complain about the lost server. The
 /// server is given ten seconds: it waits for its own children, which may still write into the folder.
@@ -78,7 +78,7 @@ impl Watchdog {
         self.say("server", pid.as_slice())
     }
 
-    /// Says which other processes are to be killed, instead of those said before.
+    /// Names the other processes that are to be killed, in place of those named before.
     pub fn others(&mut self, pids: &[u32]) -> io::Result<()> {
         self.say("others", pids)
     }

@@ -27,7 +27,7 @@ pub(super) struct Chart<'a> {
     pub title: &'a str,
     /// A value in words.
     pub say: &'a dyn Fn(f64) -> String,
-    /// The least upper end of the axis, so that noise does not look like mountains.
+    /// The axis ends at this value at least, so that noise does not look like peaks.
     pub least: f64,
 }
 

@@ -26,8 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// A dozen people and two Prometheus servers need a few; the rest are for those who would take them all. Each costs
-/// a file and, until its answer is taken, the answer: some 100 kB.
+/// A dozen people and two Prometheus servers need a few; the rest are for clients that would take
+/// them all. Each costs a file and, until its answer is taken, the answer: some 100 kB.
 const MOST: usize = 128;
 /// This many of those who take their answers keep their places while others have not asked.
 const MOST_PROTECTED: usize = MOST / 2;
@@ -40,7 +40,8 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// This long a connection has its place in any case: what was sent with it must have the time to arrive. Those for
 /// which there is no place meanwhile wait in the system's queue.
 const LEAST: Duration = Duration::from_millis(50);
-/// For what the client has sent and nobody reads: closing at once would make the system take back the answer.
+/// For data that the client has sent and nobody reads: closing at once would make the system
+/// discard the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// Nothing can be accepted (there are no files left, say): asking again at once would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -67,7 +68,7 @@ impl RequestProgress {
     }
 
     fn reaches(&self, stage: Phase) {
-        // It guards nothing else.
+        // No other memory is guarded by it.
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 
@@ -132,7 +133,7 @@ impl Places {
     }
 }
 
-/// Answers whoever connects, until `stopped`; then those who have asked get their answers away.
+/// Answers every connection until `stopped`; then the requests that were read are still answered.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -191,7 +192,8 @@ async fn answer(stream: TcpStream, router: Router, progress: &RequestProgress) -
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A head that cannot be read has been answered with the reason; whoever is gone cannot be.
+    // A head that cannot be read has been answered with the reason; a client that is gone cannot be
+    // answered.
     _ = (&mut connection).await;
     connection.into_parts().io.into_inner()
 }
@@ -248,7 +250,7 @@ mod tests {
         bytes
     }
 
-    /// Asked again where it was cut off before it could ask, as everybody does who looks after a service.
+    /// Asked again where it was cut off before it could ask, as a monitoring system would do.
     async fn is_alive(address: SocketAddr) {
         let asked =
             async { while !rest(asks(address, "/healthz").await).await.ends_with(b"alive") {} };

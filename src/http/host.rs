@@ -1,8 +1,8 @@
 //! Which `Host` a request may name while the pages are on a loopback address.
 //!
-//! A web page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding), and then read ours through the
-//! browser of whoever looks at it. Such a request names that page's host. Somebody who wants our pages names an
-//! address, `localhost`, or the name that `--http` was given.
+//! A web page from anywhere can let its own name resolve to 127.0.0.1 (DNS rebinding), and then
+//! read ours through its visitor's browser. Such a request names that page's host. Somebody who
+//! wants our pages names an address, `localhost`, or the name that `--http` was given.
 
 use std::net::IpAddr;
 use std::sync::Arc;

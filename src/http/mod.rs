@@ -3,10 +3,11 @@
 //! Promise: no request reaches a database. All of them are answered from the last look ([`crate::reports::look`]) and from what
 //! was counted ([`crate::metrics`]). Keys, counts, times and reasons only; no row contents, no URL, no password.
 //!
-//! Whoever reaches the address may read them. So on a loopback address a request must also name a host of this machine
-//! (`http/host.rs`): else any web page could read them through the browser of somebody who works here. On another address
-//! the name that people use is not known (a router's, a proxy's), so none is refused. A setting for more names is
-//! missing on purpose: the name in `--http` counts, and a proxy on the same machine can send `Host: localhost`.
+//! Everybody who reaches the address may read them. So on a loopback address a request must also
+//! name a host of this machine (`http/host.rs`): else any web page could read them through the
+//! browser of somebody who works here. On another address the name that people use is not known (a
+//! router's, a proxy's), so none is refused. A setting for more names is missing on purpose: the
+//! name in `--http` counts, and a proxy on the same machine can send `Host: localhost`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ mod readiness;
 
 /// Where the pages are unless somebody says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9417";
-/// A response is on its way within milliseconds; whoever takes it more slowly does not hold up the end.
+/// A response is sent within milliseconds; a client that reads more slowly does not hold up the
+/// end.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
 /// Where the pages are wanted.
@@ -203,7 +205,7 @@ impl Site {
         Ok(Self { address, stop, server, _watcher: watching })
     }
 
-    /// Takes no more requests, and lets the responses of the moment get away.
+    /// Takes no more requests, and finishes the responses that are being sent.
     pub async fn close(mut self) {
         self.stop.send_replace(true);
         if tokio::time::timeout(LAST_RESPONSES, &mut self.server).await.is_err() {

@@ -2,7 +2,8 @@
 
 use crate::reports::look::View;
 
-/// Changes are applied within milliseconds. So late, even a bulk update of millions is through.
+/// Changes are applied within milliseconds. By this lag even a bulk update of millions has been
+/// applied.
 pub(super) const LONGEST_LAG_SECONDS: f64 = 300.0;
 
 /// What keeps it from being ready; nothing when it is. A copy that stands by is as ready as the writer.

@@ -67,7 +67,7 @@ impl Object {
         named.chain(fields).collect()
     }
 
-    /// Stands for the object with all its settings: another one has another.
+    /// Identifies the object with all its settings: different settings give a different text.
     pub fn fingerprint(&self) -> String {
         let settings = self.settings();
         let texts = settings.iter().flat_map(|(name, text)| [name.as_str(), text]);
@@ -123,7 +123,7 @@ fn braked(brake: &Brake) -> String {
     format!("{{ rows = {rows}, share = {share}, within = \"{}s\" }}", within.as_secs_f64())
 }
 
-/// In an order of its own; none when the list is empty.
+/// Sorted, because the order means nothing; none when the list is empty.
 fn listed<T>(list: &[T], text: fn(&T) -> String) -> Option<String> {
     let mut texts: Vec<String> = list.iter().map(text).collect();
     texts.sort();
@@ -171,7 +171,7 @@ pub struct Dropped {
 }
 
 impl Difference {
-    /// What leads from one mapping to another; from none, every object is new.
+    /// The difference from one mapping to another; from none, every object is new.
     pub fn between(old: Option<&Mapping>, new: &Mapping) -> Self {
         let before = |name: &str| old.and_then(|old| old.object(name));
         let changed = new.objects.iter().map(|object| ChangedObject {
@@ -195,7 +195,7 @@ impl Difference {
         }
     }
 
-    /// Nothing is different that means anything.
+    /// No difference has an effect.
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.dropped.is_empty()
     }
@@ -210,7 +210,7 @@ impl Difference {
 
 /// A line for each thing that is different.
 impl Difference {
-    /// What it means, each as a line. A line may hold whatever a mapping holds.
+    /// What it means, each as a line. A line may quote any text of a mapping.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let changed = self.changed.iter().flat_map(|ChangedObject { object, notes }| {
             let notes = notes.iter();
@@ -345,7 +345,7 @@ fn setting(name: &str, old: &Object, new: &Object) -> (bool, &'static str) {
         ),
         "on_delete" => (false, "target rows are kept from now on"),
         "brake" => (false, "it counts for what is deleted from now on"),
-        // A setting that nobody has thought about yet: too much is resynced rather than too little.
+        // A setting that is not handled here: too much is resynced rather than too little.
         _ => (true, "rows that exist are made right by a resync"),
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a mapping: one form for what the file shows by itself and what a database shows.
+//! What is wrong with a mapping: one form for findings of the file and of a database.
 
 use std::fmt;
 

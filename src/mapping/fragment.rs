@@ -1,7 +1,8 @@
 //! Whether a piece of SQL in a mapping stays within the place that it is put into.
 //!
-//! Promise: a piece without a flaw cannot end the parentheses around it, nor swallow what follows it. Whether it is right
-//! SQL only Postgres can say; a mapping is code, and this is no judge of what the code does.
+//! Promise: a piece without a flaw cannot end the parentheses around it, nor swallow what follows
+//! it. Whether it is valid SQL only Postgres can say; a mapping is code, and what that code does is
+//! not judged here.
 //!
 //! Strings, quoted names and comments are read as Postgres reads them where `standard_conforming_strings` is on, which
 //! each of our sessions sees to (`src/scan.l` in PostgreSQL's sources has the rules).
@@ -123,7 +124,7 @@ impl<'s> Scanner<'s> {
         Some(format!("does not close its {quote}"))
     }
 
-    /// Behind a line break a string continues, and there a backslash still means something.
+    /// After a line break a string continues, and a backslash still means something there.
     fn continued(&mut self) -> Option<String> {
         let at = self.rest.peek().map_or(self.sql.len(), |(place, _)| *place);
         let mut after = self.sql[at..].trim_start();

@@ -1,4 +1,5 @@
-//! A mapping file, read and checked by itself. Knows no database: [`crate::plan`] holds it against both.
+//! A mapping file, read and checked by itself. Knows no database: [`crate::plan`] checks it against
+//! both.
 //!
 //! Promise: what comes out of [`Mapping::parse`] is complete and consistent in itself, with the objects in
 //! parent order, and what is wrong with a file is reported all at once, by line, object and field.
@@ -26,7 +27,7 @@ pub const SHIPPED: [(&str, &str); 2] = [
     ("editor-api-production", include_str!("../../mappings/editor-api-production.toml")),
 ];
 const BUILT_IN_NAME: &str = "built-in mapping";
-/// The JSON schema of the format, for editors. A test holds it against what is read here.
+/// The JSON schema of the format, for editors. A test compares it with what is read here.
 pub const SCHEMA: &str = include_str!("../../mappings/schema.json");
 
 /// Columns of a mapped table that belong to Heroku Connect and Salesforce. They are never written.
@@ -55,7 +56,7 @@ pub struct Object {
     pub key: String,
     /// An SQL condition over the source row; rows that do not meet it are not published.
     pub filter: Option<String>,
-    /// Which row speaks when several have the same key.
+    /// Which row is used when several have the same key.
     pub winner: Option<Winner>,
     /// The source column that `resync --since` compares.
     pub since: Option<String>,
@@ -73,7 +74,7 @@ pub struct Object {
     pub update_only: bool,
     /// What happens to the target row when the source row leaves the publication.
     pub on_delete: OnDelete,
-    /// How many target rows may be deleted before somebody is asked.
+    /// How many target rows may be deleted before a human must decide.
     pub brake: Brake,
     /// The line of its header.
     pub line: usize,
@@ -135,7 +136,7 @@ pub struct Parent {
     pub lines: ParentLines,
 }
 
-/// Where a parent's settings stand in the file.
+/// Where a parent's settings are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentLines {
     /// `object`.
@@ -166,7 +167,7 @@ pub struct Touch {
     pub lines: TouchLines,
 }
 
-/// Where a touching table's settings stand in the file.
+/// Where a touching table's settings are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TouchLines {
     /// `table`.
@@ -186,19 +187,21 @@ pub enum OnDelete {
     Delete,
 }
 
-/// How many rows of an object may be deleted within a while; from then on deletions are held and somebody is asked.
+/// How many rows of an object may be deleted within a while; further deletions are held until a
+/// human decides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Brake {
     /// This many rows.
     pub rows: u32,
-    /// Such a share of the target's rows, 0 to 1, but always one row.
+    /// This share of the target's rows, 0 to 1, but always one row.
     pub share: f64,
     /// The while.
     pub within: Duration,
 }
 
 impl Brake {
-    /// From this many rows on a share of them is no limit any more, because the number of rows is less.
+    /// From this many rows on the share does not limit any more, because the number of rows is the
+    /// lower limit.
     pub fn enough_rows(&self) -> i64 {
         match self.share > 0.0 {
             true => (f64::from(self.rows) / self.share).ceil() as i64,
@@ -259,7 +262,7 @@ impl Mapping {
         }
     }
 
-    /// The same with nothing but an object and whatever is above it.
+    /// The same with only an object and all its parents, at every level.
     #[must_use]
     pub fn reduced_to(&self, name: &str) -> Self {
         let mut family = BTreeSet::from([name]);
@@ -279,7 +282,7 @@ impl Mapping {
     }
 }
 
-/// What a mapping file must fulfil beyond its syntax.
+/// The rules for a mapping file beyond its syntax.
 fn check(objects: &[Object], findings: &mut Vec<Finding>) {
     for object in objects {
         let mut seen = BTreeSet::from([object.external_id.as_str()]);

@@ -24,7 +24,7 @@ pub(super) fn objects(text: &str) -> (Vec<Object>, Vec<Finding>) {
     let (document, errors) = DeTable::parse_recoverable(text);
     let file = File { text, findings: RefCell::default() };
     if !errors.is_empty() {
-        // What a broken file seems to say is no ground for further findings.
+        // What is read from a broken file must not cause further findings.
         return (Vec::new(), file.syntax(&errors));
     }
     let mut top = TableReader {
@@ -249,7 +249,8 @@ impl<'t> NamedValue<'t> {
             column: self.name.into(),
             value,
             insert_only,
-            // What is written once is not ours afterwards, so it is never a difference.
+            // A field that is written once belongs to others afterwards, so it is never a
+            // difference.
             compared: compared && !insert_only,
             encrypted,
             line: self.line,
@@ -257,7 +258,7 @@ impl<'t> NamedValue<'t> {
     }
 }
 
-/// A value with what is said of it.
+/// A value with the findings about it.
 struct ReadValue {
     value: Value,
     compared: bool,
@@ -281,7 +282,8 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A table of the file that is being read. What it is asked for is what may be in it.
+/// A table of the file that is being read. The keys that it is asked for are the keys that it may
+/// have.
 struct TableReader<'t> {
     file: &'t File<'t>,
     object: Option<&'t str>,
@@ -382,7 +384,7 @@ impl<'t> TableReader<'t> {
         fields.unwrap_or_default()
     }
 
-    /// Tells of the keys that nothing asked for, and whether there were any.
+    /// Reports the keys that nothing asked for; returns whether there were any.
     fn end(&self, advice: &str) -> bool {
         let unknown: Vec<NamedValue<'t>> =
             self.entries().filter(|entry| !self.asked.contains(&entry.name)).collect();

@@ -1,7 +1,7 @@
 //! The brake on deletions: how many target rows of an object were deleted lately, and whether more may be.
 //!
-//! Promise: rows are noted before they are deleted. So neither a crash nor any number of short runs lets more of them
-//! go than the mapping allows. Sole owner of `schoolbell.deletion`.
+//! Promise: rows are noted before they are deleted. So neither a crash nor any number of short runs
+//! deletes more of them than the mapping allows. Sole owner of `schoolbell.deletion`.
 
 use crate::mapping::Object;
 use crate::postgres::db::Session;
@@ -11,8 +11,9 @@ const NOTE: &str = include_str!("../../sql/brake_note.sql");
 
 const CORRECT: &str = include_str!("../../sql/brake_correct.sql");
 
-/// Notes that this many rows of an object are about to be deleted, and how many the target has; returns the number
-/// of the note. None: they must not be; that is the case, too, while keys of an object among `held_by` are held.
+/// Notes that this many rows of an object are about to be deleted, and how many the target has;
+/// returns the number of the note. None: they must not be deleted; so it is, too, while keys of an
+/// object among `held_by` are held.
 pub async fn note(
     source: &Session,
     object: &Object,

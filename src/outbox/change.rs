@@ -91,7 +91,7 @@ impl Position {
             self.running.insert(change.xact, change.id);
         }
         if late.len() < limit {
-            // Everything that could be seen of them was read; who has ended has nothing more.
+            // All their visible changes were read; a transaction that has ended makes no more.
             self.running.retain(|xact, _| snapshot.running.contains(xact));
         }
         let before = self.after().xact;
@@ -100,8 +100,9 @@ impl Position {
             // Everything that the snapshot saw was read.
             _ => ChangeId { xact: snapshot.next.saturating_sub(1), id: i64::MAX },
         };
-        // A restored outbox may hold transactions that this server has not reached. They are claimed again
-        // until they are acknowledged; a position ahead of the server would pass over what comes now.
+        // A restored outbox may hold transaction ids that this server has not reached yet. These
+        // changes are claimed again until they are acknowledged; a position ahead of the server
+        // would pass over new changes.
         let now = now.min(ChangeId { xact: snapshot.next.saturating_sub(1), id: i64::MAX });
         for &xact in &snapshot.running {
             if xact >= before && xact <= now.xact {
@@ -168,8 +169,9 @@ pub async fn claim(
     Ok(Some(changes))
 }
 
-/// Deletes exactly these changes, frees the keys that are done and parks those that are not, at once. Fails, and the
-/// transaction must not be committed, where the changes go to another target now.
+/// Deletes exactly these changes, frees the keys that are done and parks the others, in one
+/// statement. Fails, and the transaction must not be committed, when another target was adopted
+/// meanwhile.
 pub async fn acknowledge(
     source: &Transaction<'_>,
     changes: &[ChangeId],
@@ -241,7 +243,8 @@ pub async fn pending_of(
     Ok(Pending { changes: row.get("changes"), oldest: row.get("oldest") })
 }
 
-/// Counts the changes that nobody looks at without an object; `alone`: no other object is read from its table.
+/// Counts the changes that would never be claimed without an object; `alone`: no other object is
+/// read from its table.
 pub async fn orphaned(
     source: &Session,
     object: &str,
@@ -251,7 +254,7 @@ pub async fn orphaned(
     Ok(source.row(ORPHANED, &[&object, &table.plain(), &alone]).await?.get(0))
 }
 
-/// The statement, for a human, that forgets them.
+/// The statement, for a human, that deletes them.
 pub fn forget(object: &str, table: &TableName, alone: bool) -> String {
     let own = format!("concerns = {}", literal(object));
     let table = literal(&table.plain());
@@ -293,8 +296,9 @@ pub async fn in_flight(
     Ok(keys.map_or(InFlight::All, InFlight::Keys))
 }
 
-/// The recorded keys (JSON) of an object's changes in a table that touches it and that are not acknowledged. None where
-/// every row may be touched: the table was truncated, or there are more changes than are worth looking at.
+/// The recorded keys (JSON) of an object's changes in a table that touches it and that are not
+/// acknowledged. None when every row may be touched: the table was truncated, or there are too many
+/// changes to look at each.
 pub async fn touching(
     source: &Session,
     object: &str,

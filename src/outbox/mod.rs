@@ -1,4 +1,4 @@
-//! The tables of schema `schoolbell`: each has one module that names it.
+//! The tables of schema `schoolbell`. Each is named by one module only.
 
 pub mod brake;
 pub mod change;

@@ -24,14 +24,15 @@ pub enum Outcome {
     },
     /// It will be retried by itself.
     Retries(Refusal),
-    /// It was refused, and would be again.
+    /// It was refused, and would be refused again.
     Dead(Refusal),
     /// Its target row should be deleted, but the brake holds it for the reason that is given.
     Held(String),
 }
 
 impl Outcome {
-    /// What becomes of a key that was refused on its own. A lost connection is nobody's, and stays a failure.
+    /// The outcome of a key that was refused on its own. A lost connection is no key's fault, and
+    /// stays a failure.
     pub fn of(refused: Failure) -> Result<Self, Failure> {
         match refused {
             Failure::Reconnect(_) => Err(refused),
@@ -41,7 +42,8 @@ impl Outcome {
     }
 }
 
-/// What became of the keys of one object in one batch: of those that were not simply equal, or absent on both sides.
+/// The outcomes of one object's keys in one batch, without those that were equal or absent on both
+/// sides.
 pub type Outcomes = Vec<(String, Outcome)>;
 
 /// How many keys had an outcome.

@@ -1,7 +1,8 @@
 //! Which database this source is, and to which target its changes go.
 //!
-//! Promise: an outbox has one reader, and a copy of the source never writes to the original's target. What is noted is
-//! changed by `schoolbell adopt` alone. Sole writer of `schoolbell.pairing`; each acknowledgement reads it.
+//! Promise: an outbox has one reader, and a copy of the source never writes to the original's
+//! target. Only `schoolbell adopt` changes what is noted. Sole writer of `schoolbell.pairing`; each
+//! acknowledgement reads it.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ const CLAIM: &str = include_str!("../../sql/pairing_claim.sql");
 const ADOPT: &str = include_str!("../../sql/pairing_adopt.sql");
 const READ: &str = "select source_system, source_database, target_system, target_database, target_address, paired_at \
                     from schoolbell.pairing";
-/// The number that a cluster gets when it is made. Its standbys have the same; one that is restored from a dump has not.
+/// The number that a cluster gets when it is created. Its standbys have the same; one that is
+/// restored from a dump has a different one.
 const SYSTEM: &str =
     "select system_identifier::pg_catalog.text from pg_catalog.pg_control_system()";
 /// Where the server does not tell.
@@ -137,7 +139,7 @@ impl fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl Pairing {
-    /// What keeps these databases from working together.
+    /// Why these databases do not work together, if so.
     pub fn mismatch(&self, pair: &Pair) -> Option<Mismatch> {
         let noted = &self.pair;
         if !noted.source.is(&pair.source) {
@@ -148,11 +150,12 @@ impl Pairing {
     }
 }
 
-/// Notes the pair, where none is noted. Returns the target that is noted, or what keeps the pair from working.
+/// Notes the pair where none is noted. Returns the noted target, or why the pair does not work
+/// together.
 pub async fn claim(source: &Session, pair: &Pair) -> Result<Result<DatabaseId, Mismatch>, Failure> {
     loop {
         let rows = source.rows(CLAIM, &pair.parameters()).await?;
-        // None: another one has noted its own at this very moment.
+        // None: another process has noted its own at this very moment.
         if let Some(noted) = rows.first().map(Pairing::from) {
             return Ok(noted.mismatch(pair).map_or(Ok(noted.pair.target), Err));
         }
@@ -164,7 +167,7 @@ pub async fn read(source: &Session) -> Result<Option<Pairing>, tokio_postgres::E
     Ok(source.rows(READ, &[]).await?.first().map(Pairing::from))
 }
 
-/// What keeps the databases from working together, as far as they can be asked.
+/// Why the databases do not work together, as far as they can be asked.
 pub async fn mismatch(
     source: &Session,
     target: Option<&Session>,

@@ -1,7 +1,8 @@
 //! Keys that could not be applied: parked with a reason, due again by the clock, an arrival or a human.
 //!
-//! Promise: nothing that is parked is given up or hidden; what waits costs one look per interval, however
-//! many wait. Sole owner of `schoolbell.parked` (the writing of it is part of [`crate::outbox::change::acknowledge`]).
+//! Promise: no parked key is given up or hidden; waiting keys cost one look per interval, however
+//! many there are. Sole owner of `schoolbell.parked` (the writing of it is part of
+//! [`crate::outbox::change::acknowledge`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -35,15 +36,16 @@ const RELEASE: &str =
 const BREAK_CIRCLE: &str = "give one of these rows another parent, or none";
 /// Most deadlocks are over by then.
 const FIRST_RETRY_SECONDS: i32 = 1;
-/// Of a row that holds up all others for seconds at each attempt.
+/// For a row that holds up all others for seconds at each attempt.
 const SLOW_RETRY_SECONDS: i32 = 30;
-/// A reason that the source refused is cut to this many characters.
+/// A reason that the source refused to store is cut to this many characters.
 const SIMPLE_REASON_CHARS: usize = 500;
 /// A key that is reserved becomes due after this long, unless it was freed before.
 const RESERVED_SECONDS: i32 = 60;
 
-/// Before many rows are changed at once, in whatever order a plan meets them: row by row, an acknowledgement of
-/// the same keys could deadlock with it. Whoever comes second waits for the other's statement.
+/// Before many rows are changed at once, in an order that the plan decides: with row locks alone,
+/// an acknowledgement of the same keys could deadlock with it. With this lock the second waits for
+/// the first.
 const ALONE: &str = "lock table schoolbell.parked in share row exclusive mode";
 
 /// A key to park, and why.
@@ -96,8 +98,8 @@ impl Parking {
         })
     }
 
-    /// The same with nothing that the source may refuse: it is tried again by the clock alone, and its reason has only
-    /// characters of ASCII.
+    /// The same without anything that the source may refuse: it is retried by the clock alone, and
+    /// its reason is plain ASCII.
     pub fn simplify(&mut self) {
         if self.awaits.is_some() {
             self.state = "retrying";
@@ -377,8 +379,8 @@ pub struct Chosen {
     pub seen_at: Option<Timestamp>,
 }
 
-/// Looks at what a choice means; at most `few` keys of each object and state are named. Whoever is parking at that
-/// moment is waited for: what was parked by then was seen.
+/// Looks up what a choice means; at most `few` keys of each object and state are named. It waits
+/// for a transaction that is parking keys at that moment, so these are seen, too.
 pub async fn chosen(
     source: &mut Session,
     choice: Choice<'_>,
@@ -408,8 +410,8 @@ pub async fn lock(source: &Transaction<'_>) -> Result<(), tokio_postgres::Error>
     source.execute(ALONE, &[]).await.map(|_| ())
 }
 
-/// Makes all keys of an object due, in a transaction that has the [`lock`]: each must be looked at again. What the
-/// brake holds stays held.
+/// Makes all keys of an object due, in a transaction that has the [`lock`]: each must be looked at
+/// again. Deletions that the brake holds stay held.
 pub async fn all_due(source: &Transaction<'_>, object: &str) -> Result<(), tokio_postgres::Error> {
     let (objects, any_key, any_state) = (vec![object], None::<Vec<String>>, None::<String>);
     source.rows(RETRY, &[&objects, &any_key, &any_state, &None::<Timestamp>]).await.map(|_| ())
@@ -430,7 +432,8 @@ pub async fn retry(
     Ok(rows.iter().map(count).collect())
 }
 
-/// Makes sure that these keys become due by themselves, before their target rows are deleted to be written again.
+/// Makes sure that these keys become due by themselves. Called before their target rows are deleted
+/// to be written again.
 pub async fn reserve(source: &Session, object: &str, keys: &[String]) -> Result<(), Failure> {
     source.execute(RESERVE, &[&object, &keys, &RESERVED_SECONDS]).await?;
     Ok(())

@@ -1,7 +1,8 @@
 //! Resyncs existing rows: stored jobs that make keys due through the same path as changes, behind them.
 //!
-//! Promise: a resync writes nothing by itself, continues where it was interrupted, and is carried out once,
-//! by whoever holds the writer's lock and has the mapping it was asked for with. Sole owner of `schoolbell.resync`.
+//! Promise: a resync writes nothing by itself, continues where it was interrupted, and is carried
+//! out once, by the writer whose mapping is the one that it was asked for with. Sole owner of
+//! `schoolbell.resync`.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -56,7 +57,7 @@ pub struct Job {
     pub position: Option<Vec<String>>,
     /// Target writes so far.
     pub written: i64,
-    /// It stands for changes that are acknowledged already, whatever the mapping.
+    /// It replaces changes that are acknowledged already, whatever the mapping.
     pub own: bool,
 }
 
@@ -158,13 +159,15 @@ pub async fn create(
     insert(source, &object.name, "source", request, total, Some(&mapping)).await
 }
 
-/// Stores a resync of all rows, which stands for changes of just now: it is for whichever mapping the writer has, and
-/// another resync that has passed some rows will not do. The rows are not counted: an acknowledgement waits for it.
+/// Stores a resync of all rows that replaces changes of this moment: it is for whichever mapping
+/// the writer has, and an unfinished resync that has passed some rows is not enough. The rows are
+/// not counted, because an acknowledgement waits for it.
 pub async fn create_anew(source: &Transaction<'_>, object: &Object) -> Result<i64, Failure> {
     insert(source, &object.name, "source", &Request::default(), 0, None).await
 }
 
-/// Stores a walk through the target's rows, to find those whose source is gone. They are gone whatever the mapping.
+/// Stores a walk through the target's rows, to find those whose source is gone. That does not
+/// depend on the mapping.
 pub async fn create_target_walk(source: &Transaction<'_>, route: &Route) -> Result<i64, Failure> {
     insert(source, &route.object.name, "target", &Request::default(), 0, None).await
 }
@@ -206,8 +209,8 @@ pub fn release(mapping: &Mapping) -> String {
     fill(RELEASE, &[("{fingerprints}", &format!("array[{fingerprints}]"))])
 }
 
-/// The job whose turn it is, of those for a mapping with these objects' fingerprints, but for some. A job of another
-/// mapping is passed over, and holds up none behind it.
+/// The next job for a mapping with these objects' fingerprints, except the given jobs. A job of
+/// another mapping is passed over, and does not hold up those behind it.
 pub async fn next(
     source: &Session,
     fingerprints: &[String],
@@ -298,7 +301,8 @@ pub async fn failed(source: &Session) -> Result<Vec<JobReport>, tokio_postgres::
     }
 }
 
-/// Whether a resync of the object that stands for changes is not finished: any of its rows may be written yet.
+/// Whether a resync of the object that replaces changes is not finished: any of its rows may still
+/// be written.
 pub async fn is_owed(source: &Session, object: &Object) -> Result<bool, tokio_postgres::Error> {
     Ok(source.row(OWED, &[&object.name]).await?.get(0))
 }

@@ -1,8 +1,8 @@
-//! Notices what happens to a captured table and no trigger tells: columns that are altered, partitions and children that
-//! come or go, triggers that were disabled for a while.
+//! Notices changes of a captured table that no trigger reports: columns that are altered,
+//! partitions and children that come or go, triggers that were disabled for a while.
 //!
-//! Promise: it is noticed however long nobody looked, and answered with a resync that makes the rows right. Sole owner of
-//! `schoolbell.shape`.
+//! Promise: they are noticed however long nobody looked, and answered with a resync that makes the
+//! rows right. Sole owner of `schoolbell.shape`.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,8 @@ fn difference(table: String, before: &Value, now: &Value) -> Option<ShapeChange>
     })
 }
 
-/// Columns that were there before and are not the same now. One that is new to the mapping is the mapping's business.
+/// Columns that were there before and have changed. A column that is new to the mapping is not
+/// reported here.
 fn altered(before: &Value, now: &Value) -> Vec<String> {
     let empty = serde_json::Map::new();
     let before = before.as_object().unwrap_or(&empty);
@@ -153,7 +154,7 @@ pub async fn settled(
     Ok(captured.clone().into_iter().filter(|(table, _)| is_settled(table)).collect())
 }
 
-/// Notes what these tables are now: what has happened to their triggers was our own doing, and no change was missed.
+/// Notes what these tables are now: their triggers were changed by us, and no change was missed.
 pub async fn renew(source: &Session, settled: &Captured) -> Result<(), tokio_postgres::Error> {
     let (changed, _) = compare(source, settled).await?;
     for ShapeChange { table, shape, .. } in changed {

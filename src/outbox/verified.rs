@@ -35,7 +35,8 @@ pub struct Comparison {
     pub in_flight: u64,
     /// Parked keys, by what they wait for or why they are parked.
     pub parked: BTreeMap<String, u64>,
-    /// When the first of the missing and differing rows was last changed: what got past capture began by then.
+    /// When the first of the missing and differing rows was last changed: by then capture had begun
+    /// to miss changes.
     pub since: Option<Timestamp>,
     /// Only a sample was compared, of about this many rows.
     #[serde(skip_serializing_if = "Option::is_none")]

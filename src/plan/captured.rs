@@ -22,8 +22,9 @@ pub struct Capture {
     pub keys_are_steady: bool,
     /// An update that leaves all of these alone is not recorded. Includes the keys.
     pub watched: Vec<String>,
-    /// Objects for which alone some of the watched columns matter, with those columns: an update of nothing else is
-    /// recorded for that object only. None where a single object is meant anyhow.
+    /// Objects for which alone some of the watched columns matter, with those columns: an update of
+    /// nothing else is recorded for that object only. None where the capture is for a single
+    /// object.
     pub narrow: Vec<(String, Vec<String>)>,
 }
 
@@ -92,7 +93,7 @@ fn narrow(watched: &[String], keys: &[String], readers: &[&Object]) -> Vec<(Stri
     narrow.filter(|(_, columns)| !columns.is_empty()).collect()
 }
 
-/// The wanted columns. In the place of one that a trigger cannot see stand those that it is computed from.
+/// The wanted columns. One that a trigger cannot see is replaced by those that it is computed from.
 fn in_table(table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let is_seen = |column: &Column| {
         let computes = |other: &&Column| {
@@ -115,8 +116,8 @@ fn are_steady(keys: &[String], table: &Table) -> bool {
 
 /// Whether a change of the column can change what is published for the object.
 ///
-/// Expressions are searched for the column's name rather than parsed: a name too many costs a look,
-/// a name too few would lose changes.
+/// Expressions are searched for the column's name rather than parsed: a false match costs a look, a
+/// missed one would lose changes.
 fn uses(object: &Object, column: &str) -> bool {
     let value_uses = |value: &Value| match value {
         Value::Column(name) => name == column,

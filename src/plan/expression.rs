@@ -50,9 +50,9 @@ pub(super) async fn expression(
             }
         },
         Err(error) => match error.as_db_error() {
-            // The rights are not the mapping's fault: what lacks one waits for it, row by row.
+            // A missing right is not the mapping's fault: rows wait for it, one by one.
             Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => Ok(None),
-            // Nor is it when somebody holds the table locked, or the server has no time for it.
+            // Nor is a locked table or a busy server.
             Some(db) if passes(db.code()) => Err(error.into()),
             Some(db) => {
                 let (setting, line) = about.place;
@@ -81,7 +81,7 @@ fn named_column(message: &str) -> Option<&str> {
     (!plain.contains(['"', '.'])).then_some(plain)
 }
 
-/// The same question may be answered in a moment.
+/// The same question may be answered a moment later.
 fn passes(state: &SqlState) -> bool {
     matches!(state.code().get(..2), Some("40" | "53" | "55" | "57" | "58"))
 }

@@ -1,4 +1,5 @@
-//! The mapping held against both catalogues: every object with its types, lengths, keys and parents.
+//! The mapping checked against both catalogues: every object with its types, lengths, keys and
+//! parents.
 //!
 //! Promise: what a plan names exists on both sides and fits; everything that does not is reported at once.
 
@@ -186,7 +187,7 @@ pub async fn source_side(
         advise_on_key(object, table, &mut advice);
         for field in &object.fields {
             let oid = match &field.value {
-                // The catalogue has said it already.
+                // The catalogue's finding is reported already.
                 Value::Column(column) => table.column(column).map(|column| column.type_oid),
                 Value::Sql(_) => {
                     let sql =
@@ -252,7 +253,7 @@ pub struct TargetSide {
 }
 
 impl TargetSide {
-    /// Not one of the mapped tables is there: this is no database of Heroku Connect's.
+    /// None of the mapped tables exists: this is not Heroku Connect's database.
     pub fn is_elsewhere(&self) -> bool {
         self.tables.is_empty()
     }
@@ -369,7 +370,8 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::of(object, "key", problem));
     }
-    // A page of a resync ends with a key, and begins behind all that are equal to it.
+    // A page of a resync begins after the last key of the page before, and so after all keys that
+    // are equal to it.
     let folding = table.column(&object.key).filter(|column| column.sql_type.folds());
     if let Some(column) = folding.filter(|_| object.winner.is_some()) {
         let problem = format!(
@@ -465,7 +467,7 @@ fn check_target(
     for (setting, line, column) in std::iter::once(external_id).chain(fields) {
         match table.column(column) {
             None => {
-                // A column that has its value already was not meant.
+                // Columns that are written already are not suggested.
                 let mapped = |name: &&str| object.fields.iter().any(|field| field.column == **name);
                 let free = table.columns.iter().map(|column| column.name.as_str());
                 let nearest = name::nearest(column, free.filter(|name| !mapped(name)));

@@ -6,12 +6,12 @@ use crate::mapping::{Finding, Mapping, Object};
 use crate::postgres::catalogue::{Part, Table};
 use crate::postgres::name::TableName;
 
-/// What is to be said about the tables.
+/// The findings about the tables.
 #[derive(Default)]
 pub(super) struct PartFindings {
-    /// What no trigger can be installed for.
+    /// Errors: no trigger can be installed.
     pub findings: Vec<Finding>,
-    /// What would be better; it works without.
+    /// Advice: it works without.
     pub advice: Vec<Finding>,
     /// Partitions and children whose changes no trigger of ours sees, each in a sentence.
     pub unseen: Vec<String>,

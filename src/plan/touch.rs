@@ -42,7 +42,7 @@ pub(super) async fn check_touch(
         let row = source.row(COMPARABLE, &[&type_oid, &key.type_oid]).await?;
         let returned: String = row.get("type_name");
         let key = format!("{} of {} is {}", object.key, own.name.plain(), key.type_name);
-        // Each value is cast, and a column of mixed contents may well hold the right ones.
+        // Each value is cast, and a text column may well hold values of the right type.
         if !row.get::<_, bool>("comparable") {
             let problem = format!("keys returns {returned}, but the key of this object, {key}");
             advice.push(finding(problem));
@@ -59,7 +59,7 @@ async fn returns_more(
 ) -> Result<bool, tokio_postgres::Error> {
     let keys = touched_keys(touch, table, "null::pg_catalog.jsonb[]");
     let query = keys.strip_suffix(NAMED).unwrap_or(&keys);
-    // A list of names that is too long is refused.
+    // Postgres refuses a list of names that is too long.
     let two = format!("select exists ({query} as t (key, second)\nlimit 0)");
     match evaluator.rows_and_roll_back(&two).await {
         Ok(_) => Ok(true),

@@ -1,7 +1,7 @@
-//! Something that is refused as a whole is tried in parts, until what is at fault is alone.
+//! A batch that is refused as a whole is tried in parts, until the rows at fault are isolated.
 //!
-//! Promise: a few bad ones among thousands hold up no other and cost a few attempts each; a refusal that affects all
-//! costs a few attempts altogether.
+//! Promise: a few bad rows among thousands do not hold up the others and cost a few attempts each;
+//! a refusal that affects all rows costs a few attempts in total.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -35,12 +35,13 @@ const ALIKE: usize = 16;
 /// The same where each has to be waited for: locks, and statements that are broken off.
 const ALIKE_AND_SLOW: usize = 3;
 
-/// What is still to be tried of a whole, and what was refused.
+/// What is still to be tried, and what was refused.
 pub struct Apart<P> {
     parts: VecDeque<P>,
     last_was_alone: bool,
     got_through: bool,
-    /// What did not get through: one each, but for what was not tried any more when the refusal was known to affect all.
+    /// What was refused: one each, except what was not tried any more once the refusal was known to
+    /// affect all.
     pub refused: Vec<(P, Failure)>,
     /// The refusal affects all: no row is at fault.
     pub affects_all: bool,
@@ -60,7 +61,8 @@ impl<P: Parts> Apart<P> {
 
     /// The next part to try. What came of it is to be reported by [`Apart::through`] or [`Apart::refuse`].
     pub fn next_part(&mut self) -> Option<P> {
-        // Next to one that was refused there are often more; whether any gets through is seen far from it.
+        // Bad rows are often neighbours: a part far from a refused one shows sooner whether any
+        // gets through.
         match std::mem::take(&mut self.last_was_alone) {
             true => {
                 let anywhere = fastrand::usize(..self.parts.len().max(1));
@@ -130,8 +132,8 @@ mod tests {
         Refusal { sqlstate: "42501".into(), reason: String::new(), remedy: "" }
     }
 
-    /// Refuses some of a thousand numbers; tells how many attempts that took, which were refused, and whether all are
-    /// said to be.
+    /// Refuses some of a thousand numbers; returns how many attempts that took, which were refused,
+    /// and whether all are considered affected.
     fn tried(failure: &Failure, bad: impl Fn(u32) -> bool) -> (usize, Vec<u32>, bool) {
         let (mut attempts, mut all) = (0, Vec::new());
         let mut apart = Apart::new((0..1_000).collect::<Vec<u32>>());

@@ -10,10 +10,10 @@ pub struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
-    /// The longest wait; what worked for longer than this is over when it fails again.
+    /// The longest wait; a failure after more than this time of success is a new one.
     pub const LONGEST: Duration = Duration::from_secs(15);
 
-    /// No attempt has failed since the last success: the moment to say that something is wrong.
+    /// No attempt has failed since the last success: the moment to report the failure.
     pub fn is_fresh(&self) -> bool {
         self.attempts == 0
     }

@@ -41,7 +41,7 @@ pub struct Column {
     pub max_chars: Option<i32>,
     /// Its values are written alike in every session, whatever its settings.
     pub is_steady: bool,
-    /// Values that are equal may be written in several ways, other than by the case of letters: 1.0 and 1.00.
+    /// Equal values may be written in several ways, apart from the case of letters: 1.0 and 1.00.
     pub is_written_in_several_ways: bool,
     /// It tells a time or a day.
     pub is_moment: bool,

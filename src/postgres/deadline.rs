@@ -1,7 +1,8 @@
-//! A limit on silence: whoever waits for a database hears something in time, or gives the connection up.
+//! A limit on silence: an answer from a database arrives in time, or the connection is given up.
 //!
-//! Keepalives notice a host that has vanished, and the server's statement time-out notices a statement that takes
-//! too long. Neither notices somebody in between who keeps both connections alive and passes nothing on.
+//! Keepalives notice a host that has vanished, and the server's statement time-out notices a
+//! statement that takes too long. Neither notices a proxy in between that keeps both connections
+//! alive and forwards nothing.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -12,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::postgres::failure::Failure;
 
-/// Fails when nothing that `work` waits for stirs for this long. Work that gets on may last as long as it takes:
-/// every answer begins the time again.
+/// Fails when `work` hears nothing for this long. Work that makes progress may last as long as it
+/// takes: every answer restarts the limit.
 pub async fn unless_silent<T>(
     longest: Duration,
     work: impl Future<Output = Result<T, Failure>>,

@@ -39,7 +39,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// An SQL identifier, always quoted: reserved words, capitals and quotes are ordinary names to us.
+/// An SQL identifier, always quoted, so reserved words, capitals and quotes need no special case.
 ///
 /// SQL is also printed, for people to paste. So characters that a terminal would obey are written as their numbers.
 pub fn ident(name: &str) -> String {
@@ -93,7 +93,7 @@ pub fn fingerprint(text: &str) -> String {
 /// A part of a name that is shorter than this is in too many others.
 const SHORTEST_PART: usize = 4;
 
-/// The known name that is closest to one that is not known, for messages.
+/// The known name that is closest to an unknown one, for messages.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = name.to_lowercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &folded);

@@ -1,7 +1,8 @@
-//! Types and operators with their schema, for statements on a search path in which others have a say.
+//! Types and operators with their schema, for statements whose search path others can control.
 //!
-//! Promise: what is built from these means the same on every search path. An operator without a schema is taken from
-//! whichever schema of the path has the one whose arguments fit best, and that may be somebody's trap.
+//! Promise: what is built from these means the same on every search path. An operator without a
+//! schema is taken from the schema of the path whose operator fits the arguments best, and an
+//! attacker may have created that one.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! A session of somebody else that holds one of our locks. Anybody who may connect can take an advisory lock.
 //!
-//! Promise: who has no right to do what the lock is for is never taken for one of us, whatever name he gives himself.
+//! Promise: a session without the right to do what the lock is for is never taken for ours,
+//! whatever it calls itself.
 
 use std::fmt;
 

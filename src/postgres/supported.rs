@@ -9,7 +9,7 @@ use crate::postgres::db::Session;
 /// The major versions that the tests run on. What older ones lack is listed in docs/limits.md.
 pub const VERSIONS: RangeInclusive<i32> = 14..=18;
 
-/// The encoding of a database that does not know what its bytes mean, so nobody can tell how to write them elsewhere.
+/// SQL_ASCII: such a database does not know its own encoding, so its texts cannot be converted.
 const NO_ENCODING: &str = "SQL_ASCII";
 
 const VERSION: &str = "
@@ -20,7 +20,8 @@ const VERSION: &str = "
         pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1) as version
 ";
 
-/// Why the program does not work with the server of this session. A newer one than it knows is no reason.
+/// Why the program does not work with the server of this session. A server newer than the tested
+/// ones is accepted.
 pub async fn refusal(session: &Session) -> Result<Option<String>, tokio_postgres::Error> {
     let row = session.row(VERSION, &[]).await?;
     let without_encoding = || {

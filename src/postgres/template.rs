@@ -1,4 +1,4 @@
-//! SQL with places to fill in, and rendered SQL that a database administrator may want to read.
+//! SQL with placeholders, and rendered SQL for a database administrator to read.
 
 /// Replaces each placeholder once over the template, never inside what was put in.
 pub fn fill(template: &str, values: &[(&str, &str)]) -> String {

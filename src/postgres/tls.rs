@@ -1,8 +1,8 @@
 //! TLS with libpq's meaning of `sslmode`: what is encrypted, what is verified, and what is tried in which order.
 //!
-//! Differences, all to the stricter side but the first: `verify-ca` and `verify-full` without any root file trust
-//! the authorities of the system; a file that is named but missing is a mistake; a host name is looked for in
-//! the certificate's alternative names only, never in its common name.
+//! Differences, all stricter except the first: `verify-ca` and `verify-full` without any root file
+//! trust the authorities of the system; a file that is named but missing is a mistake; a host name
+//! is looked for in the certificate's alternative names only, never in its common name.
 
 use std::error::Error as _;
 use std::fmt;
@@ -184,7 +184,8 @@ impl TlsSettings {
             Mode::Disable => attempt(SslMode::Disable).await,
             Mode::Require | Mode::VerifyCa | Mode::VerifyFull => attempt(SslMode::Require).await,
             Mode::Prefer => match attempt(SslMode::Require).await {
-                // Of two reasons the one with TLS says more, unless it is that there is none.
+                // Of two reasons the one of the attempt with TLS is more useful, unless the server
+                // offers no TLS.
                 Err(first) if another_way_may_do(&first) => {
                     attempt(SslMode::Disable).await.map_err(|second| match offers_no_tls(&first) {
                         true => second,
@@ -259,7 +260,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, UnusableTls> {
 /// Verifies as much of the server's certificate as the mode asks for.
 #[derive(Debug)]
 struct Verifier {
-    /// None: whoever answers is fine, as long as the channel is encrypted.
+    /// None: any certificate is accepted, as long as the channel is encrypted.
     authority: Option<Authority>,
     /// Whether the certificate must be for the host we asked for.
     host_name: bool,
@@ -348,7 +349,7 @@ fn is_an_authority(flaw: &CertificateError) -> bool {
     matches!(flaw, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }
 
-/// The flaw as a sentence. The library's own ones are names and numbers.
+/// The flaw as a sentence; the library's own text is names and numbers.
 fn explained(flaw: CertificateError, host: &ServerName<'_>, roots: &str) -> rustls::Error {
     use CertificateError as Flaw;
     let what = match &flaw {

@@ -76,7 +76,7 @@ impl Parts for Wanted {
         let size = self.count();
         let mut halves = [Self::none(self.touches.len()), Self::none(self.touches.len())];
         let mut place = 0;
-        // The second half comes first: what is popped last off a stack comes first.
+        // The second half comes first, because it is popped off a stack.
         let mut half = || {
             place += 1;
             usize::from(place <= size / 2)
@@ -119,7 +119,8 @@ impl Projected {
         self.rows.len() + self.absent.len()
     }
 
-    /// Takes out the rows that would come back from Salesforce with another key, and be inserted again and again.
+    /// Takes out the rows that would come back from Salesforce with another key, and would be
+    /// inserted repeatedly.
     pub fn take_unkeepable(&mut self) -> Vec<(String, Refusal)> {
         let kept = |row: &mut Row| would_change(key(row)).is_some();
         let taken = self.rows.extract_if(.., kept);
@@ -152,9 +153,8 @@ impl Projected {
 /// bounded whatever the rows hold.
 pub const BATCH_BYTES: usize = 12 * 1024 * 1024;
 
-/// At most this many rows that changes of other tables touch are looked at together, if they have no more bytes than a
-/// batch may have. Where there are
-/// more, all rows of the object are resynced instead, page by page.
+/// At most this many rows that changes of other tables touch are looked at together, if they fit
+/// into a batch. If there are more, all rows of the object are resynced instead, page by page.
 pub const MOST_TOUCHED: usize = 20_000;
 
 /// Where the external id is in a projected row; the route's columns and parents follow.
@@ -299,8 +299,8 @@ pub struct Walk {
 /// The column of a stretch that tells each row's place.
 pub const POSITION: &str = "position";
 
-/// The statement for a stretch of rows that are projected as they are read. None for an object with a winner: of those
-/// a row does not tell by itself whether it speaks for its key.
+/// The statement for a stretch of rows that are projected as they are read. None for an object with
+/// a winner: a single row does not show whether it wins for its key.
 pub fn stretch(route: &Route, walk: &Walk) -> Option<String> {
     if route.object.winner.is_some() {
         return None;
@@ -376,7 +376,7 @@ fn key_of(route: &Route) -> String {
     format!("source.{}", ident(&route.object.key))
 }
 
-/// The filter of rows that are read one and all.
+/// The filter where all rows are read.
 pub(crate) fn filter(object: &Object) -> String {
     match &object.filter {
         Some(filter) => format!("\nand ({filter})"),
@@ -384,8 +384,8 @@ pub(crate) fn filter(object: &Object) -> String {
     }
 }
 
-/// The filter, asked for the wanted rows alone. The planner is free to ask it first, of rows that nobody wants, and
-/// what is refused to one of these would be refused to all.
+/// The filter, evaluated for the wanted rows alone. Otherwise the planner could evaluate it first,
+/// for other rows, and an error in one of those would fail the whole statement.
 pub(crate) fn filter_where(route: &Route, is_wanted: &str) -> String {
     match &route.object.filter {
         Some(filter) => format!("\nand case when {is_wanted} then ({filter}) end"),
@@ -393,8 +393,8 @@ pub(crate) fn filter_where(route: &Route, is_wanted: &str) -> String {
     }
 }
 
-/// The values as the mapping names them, trimmed and in whole seconds. [`outer`] brings them into Salesforce's form: what
-/// it looks at twice is computed here once.
+/// The values as the mapping names them, trimmed and in whole seconds. [`outer`] brings them into
+/// Salesforce's form: values that it uses twice are computed here once.
 pub(crate) fn inner(route: &Route) -> String {
     let mut list = vec!["true as schoolbell__present".to_string()];
     for (index, column) in route.columns.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Looks at both databases now and then, for the page, the metrics and the readiness, and remembers an hour.
 //!
-//! Promise: it reads and never writes; two sessions on the source and one on the target, one look at a time, and a long rest after a long
-//! look. Whoever wants to know gets the last look: no request of a stranger reaches a database.
+//! Promise: it reads and never writes; two sessions on the source and one on the target, one look
+//! at a time, and a long rest after a long look. Every request gets the last look: no request of a
+//! stranger reaches a database.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,11 +29,12 @@ use crate::reports::status::{self, Status};
 const REST: u32 = 20;
 /// The look at Heroku Connect's tables reads each of them once, and may rest longer: it shows what takes minutes anyway.
 const LONG_REST: u32 = 100;
-/// What takes longer is no look; the tables would have to hold a hundred million rows of ours.
+/// A look that takes longer is given up; the tables would have to hold a hundred million rows of
+/// ours.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much longer its answer may take on the way.
 const ANSWER_GRACE: Duration = Duration::from_secs(15);
-/// So late beyond its time the next look is overdue, and the last one old.
+/// This long after its time the next look is overdue, and the last one is old.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(15);
 /// How much is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
@@ -54,7 +56,7 @@ pub struct Look {
     pub status: Status,
     /// What is parked, by reason.
     pub reasons: Reasons,
-    /// When it was asked what Salesforce made of the rows, which is asked less often.
+    /// When Salesforce's side was last read, which happens less often.
     pub salesforce_at: Option<Timestamp>,
 }
 
@@ -84,7 +86,7 @@ pub struct Moment {
     pub pending: Option<i64>,
 }
 
-/// All that was seen so far.
+/// All looks so far.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// The last look that reached the source.
@@ -97,7 +99,7 @@ pub struct Seen {
     pub history: VecDeque<Moment>,
 }
 
-/// What can be said of the databases at a moment.
+/// What is known of the databases at a moment.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
     /// The last look is as good as new.
@@ -107,7 +109,7 @@ pub enum View<'a> {
 }
 
 impl Seen {
-    /// What can be said at this moment: an old look is never passed off as a fresh one.
+    /// What is known at this moment: an old look is never shown as a fresh one.
     pub fn at(&self, now: Timestamp) -> View<'_> {
         let last = self.last.as_deref();
         let overdue = self.next_by.is_some_and(|by| now > by);
@@ -167,7 +169,7 @@ impl Window {
     }
 }
 
-/// Looks, again and again.
+/// Looks repeatedly.
 pub struct Watcher {
     source: LookSide,
     target: LookSide,
@@ -253,7 +255,8 @@ impl Watcher {
         Ok((watcher, Window { seen, asked }))
     }
 
-    /// Looks until it is dropped. Begun again after a bug of ours, it relies on nothing of before.
+    /// Looks until it is dropped. It keeps no state from before, so it can be restarted after a bug
+    /// of ours.
     pub async fn watch(&mut self) {
         self.forget();
         loop {
@@ -334,7 +337,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// The last look again, with what was seen behind it.
+    /// The last look, with the last known state of Salesforce's side.
     fn publish_mirrors(&self, next: Duration) {
         let Some(last) = self.seen.borrow().last.clone() else { return };
         let mut status = last.status.clone();

@@ -1,4 +1,4 @@
-//! What people ask: how it goes, where a row is, what hinders the work.
+//! Answers for people: the state of the work, where a row is, what hinders the work.
 
 pub mod doctor;
 pub mod explain;

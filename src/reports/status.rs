@@ -1,4 +1,4 @@
-//! What is pending, waiting and dead; how late; who is the writer; whether capture is installed.
+//! What is pending, waiting and dead; the lag; which process writes; whether capture is installed.
 //!
 //! Reads both databases and changes neither. Keys, counts and times only.
 
@@ -31,9 +31,10 @@ use crate::service;
 
 /// The schema's version since which the databases are noted.
 const PAIRING_VERSION: i32 = 11;
-/// The schema's version since which it is noted what captured tables are.
+/// The schema's version since which the shape of captured tables is noted.
 const SHAPE_VERSION: i32 = 12;
-/// Changes are applied within milliseconds, a resync of millions ahead of them or not. So late they wait for something.
+/// Changes are applied within milliseconds, even beside a resync of millions. With this lag they
+/// wait for something.
 const LATE_SECONDS: f64 = 300.0;
 /// Heroku Connect polls every two minutes, and its maintenance takes up to 45.
 const UNSENT_SECONDS: f64 = 3_600.0;
@@ -55,9 +56,9 @@ pub struct Status {
     pub parked: Vec<parked::Count>,
     /// The process that writes, if there is one.
     pub writer: Option<Holder>,
-    /// Who holds the writer's lock without being one, so that nobody can write.
+    /// Who holds the writer's lock without being a writer, so that nobody can write.
     pub writer_blocked_by: Option<Stranger>,
-    /// Who holds the doorbell's lock without any business there.
+    /// Who holds the doorbell's lock without being a writer or our listener.
     pub bell_blocked_by: Vec<Stranger>,
     /// How full the source's queue of notices is, from 0 to 1.
     pub notification_queue: f64,
@@ -71,7 +72,7 @@ pub struct Status {
     pub capture_problems: Vec<String>,
     /// What has happened to captured tables, where no trigger reports which rows are affected, and no resync was ordered yet.
     pub unanswered: Vec<String>,
-    /// Some of that loses changes; otherwise it is about rights alone.
+    /// Some of these lose changes; otherwise they are about rights alone.
     #[serde(skip)]
     pub changes_may_be_missed: bool,
     /// Tables and columns of the mapping that a database lacks, as far as they can be asked.
@@ -86,13 +87,13 @@ pub struct Status {
     pub verified: Vec<verified::Verified>,
 }
 
-/// How things are, in a word.
+/// The state in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Nothing to act on.
     Well,
-    /// Somebody should look at it; changes arrive all the same.
+    /// Somebody should look at it, but changes arrive.
     Attention,
     /// Changes do not arrive, or may be missed.
     Trouble,
@@ -121,12 +122,12 @@ impl Status {
         WithHeadline { headline: self.headline(), status: self }
     }
 
-    /// Whether somebody should look at it. That this process may not write is no more than a setting of it.
+    /// Whether somebody should look at it. That this process may not write is only its own setting.
     pub fn needs_attention(&self) -> bool {
         self.findings().iter().any(|found| found.level > Level::Well)
     }
 
-    /// The worst that is wrong; of several the one that explains the others.
+    /// The worst finding; of several the one that explains the others.
     pub fn headline(&self) -> Headline {
         let findings = self.findings();
         let worst = findings.iter().map(|found| found.level).max();
@@ -341,8 +342,8 @@ impl Status {
     }
 }
 
-/// Collects the report, except what Salesforce made of it. `target` may be out of reach: then the reason stands in its
-/// place.
+/// Collects the report, except what Salesforce made of it. `target` may be out of reach: then the
+/// report has the reason instead.
 pub async fn collect(
     (source, evaluator): (&Session, &Evaluator),
     target: Result<&Session, &str>,

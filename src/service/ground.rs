@@ -1,6 +1,6 @@
-//! What the work stands on: both databases, and the mapping planned against them.
+//! What the work is based on: both databases, and the mapping planned against them.
 //!
-//! Promise: whatever hinders the work is found here, before a row is touched, and named.
+//! Promise: every obstacle is found and named here, before a row is touched.
 
 use std::fmt;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub struct Ground {
     pub plan: Plan,
 }
 
-/// A mapping as it is carried out between two databases.
+/// A mapping, planned for two databases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The objects with their statements, parents first.
@@ -107,11 +107,11 @@ pub struct Plan {
     pub mode: NotifyMode,
     /// The captured tables, with the columns that matter.
     pub captured: Captured,
-    /// What does not hinder the work, but somebody should know.
+    /// Advice: it does not hinder the work.
     pub advice: Vec<String>,
 }
 
-/// Both databases, where they can be worked with.
+/// Both databases, after the checks.
 pub(super) struct BothReached {
     source: Database,
     target: Database,
@@ -177,7 +177,7 @@ impl Plan {
         target: &Session,
         mapping: &Mapping,
     ) -> Result<Self, Unplannable> {
-        // On the heap: planning holds a lot, and is part of everything that starts.
+        // On the heap: this future is large, and is part of every start.
         let source_side = Box::pin(plan::source_side(source, evaluator, mapping)).await?;
         let (routes, findings) =
             Box::pin(plan::routes(&source_side, source, target, mapping)).await?;
@@ -205,8 +205,8 @@ pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, toki
     Ok(rows.first().and_then(|row| NotifyMode::parse(row.get(0))))
 }
 
-/// The same where a release before this one has installed the triggers: a function of ours said it. Its text is read, so
-/// that it is not called before it is known to be ours.
+/// The same where an older release has installed the triggers: then a function of ours tells the
+/// mode. Its text is read and it is not called, because it may have been replaced.
 async fn former_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
     let sql = "select prosrc from pg_catalog.pg_proc where oid = pg_catalog.to_regproc('schoolbell.notify_mode')";
     let rows = source.rows(sql, &[]).await?;

@@ -1,7 +1,7 @@
 //! Starts, supervises and stops the work: connects, becomes the writer, reconnects, one stop signal for all.
 //!
-//! Promise: a database that goes away is an ordinary event; a setting that cannot work is said at the start,
-//! once; every task that is started is ended before this returns.
+//! Promise: a database that goes away is an ordinary event; a setting that cannot work is reported
+//! once, at the start; every task that is started is ended before this returns.
 
 pub mod reporting;
 
@@ -50,7 +50,8 @@ const SOURCE_POOL: usize = 3;
 const TARGET_POOL: usize = 2;
 /// Work that lasts this long after an interruption is said to continue.
 const SETTLED: Duration = Duration::from_secs(2);
-/// An interruption may change its reason (refused, starting up, a standby); this many are reported, each once.
+/// The reason of an interruption may change (refused, starting up, a standby); this many different
+/// reasons are reported, each once.
 const REASONS_TOLD: usize = 5;
 /// How the service ended when it was told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub enum End {
     Blocked(Stranger),
 }
 
-/// What the writer's lock said.
+/// The result of waiting for the writer's lock.
 enum Lock {
     /// Ours, after another process had it (`waited`) or at once.
     Ours { waited: bool },
@@ -126,21 +127,21 @@ pub async fn run_with(
     while !*stop.borrow() {
         let began = Instant::now();
         let resumed = !backoff.is_fresh();
-        // On the heap: what a whole attempt holds is large, and callers may hold several of them.
+        // On the heap: the future of an attempt is large, and callers may hold several of them.
         let ended = Box::pin(service.attempt(ground.take(), resumed, &mut stop)).await;
         metrics.at_rest();
         let reason = match ended {
             Ok(end) => return Ok(end),
             Err(Ended::Fatal(fatal)) => return Err(fatal),
-            // Whoever drains waits for it to end.
+            // A drain waits for it to end.
             Err(Ended::Failed(failure)) if drain && failure.needs_a_human() => {
                 return Err(Fatal::Refused(failure));
             }
             Err(Ended::Failed(failure)) => failure.to_string(),
             Err(Ended::Interrupted(reason)) => reason,
         };
-        // What worked for a while is interrupted again, to be reported and to be tried again soon; what fails
-        // at once is still the old interruption.
+        // A failure after a while of work is a new interruption: it is reported and retried soon. A
+        // failure at once belongs to the interruption before.
         if began.elapsed() > Backoff::LONGEST {
             backoff.reset();
         }
@@ -209,7 +210,8 @@ impl Service<'_> {
             tracing::info!(objects, %notify, "working as the writer");
         }
         let settle = async {
-            // Told when it lasts: an interruption that comes back at once would be reported with every attempt.
+            // Reported only when it lasts: otherwise every failing attempt would be reported as a
+            // recovery.
             tokio::time::sleep(SETTLED).await;
             if resumed {
                 metrics.stands(Role::Writer, None);
@@ -239,7 +241,7 @@ impl Service<'_> {
         }
     }
 
-    /// Works, by one plan after the other: what is in hand is finished by the plan that read it.
+    /// Works with one plan after the other: a batch is finished with the plan that read it.
     async fn work_on(
         &mut self,
         mut ground: Ground,
@@ -253,7 +255,7 @@ impl Service<'_> {
             tally.add(&worked.tally);
             let Some(plan) = worked.replanned else { return Ok(End::Done(tally)) };
             ground.plan = plan;
-            // What the plan before could not write may be written now.
+            // Rows that the plan before could not write may be written now.
             let mut source = ground.source.session().await?;
             let choice = Choice { state: Some("retrying"), ..Choice::default() };
             parked::retry(&mut source, choice, None).await.map_err(Failure::from)?;
@@ -366,7 +368,7 @@ impl Service<'_> {
         );
     }
 
-    /// Orders resyncs for what no trigger tells.
+    /// Orders resyncs for changes that no trigger reports.
     async fn answer(&self, ground: &Ground) -> Result<(), Failure> {
         let routes: Vec<_> = ground.routes().collect();
         let look = async {
@@ -435,7 +437,7 @@ impl Service<'_> {
         worked
     }
 
-    /// Starts what goes on beside the worker: looking for what has arrived, and comparing.
+    /// Starts the tasks beside the worker: sweeps, and comparisons.
     fn start_around(
         &self,
         tasks: &mut JoinSet<Option<Failure>>,
@@ -459,7 +461,8 @@ impl Service<'_> {
         tasks.spawn(sweeping.map(|()| None));
     }
 
-    /// Lets the worker work until somebody says stop, there is another plan, or a task around it ends.
+    /// Lets the worker work until it is told to stop, there is another plan, or a task around it
+    /// ends.
     async fn until_halted(
         &mut self,
         worker: &mut Worker,
@@ -511,7 +514,7 @@ pub fn blocked(stranger: &Stranger) -> String {
     )
 }
 
-/// What was done by a plan, and which one takes its place, if that is why it ended.
+/// What was done with a plan, and the next plan, if that is why it ended.
 struct Worked {
     tally: Tally,
     replanned: Option<Plan>,

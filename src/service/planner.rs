@@ -87,7 +87,8 @@ impl Planner {
             let mapping = self.mapping();
             let planning = async {
                 let (source, target) = (source.get().await?, target.get().await?);
-                // Opened for this look alone: a connection that is used every half minute is not worth keeping.
+                // Opened for this look alone: a connection for one use every half minute is not
+                // worth keeping.
                 let evaluator = evaluators.evaluator().await?;
                 Ok(Plan::make((&source, &evaluator), &target, &mapping).await)
             };
@@ -111,7 +112,7 @@ impl Planner {
                 Ok(Err(Unplannable::Mapping(unusable))) => {
                     self.tell_unfit(&unusable, &mapping);
                 }
-                // The work meets the same trouble, and is interrupted by it.
+                // The worker meets the same error, and is interrupted by it.
                 Ok(Err(Unplannable::Database(error))) => not_looked_at(&error.into()),
                 Err(failure) => not_looked_at(&failure),
             }
@@ -135,7 +136,7 @@ impl Planner {
         self.current = Some((plan, mapping));
     }
 
-    /// Tells what was not told before.
+    /// Reports what was not reported before.
     fn tell(&mut self, now: Vec<String>) {
         for news in now.iter().filter(|one| !self.told.contains(*one)) {
             tracing::warn!("{news}");
@@ -186,7 +187,7 @@ fn not_looked_at(failure: &Failure) {
     tracing::debug!(reason = %failure, "cannot check now whether the mapping still fits");
 }
 
-/// What is written differently from now on, a few words each.
+/// What is written differently from now on, in a few words each.
 fn changes(before: &[Lane], now: &[Lane]) -> Vec<String> {
     let mut changes = Vec::new();
     for lane in before {

@@ -1,6 +1,6 @@
 //! Tasks that only report: what the page shows, and comparisons in the background.
 //!
-//! Promise: none of them ends the work, whatever goes wrong in it; it is begun again.
+//! Promise: whatever goes wrong in one of them, the work continues and the task is restarted.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
-/// What has failed once may fail again at once.
+/// A task that has failed once may fail again at once.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs a task until it ends by itself. A mistake of ours in it is reported, and it is begun again.
+/// Runs a task until it ends by itself. If it panics, that is reported, and the task is restarted.
 pub async fn kept_up<F: Future<Output = ()>>(what: &str, task: impl FnMut() -> F) {
     begun_anew(what, PAUSE, task).await;
 }
@@ -21,7 +21,7 @@ async fn begun_anew<F: Future<Output = ()>>(
     pause: Duration,
     mut task: impl FnMut() -> F,
 ) {
-    // What the task leaves behind when it breaks off is dropped with it, and the next one begins from nothing.
+    // All state of a task that panics is dropped with it, and the next one starts without any.
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
         tracing::error!(
             "{what} failed because of a bug in this program; the message above has the details, please report it. The \

@@ -1,6 +1,7 @@
 //! Looks at what parked keys wait for, and wakes those for which it has arrived.
 //!
-//! Promise: what cannot be looked at now is left for the next round, and holds up nothing else.
+//! Promise: what cannot be looked up now is left for the next round, and does not hold up the
+//! others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +30,10 @@ const FIRST_REST: u32 = 16;
 const LONGEST_REST: u32 = 99;
 /// The rest after a round that found something, at first.
 const SOON: Duration = Duration::from_millis(50);
-/// This often within the usual rest it is looked whether somebody has written where something is waited for.
+/// This often within the usual rest it asks whether there was a write in the tables that are waited
+/// for.
 const LOOKS: u32 = 5;
-/// Whatever the server counts, it is looked at least this often.
+/// Even if the server counts no write, it looks at least this often.
 const AT_LEAST: Duration = Duration::from_mins(5);
 
 /// Looks at what parked keys wait for, repeatedly, and rings when some of it has arrived.
@@ -81,7 +83,7 @@ pub(super) async fn keep_sweeping(
                     std::mem::replace(&mut heard.crowded, crowded) != crowded
                 });
             }
-            // The next sweep meets the same trouble and says so.
+            // The next sweep meets the same error and reports it.
             Err(_) => source.forget(),
         }
         rest.until_a_round_may_find_something(&target, &lanes, silence).await;
@@ -134,7 +136,8 @@ impl SweepRest {
         silence: Duration,
     ) {
         if self.found > 0 {
-            // Where much arrives, more does. Longer each time: what is woken may have to wait again.
+            // More is likely to arrive soon. The rest grows each time, because woken keys may have
+            // to wait again.
             let soon = self.took.max(SOON).saturating_mul(1 << self.found.min(10));
             return tokio::time::sleep(soon.min(self.usual)).await;
         }
@@ -147,7 +150,7 @@ impl SweepRest {
         tokio::time::sleep(self.took.saturating_mul(SHORTEST_REST)).await;
         while let Some(left) = longest.checked_sub(began.elapsed()) {
             tokio::time::sleep(left.min(self.usual / LOOKS)).await;
-            // Where the server cannot be asked, the round will meet the same trouble and say so.
+            // Where the server cannot be asked, the round meets the same error and reports it.
             match unless_silent(silence, writes(target, lanes)).await {
                 Ok(now) if Some(now) == self.writes => {}
                 Ok(_) => return self.in_vain = 0,
@@ -167,8 +170,8 @@ async fn queue_usage(source: &Pool) -> Result<f64, Failure> {
     Ok(bell::queue_usage(&source.get().await?).await?)
 }
 
-/// Says when the notification queue fills up, and when it is well again. A session that listens, ours or
-/// another's, and stays in a transaction keeps the queue from being emptied.
+/// Reports when the notification queue fills up, and when that is over. A listening session, ours
+/// or another's, that stays in a transaction keeps the queue from being emptied.
 fn tell_queue(usage: f64, warning: f64, is_filling: &mut bool) {
     let fills = usage > warning;
     if fills && !*is_filling {
@@ -214,7 +217,8 @@ pub(super) async fn sweep(
                 let Asked { found: mut arrived, refused } = asked;
                 for (key, failure) in refused {
                     match failure {
-                        // What can be no key of the target never arrives: who waits for it is looked at again.
+                        // A text that cannot be a key of the target never arrives: the keys that
+                        // wait for it are made due, to be looked at again.
                         Failure::Dead(_) => arrived.push(key),
                         failure => hindered = Some(failure),
                     }

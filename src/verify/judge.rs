@@ -1,7 +1,8 @@
 //! Looks again at keys that differ, until they are right, or nothing on its way explains the difference.
 //!
-//! Promise: a key is reported as wrong only when either side had the same row before and after the outbox and the parked
-//! keys were asked, and that again and again, or while nothing at all was written in the source.
+//! Promise: a key is reported as wrong only when both sides had the same rows before and after the
+//! outbox and the parked keys were read, repeatedly, or while nothing at all was written in the
+//! source.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -36,8 +37,8 @@ const VALUES: usize = 500;
 const LOOKS: u32 = 3;
 /// Between two looks at a key: longer than a batch takes from its claim to its acknowledgement.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Changes when a transaction that writes begins or ends anywhere in the cluster.
-/// Source rows are read in smaller parts where they take longer than this: one slow row must stand alone in the end.
+/// Changes when a transaction that writes begins or ends anywhere in the cluster. Source rows are
+/// read in smaller parts where they take longer than this: one slow row must be alone in the end.
 const PART_LIMIT: Duration = Duration::from_secs(5);
 /// For each row, on top of that.
 const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
@@ -94,7 +95,7 @@ pub struct Suspect {
     pub in_target_only: bool,
 }
 
-/// The judge of one object: gathers suspects and tells those that are wrong.
+/// The judge of one object: collects suspects and reports those that are wrong.
 pub struct Judge<'a> {
     /// Looks at the source's rows as the mapping has them.
     pub source: &'a Evaluator,
@@ -195,7 +196,8 @@ impl<'a> Judge<'a> {
         if self.fresh.len() < TOGETHER {
             return Ok(());
         }
-        // What waits meanwhile has waited long enough when the next keys are there; else the reading waits for it.
+        // Keys that were put off have waited long enough when the next keys arrive; otherwise the
+        // reading waits for them.
         while self.waiting.front().is_some_and(|first| first.due <= Instant::now())
             || self.waiting_keys() >= TOGETHER
         {
@@ -216,7 +218,7 @@ impl<'a> Judge<'a> {
     async fn tell(&mut self, key: String, what: What) {
         count(&mut self.verdict, &what);
         let object = self.route.object.name.clone();
-        // Nobody listens any more: what is counted is right all the same.
+        // Nobody listens any more; the counts are still right.
         _ = self.told.send(RowFinding { object, key, what }).await;
     }
 
@@ -265,7 +267,7 @@ impl<'a> Judge<'a> {
                 KeyState::Wrong(sight) if nothing_stirs || look >= LOOKS => {
                     wrong.push((suspect, sight));
                 }
-                // What moves until the end is being worked on.
+                // A key that still changes at the end is counted as in flight.
                 KeyState::Moving if look >= LOOKS => self.verdict.in_flight += 1,
                 KeyState::Wrong(_) | KeyState::Moving => again.push(suspect),
             }
@@ -281,7 +283,7 @@ impl<'a> Judge<'a> {
             }
         }
         if !again.is_empty() {
-            // Those that were convicted and then changed may be looked at once more than others.
+            // Keys that were judged wrong and then changed may be looked at once more than others.
             let looks = look.min(LOOKS - 1);
             self.waiting.push_back(Waiting { suspects: again, looks, due: Instant::now() + PAUSE });
         }
@@ -297,7 +299,7 @@ impl<'a> Judge<'a> {
         Ok(!in_flight && !parked && self.sights(&[suspect]).await?[0].is_right())
     }
 
-    /// Tells a key that was counted as right.
+    /// Reports a key that was counted as right.
     pub async fn contradict(&mut self, key: String, what: What) {
         self.verdict.equal = self.verdict.equal.saturating_sub(1);
         self.tell(key, what).await;
@@ -309,7 +311,7 @@ impl<'a> Judge<'a> {
         let mut doubtful = Vec::new();
         for (suspect, sight) in suspects.into_iter().zip(sights) {
             match sight.is_right() {
-                // What only the target had was not counted among the source's rows.
+                // A row that only the target had was not counted among the source's rows.
                 true => self.verdict.equal += u64::from(!suspect.in_target_only),
                 false => doubtful.push((suspect, sight)),
             }
@@ -384,7 +386,8 @@ impl<'a> Judge<'a> {
         Ok(rows.zip(others).map(|(rows, others)| [by_id(&rows.found), by_id(&others)]))
     }
 
-    /// Tells keys that are wrong, with what differs; returns those that have changed since they were looked at.
+    /// Reports keys that are wrong, with what differs; returns those that have changed since they
+    /// were looked at.
     async fn convict(
         &mut self,
         wrong: &[(Suspect, Sight)],

@@ -71,7 +71,7 @@ pub async fn merge(
     let mut others = Stream::open(target, &statements.target_prints).await?;
     let mut rows = match Stream::open(source, &statements.prints).await {
         Err(failure @ Failure::Reconnect(_)) => return Err(failure),
-        // Some row is refused; those before it cannot be told from it.
+        // Some row of this fetch is refused; which one is not known.
         Err(_) => return Ok(Some(Frontier::default())),
         Ok(rows) => rows,
     };

@@ -1,4 +1,5 @@
-//! Compares the source, as the mapping has it, with the target, and tells which keys are missing, differ or are left over.
+//! Compares the source, seen through the mapping, with the target, and reports which keys are
+//! missing, differ or are left over.
 //!
 //! Promise: it writes nothing; its memory does not grow with the tables; and a key whose change is on its way, or
 //! that is parked, is counted as such and not reported as wrong.
@@ -42,7 +43,7 @@ pub struct RowFinding {
     pub what: What,
 }
 
-/// What is to be said of a key.
+/// What is wrong with a key.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
@@ -50,7 +51,7 @@ pub enum What {
     Missing,
     /// The rows differ.
     Differing {
-        /// In these columns.
+        /// Their columns that differ.
         columns: Vec<ColumnDifference>,
     },
     /// The source publishes no such row, and `on_delete` says that the target should not have it either.
@@ -153,8 +154,8 @@ pub async fn verify(
     Ok(judge.verdict)
 }
 
-/// Compares all rows of an object without haste: no statement is long, and after each the sessions rest for `rest` times
-/// as long.
+/// Compares all rows of an object slowly: no statement is long, and after each the sessions rest
+/// for `rest` times as long.
 pub async fn verify_slowly(
     source: &Evaluator,
     books: &Session,

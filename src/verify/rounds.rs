@@ -1,7 +1,8 @@
-//! Compares all rows again and again, in the background of the service: `run --verify-every`.
+//! Compares all rows at an interval, in the background of the service: `run --verify-every`.
 //!
-//! Promise: it holds nothing up. It has two sessions on the source and one on the target while it compares and none between, rests nine tenths
-//! of the time, and what hinders it is reported and hinders nobody else. It repairs nothing.
+//! Promise: it delays nothing. It has two sessions on the source and one on the target while it
+//! compares and none between, rests nine tenths of the time, and a failure is reported and affects
+//! nothing else. It repairs nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::postgres::deadline::unless_silent;
 use crate::postgres::failure::Failure;
 use crate::worker::Lane;
 
-/// It rests this many times as long as it works: a tenth of what one session can do on either side is left to it.
+/// It rests this many times as long as it works: so it uses a tenth of one session's time on either
+/// side.
 const REST: u32 = 9;
 /// Of the keys that are wrong this many are named in the log.
 const NAMED: usize = 5;
@@ -28,7 +30,7 @@ const NAMED: usize = 5;
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How much longer the answer may take on its way.
 const ANSWER_GRACE: Duration = Duration::from_secs(15);
-/// After a failure, unless the next comparison is due before: what passes has passed by then.
+/// After a failure, unless the next comparison is due before: a passing failure is over by then.
 const TRY_AGAIN: Duration = Duration::from_mins(5);
 
 /// A comparison with the keys that are to be named.

@@ -1,8 +1,9 @@
 //! Asks again, in a simpler way, for a few rows that were found to be right.
 //!
-//! Promise: nothing is shared with what writes rows but the expressions of the mapping itself: one row at a time, without
-//! lateral joins, hashes and common tables, and brought into Salesforce's form here. What the statements of [`project`]
-//! get wrong is written wrongly *and* compared wrongly; here it is found.
+//! Promise: it shares nothing with the code that writes rows except the expressions of the mapping:
+//! one row at a time, without lateral joins, hashes and common table expressions, and brought into
+//! Salesforce's form here. A mistake in the statements of [`project`] would be written *and*
+//! compared wrongly; this finds it.
 
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ fn target_sql(route: &Route) -> String {
     )
 }
 
-/// In which columns the rows differ. A row that is on one side only is the comparison's own business.
+/// In which columns the rows differ. A row that is on one side only is reported by the comparison
+/// itself.
 fn differences(route: &Route, row: Option<&Row>, others: &[Row]) -> Vec<ColumnDifference> {
     let Some(values) = row.map(|row| row.get::<_, Vec<Option<String>>>(0)) else {
         return Vec::new();

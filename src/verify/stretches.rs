@@ -1,7 +1,7 @@
 //! Compares stretch by stretch, or a sample: short statements, each with what is committed at its moment.
 //!
-//! Promise: a row that the source cannot compute hinders no other, no snapshot is held for longer than a stretch, and the
-//! rest between two stretches is as long as it was asked for.
+//! Promise: a row that the source cannot compute does not hinder the others, no snapshot is held
+//! for longer than a stretch, and the rest between two stretches is as long as requested.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::plan::Route;
 use crate::postgres::db::Transaction;
 use crate::postgres::failure::Failure;
 
-/// A stretch that is this slow reads a whole table, and there may be many. Also, whoever rests says nothing, and must not
-/// be taken for lost.
+/// A stretch that is this slow reads a whole table, and there may be many. Also, a session that
+/// rests sends nothing, and must not be taken for lost.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Compares all rows that were not dealt with before. After each stretch it rests this many times as long as that took.
@@ -142,7 +142,8 @@ async fn compare_others(
     let sources = read_apart(judge.source, route, judge.statements, published, ids.clone()).await?;
     let known: HashSet<&str> = sources.found.iter().map(|row| row.get("key")).collect();
     for id in ids {
-        // Whether a row is published whose filter fails cannot be known; the source's side tells of it.
+        // If the filter fails for a row, nobody knows whether it is published; the source's side
+        // reports that row.
         if !known.contains(id.as_str()) && !sources.unreadable.contains_key(&id) {
             in_target_only(route, id, judge).await?;
         }

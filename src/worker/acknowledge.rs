@@ -44,7 +44,8 @@ impl Acknowledger {
         Self { lanes, source, target, metrics, doubt }
     }
 
-    /// Deletes what was claimed and parks what must wait, in one transaction; tells how long a resync must pause.
+    /// Deletes what was claimed and parks what must wait, in one transaction; returns how long a
+    /// resync must rest.
     pub(super) async fn acknowledge(&self, done: Done) -> Result<(Tally, Option<Pause>), Failure> {
         let mut parking = Vec::new();
         for (lane, outcomes) in self.lanes.iter().zip(&done.outcomes) {
@@ -62,7 +63,8 @@ impl Acknowledger {
         }
     }
 
-    /// What the source refuses to park is found by halving, and made as simple as can be: one odd key holds up no other.
+    /// Keys that the source refuses to park are found by halving, and parked in the simplest form:
+    /// one odd key does not hold up the others.
     async fn storable(
         &self,
         mut parking: Vec<Parking>,
@@ -172,7 +174,7 @@ impl Acknowledger {
         for &(index, reads) in &batch.truncated {
             let lane = &self.lanes[index];
             if reads {
-                // No key is named, so each that waits for something may be gone.
+                // No key is named, so the row of every waiting key may be gone.
                 parked::all_due(source, lane.name()).await?;
             }
             // The rows that are gone are known only to the target; what a touched object lost, only to the source.
@@ -201,7 +203,7 @@ impl Acknowledger {
     }
 }
 
-/// Notes how far a resync has come; tells how long it must rest, if it has a rate.
+/// Notes how far a resync has come; returns how long it must rest, if it has a rate.
 async fn note_progress(
     source: &Transaction<'_>,
     page: &Page,
@@ -264,7 +266,7 @@ fn raises_doubt(outcome: &Outcome) -> bool {
     }
 }
 
-/// What came of a lane's keys; the changes are counted for all lanes together.
+/// The outcomes of a lane's keys; the changes are counted for all lanes together.
 fn tally(batch: &Batch, lane: usize, outcomes: &Outcomes) -> Tally {
     let count = |wanted: fn(&Outcome) -> bool| outcome::count(outcomes, wanted);
     let keys = batch.keys(lane).count() as u64;

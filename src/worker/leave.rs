@@ -18,7 +18,7 @@ use crate::outbox::outcome::{Outcome, Outcomes};
 use crate::postgres::db::{Direct, Pool};
 use crate::postgres::failure::Failure;
 
-/// A table is counted again after this long: of a share of its rows nobody expects more than that.
+/// A table is counted again after this long: the share of its rows need not be more exact.
 const COUNT_AGAIN: Duration = Duration::from_mins(1);
 
 /// Decides which target rows leave.
@@ -36,7 +36,7 @@ pub(super) struct Gate {
 pub(super) struct Leaving<'b> {
     /// By lane: the keys whose rows leave.
     pub(super) keys: Vec<Cow<'b, [String]>>,
-    /// By lane: what became of the others.
+    /// By lane: the outcomes of the others.
     pub(super) outcomes: Vec<Outcomes>,
     /// What was noted of it.
     pub(super) notes: Vec<BrakeNote>,
@@ -49,7 +49,7 @@ pub(super) struct BrakeNote {
     keys: HashSet<String>,
 }
 
-/// What the brake says of some rows of a lane.
+/// The brake's decision about some rows of a lane.
 enum BrakeAnswer {
     /// They are noted by this number.
     Noted(i64),
@@ -63,7 +63,7 @@ pub(super) fn first(lanes: &[Lane]) -> Vec<(usize, usize)> {
     let all: Vec<usize> = (0..lanes.len()).collect();
     let pairs = all.iter().filter(deleting).flat_map(|&lane| {
         let mut family = BTreeSet::from([lanes[lane].name()]);
-        // Parents stand before their children.
+        // Parents come before their children.
         for below in &lanes[lane + 1..] {
             if below.route.parents.iter().any(|parent| family.contains(&*parent.object)) {
                 family.insert(below.name());
@@ -117,7 +117,8 @@ impl Gate {
                         let held = asked.into_iter();
                         outcomes.extend(held.map(|key| (key, Outcome::Held(reason.clone()))));
                     }
-                    // A right that is missing, or a table that takes too long to count: no row of another object is at fault.
+                    // A missing right, or a table that takes too long to count: no row of another
+                    // object is at fault.
                     Err(failure) => {
                         let outcome = match Outcome::of(failure)? {
                             Outcome::Dead(refusal) => Outcome::Retries(refusal),

@@ -203,7 +203,7 @@ pub struct Tools {
     pub pace: Pace,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
-    /// Told when rows are refused as if the plan were out of date.
+    /// Notified when rows are refused as if the plan were out of date.
     pub doubt: Arc<Notify>,
 }
 
@@ -267,7 +267,7 @@ impl Worker {
             } else if !claim {
                 return Ok(self.tally);
             } else if self.reader.more {
-                // Nothing of the last look was for us, or it left out what was in hand: look again.
+                // The last look may have left out what was in hand: look again.
             } else if drain && !unless_silent(silence, self.reader.resyncs_later()).await? {
                 return Ok(self.tally);
             } else {
@@ -282,7 +282,7 @@ impl Worker {
 /// What must not be read again while it is on its way.
 #[derive(Clone, Default)]
 struct InHand {
-    /// Since when the last of the due keys was due; none where there are none.
+    /// Since when the last of the due keys was due; none if there are none.
     due: Option<Timestamp>,
     /// In the order in which they were read.
     pages: Vec<Page>,
@@ -345,7 +345,7 @@ async fn acknowledge_next(
     Ok(Some(Acknowledged { tally, pause, share }))
 }
 
-/// Returns when the signal says so. A signal that nobody can give any more is never given.
+/// Returns when the signal is given; never, once nothing is left that could give it.
 pub async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;

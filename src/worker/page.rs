@@ -1,8 +1,8 @@
 //! Reads the next page of a resync: source rows in the order of their primary key, target rows in that of the external
 //! id, or keys that were named.
 //!
-//! Promise: a row that the mapping's SQL fails for ends no page. Then only keys are read, without anything that the mapping
-//! says, so that this row can be looked for.
+//! Promise: a row for which the mapping's SQL fails does not end the resync. Then only keys are
+//! read, without the mapping's SQL, so that this row can be found.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ impl Content {
     }
 }
 
-/// Progress is not worth a longer wait: the resync is not stored yet, and its transaction is open.
+/// The total is only for the progress bar, and not worth a longer wait: the resync is not stored
+/// yet, and its transaction is open.
 const COUNT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many source rows a request is about; 0 where that takes too long to find out.
@@ -62,7 +63,7 @@ pub async fn count(
     };
     match count(&project::filter(object)).await {
         Err(failure @ Failure::Reconnect(_)) => Err(failure),
-        // A filter that some row is refused by does not keep the others from being resynced.
+        // A filter that fails for some row does not keep the others from being resynced.
         Err(_) => match count("").await {
             Err(failure) if failure.is_cancelled() => Ok(0),
             counted => counted,
@@ -151,7 +152,7 @@ async fn source_page(
     };
     if !is_slow {
         match keys(&published).await {
-            // Some row's fault; what is the table's is met again.
+            // A row's fault; a fault of the table is met again.
             Err(Failure::Retry(_) | Failure::Blocked(_) | Failure::Dead(_)) => {}
             done => return done,
         }
@@ -273,7 +274,8 @@ fn wanted(object: &Object, since: usize) -> String {
              (${since}::pg_catalog.timestamptz at time zone 'UTC'))",
             ident(column)
         ),
-        // Without such a column a request with a time is refused; the parameter must be there all the same.
+        // Without such a column a request with a time is refused; the statement still needs the
+        // parameter.
         None => format!("${since}::pg_catalog.timestamptz is null"),
     };
     format!("{changed} and source.{} is not null", ident(&object.key))

@@ -1,7 +1,7 @@
 //! How long a statement may take before it is broken off and its batch tried in parts, on either side.
 //!
-//! Promise: one slow row holds up the others for seconds; tables where every statement takes long are no trouble, because
-//! what is usual is learned.
+//! Promise: one slow row delays the others for seconds only; a table where every statement takes
+//! long is no problem, because the usual time is learned.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::postgres::failure::Failure;
 
 /// A batch is broken off after this long, and tried in parts: one slow row must not hold up all others.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
-/// A part of it, after this long: it is halved again and again.
+/// A part of it, after this long: parts are halved repeatedly.
 const PART_LIMIT: Duration = Duration::from_millis(500);
 /// A single row that is left of it, after this long. Where it is all that is due it has the time of a batch.
 const ROW_LIMIT: Duration = Duration::from_secs(2);
 /// For each row, on top of that. With Heroku Connect's triggers a row takes about 0.05 ms.
 const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
 
-/// How long statements may take: some times as long as they have taken lately, so that a table without an index, where each
-/// takes seconds, is no trouble.
+/// How long statements may take: some times as long as they have taken lately, so that a table
+/// without an index, where each takes seconds, is no problem.
 pub(super) struct Patience {
-    /// However long the others took.
+    /// At most, however long the others took.
     most: Duration,
     /// The longest that got through lately, in microseconds.
     longest: AtomicU64,
@@ -55,12 +55,13 @@ impl Patience {
         self.longest.store(longest.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// It is not some rows that are slow.
+    /// All rows are slow, not some.
     pub(super) fn nothing_got_through(&self) {
         self.got_through((self.longest() * 2).clamp(ROW_LIMIT, self.most));
     }
 
-    /// A batch was tried in parts. Where it was broken off and no row of it is slow, it is all of them.
+    /// A batch was tried in parts. If it was broken off and no single row of it is slow, all of
+    /// them are.
     pub(super) fn came_apart<'a>(
         &self,
         whole: &Failure,

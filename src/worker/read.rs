@@ -27,9 +27,10 @@ use crate::postgres::db::{Evaluator, Pool, Session};
 use crate::postgres::failure::{Failure, Refusal};
 use crate::project::{self, BATCH_BYTES, MOST_TOUCHED, Projected, Wanted};
 
-/// This many changes in a second, and more come together soon. Fewer are not kept waiting.
+/// From this many changes per second on, changes are gathered for a moment. Below it they are
+/// applied at once.
 const BUSY: f64 = 800.0;
-/// Fewer than this in one look tell nothing about how many there are in a second.
+/// Fewer than this in one look do not show how many there are per second.
 const A_FEW: usize = 3;
 
 /// While there are changes a resync rests this many times as long as its page took: it has a fifth of the time.
@@ -39,7 +40,7 @@ const SHARE_TIME: Duration = Duration::from_millis(60);
 /// While there are changes it is looked this often whether there is a resync.
 const SHARE_LOOK: Duration = Duration::from_secs(1);
 
-/// A resync that is hindered by what passes is tried again after this long.
+/// A resync that met a passing error is tried again after this long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
 /// What helps when the keys that a change touches cannot be found.
 const WRONG_KEYS: &str = "correct `keys` of this object's touched_by in the mapping, or the row of the other table whose \
@@ -55,7 +56,8 @@ const LESS: i64 = 8;
 /// The steps on the source side: claim and project.
 pub(super) struct Reader {
     lanes: Arc<Vec<Lane>>,
-    /// What stands for the objects of this mapping: a resync that was asked for with another is not ours.
+    /// The fingerprints of this mapping's objects: a resync that was asked for with another mapping
+    /// is not ours.
     fingerprints: Vec<String>,
     /// One session for as long as the position lasts: another one may be another server's.
     source: Session,
@@ -364,7 +366,8 @@ impl Reader {
                     Ok(page) => return Ok(page),
                     Err(failure @ Failure::Reconnect(_)) => return Err(failure),
                     Err(failure) if own => {
-                        // It stands for changes that nobody would find again: it waits, as a parked key does.
+                        // It replaces changes that nothing else would find again: it waits, as a
+                        // parked key does.
                         self.is_hindered(id, &failure);
                         but.push(id);
                         continue;
@@ -430,7 +433,7 @@ impl Reader {
 struct PageSize {
     least: i64,
     rows: i64,
-    /// When the page before was begun, if nothing has come between.
+    /// When the page before was begun, if nothing came in between.
     began: Option<Instant>,
 }
 
@@ -516,7 +519,7 @@ impl BatchSize {
         let bytes: usize = projected.iter().map(Projected::bytes).sum();
         let rows = projected.iter().map(|part| part.rows.len()).sum();
         self.average = bytes.checked_div(rows).unwrap_or(self.average);
-        // In small steps: each that is too far costs a batch that is tried in halves.
+        // In small steps: a step too far costs a batch that is tried in halves.
         self.most = self.most.saturating_add(self.most / 8 + 1);
     }
 
@@ -766,7 +769,7 @@ async fn touched_keys(
                 apart.through();
                 touched.keys.append(&mut found);
             }
-            // A resync of all rows stands for those that cannot be found.
+            // A resync of all rows replaces those that cannot be found.
             Err(Failure::Retry(_) | Failure::Blocked(_)) => touched.unknown = true,
             Err(failure) => apart.refuse(part, failure)?,
         }

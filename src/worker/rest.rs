@@ -38,7 +38,8 @@ impl Rest {
     /// `changes`: among it are changes, not only keys that were due by the clock.
     pub(super) fn found_work(&mut self, changes: bool) {
         self.last_work = Instant::now();
-        // While the bell is armed every commit rings. One that did not, or not in time, is reason to ask.
+        // While the bell is armed every commit rings. A change without a ring, or with a late one,
+        // is a reason to test the bell.
         let doubt = std::mem::take(&mut self.unrung) && changes;
         self.wish.send_if_modified(|wish| {
             wish.doubts += u64::from(doubt);
@@ -65,7 +66,7 @@ impl Rest {
         tokio::select! {
             () = tokio::time::sleep_until(until) => self.unrung = asleep,
             heard = self.heard.changed() => {
-                // It has rung: whatever the clock ended before, nothing was missed.
+                // It has rung, so the bell works.
                 self.unrung = false;
                 if heard.is_err() {
                     // The bell's task is gone; the service is about to notice. Until then: poll.
@@ -85,7 +86,7 @@ impl Rest {
             return pace.poll;
         }
         if crowded {
-            // Nobody rings now, so there is nothing to sleep for.
+            // Nobody rings now, so it must not sleep.
             self.wish.send_if_modified(|wish| wish.sleep.take().is_some());
         }
         if !self.rings || !listening || crowded {
@@ -104,7 +105,7 @@ impl Rest {
         if blocked {
             return pace.quiet_poll;
         }
-        // Until the bell is armed nobody need ring.
+        // Until the bell is armed no writer needs to ring.
         match self.wished_at.elapsed() < PROMPT_ARMING {
             true => pace.poll,
             false => pace.poll * SLOWER,
@@ -116,7 +117,7 @@ impl Rest {
 mod tests {
     use super::*;
 
-    /// How long a worker rests that has had no work for long.
+    /// How long a worker rests that has had no work for a long time.
     fn rest(heard: &Heard) -> Duration {
         let (_heard, hear) = watch::channel(heard.clone());
         let pace = Pace { awake: Duration::ZERO, ..Pace::default() };

@@ -1,6 +1,7 @@
 //! The second step: applies a batch to the target, in one transaction where possible.
 //!
-//! Promise: a refused row holds up no other; it is found by halving, not by trying every row.
+//! Promise: a refused row does not hold up the others; it is found by halving, not by trying every
+//! row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,8 @@ const PLANNED_ANEW: &str =
 pub(super) struct Writer {
     lanes: Arc<Vec<Lane>>,
     gate: Gate,
-    /// Whoever keeps it from falling silent has it, too. It takes no statement that leaves out a schema.
+    /// Shared with the task that keeps it from falling silent. It takes no statement that leaves
+    /// out a schema.
     session: Arc<Mutex<Direct>>,
     /// Sessions that only read, for such statements.
     target: Pool,
@@ -92,7 +94,8 @@ impl Writer {
         Ok(Done { batch, outcomes })
     }
 
-    /// A single row is waited for, because nothing is held meanwhile. Of several, what is not free is passed over.
+    /// A single locked row is waited for, because no other lock is held meanwhile. Among several
+    /// rows, locked ones are passed over.
     async fn briefly_or_passing_over(
         &mut self,
         batch: &Batch,
@@ -177,7 +180,7 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Tries smaller parts of what is refused until the rows at fault stand alone.
+    /// Tries smaller and smaller parts until the rows at fault are isolated.
     async fn in_parts(&self, lane: &Lane, whole: KeyPart<'_>) -> Result<Outcomes, Failure> {
         let (mut apart, mut outcomes) = (Apart::new(whole), Vec::new());
         while let Some(part) = apart.next_part() {
@@ -214,7 +217,7 @@ impl Writer {
         let mut is_current = None;
         for (part, failure) in refused {
             let outcome = match Outcome::of(failure)? {
-                // It is only looked for, and what the target cannot hold is not there.
+                // The row is only looked up, and a key that the target cannot hold is not there.
                 Outcome::Dead(_) if matches!(part, KeyPart::Absent(_)) && !lane.deletes() => {
                     continue;
                 }
@@ -324,8 +327,8 @@ fn begin(limit: Duration, locked: Locked) -> String {
     format!("begin; set local statement_timeout = {}{waits}", limit.as_millis())
 }
 
-/// Commits what was done, or rolls it back. Broken off in the middle, the transaction ends with the session: who
-/// breaks off gives the session up.
+/// Commits what was done, or rolls it back. If this is cancelled in the middle, the transaction
+/// ends with the session: a caller that cancels must give the session up.
 async fn transaction<T>(
     client: &Client,
     begin: &str,

@@ -1,6 +1,6 @@
 //! One test binary. Its folders are those of `src`, with `hostile` for attacks and `repository` for what is no code. Read the names of the tests: they are the guarantees.
-#![allow(clippy::unwrap_used)] // A test that cannot go on should say where.
-#![allow(clippy::disallowed_methods)] // What a server says to a test is the test's own.
+#![allow(clippy::unwrap_used)] // A test that cannot continue should show where.
+#![allow(clippy::disallowed_methods)] // A server's error in a test may quote anything.
 
 mod support;
 

@@ -122,7 +122,7 @@ async fn retry(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<Ex
         for (count, keys) in held {
             let keys = &keys[..keys.len().min(count.held.unsigned_abs() as usize)];
             let more = if count.held > FEW { ", …" } else { "" };
-            // A part may have keys that were refused besides: then it is said of how many these are.
+            // Some of the keys may be refused again: then the number of those is added.
             let of = match count.held == count.keys {
                 true => String::new(),
                 false => format!(" of {}", count.keys),
@@ -186,7 +186,7 @@ async fn forget(source: &mut Session, choice: Choice<'_>, yes: bool) -> Result<E
     Ok(absent)
 }
 
-/// Says which keys that were named are not parked: whoever misspelt one should know.
+/// Reports the named keys that are not parked: one may be misspelt.
 async fn absent(source: &Session, choice: Choice<'_>) -> Result<Exit> {
     let Some(keys) = choice.keys else { return Ok(Exit::Clean) };
     let absent = parked::not_there(source, choice.objects, keys).await.map_err(super::reason)?;

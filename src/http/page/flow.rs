@@ -180,7 +180,7 @@ fn taken_stop(mirrors: &[Mirror], now: Timestamp, at: Option<Timestamp>) -> Stop
 
 /// What happened in the last hour, as far as this process remembers.
 struct Hour {
-    /// As far back as the memory goes.
+    /// As far back as it remembers.
     lasts: String,
     captured: i64,
     acknowledged: i64,

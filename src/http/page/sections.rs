@@ -1,4 +1,4 @@
-//! What stands below the flow: the last hour, what is parked, resyncs, Salesforce's side, and details.
+//! What is below the flow: the last hour, what is parked, resyncs, Salesforce's side, and details.
 
 use super::super::Shown;
 use super::super::chart::{Chart, Point};

@@ -3,11 +3,11 @@
 use super::Tables;
 use crate::postgres::catalogue::Column;
 
-/// Names that are less alike than this are no candidates.
+/// Names with less similarity than this are no candidates.
 const ALIKE: f64 = 0.6;
 /// Shorter names are in too many others.
 const SHORTEST_PART: usize = 4;
-/// More candidates help nobody.
+/// More candidates do not help.
 const CANDIDATES: usize = 2;
 
 /// Without capitals, underscores, and the `__c` of a custom field.
@@ -17,7 +17,7 @@ pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|character| character.is_alphanumeric()).collect()
 }
 
-/// What a table of the target holds one of.
+/// What one row of a target table is called.
 pub(super) fn base(table: &str) -> String {
     let table = table.to_lowercase();
     singular(&plain(&table))

@@ -1,7 +1,8 @@
-//! A first mapping, drafted from both catalogues: what looks alike is matched, the rest is said.
+//! A first mapping, drafted from both catalogues: similar columns are matched, all others are
+//! listed in comments.
 //!
-//! Promise: what is drafted is a mapping that fits both databases, and every column of either side is in it: as a field,
-//! or as a comment with its type and what comes closest. Reads catalogues, no row.
+//! Promise: the draft is a mapping that fits both databases, and every column of either side is in
+//! it: as a field, or as a comment with its type and the closest names. Reads catalogues, no row.
 
 use tokio_postgres::types::Oid;
 
@@ -136,7 +137,7 @@ struct Draft {
     /// Target column and source column.
     fields: Vec<(String, String)>,
     parents: Vec<DraftParent>,
-    /// Target columns without a partner, each with what may be said of it.
+    /// Target columns without a partner, each with a remark.
     unmatched: Vec<Unmatched>,
 }
 

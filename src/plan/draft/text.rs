@@ -95,19 +95,20 @@ fn field(from: &Column, to: &Column, is_key: bool) -> String {
     format!("{} = {}{}", key(&to.name), quoted(&from.name), remark(from, to, is_key))
 }
 
-/// What becomes of the value on its way, where it does not stay as it is.
+/// How the value is changed on its way, if it is.
 fn remark(from: &Column, to: &Column, is_key: bool) -> String {
     let longer = |max: i32| from.max_chars.is_none_or(|length| length > max);
     match (from.category == 'S', to.category == 'S', to.max_chars) {
         (true, true, Some(max)) if longer(max) && !is_key => format!("  # will be cut at {max}"),
         (true, _, _) | (false, false, _) => String::new(),
-        // Keys, numbers and times have their one form; what else is written as text is worth a thought.
+        // Keys, numbers and times have one form as text; for any other type a comment says that it
+        // is written as text.
         (false, true, _) if from.type_name == "uuid" => String::new(),
         (false, true, _) => format!("  # {}, written as text", type_of(from)),
     }
 }
 
-/// Lines to take the comment sign from, or why there are none.
+/// Lines to uncomment, or why there are none.
 fn without(draft: &Draft, unmatched: &Unmatched) -> Vec<String> {
     let (source, target) = (&draft.tables.source, &draft.tables.target);
     let Some(to) = target.column(&unmatched.column) else { return Vec::new() };

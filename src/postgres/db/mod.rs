@@ -1,7 +1,7 @@
 //! Connections: dedicated sessions, a pool, and the one that listens. All get the same settings.
 //!
-//! Promise: whether a pooler is in front of the server is found out before anything is done with it, and
-//! our settings reach nobody's session but our own.
+//! Promise: it is found out whether a pooler is in front of the server before any other statement
+//! is sent, and our settings never reach another client's session.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,7 +41,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unless another one is asked for: the longest statement of a command counts or sorts a table of millions.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// A time that somebody else has written; none where no calendar has it, as with `infinity`.
+/// A time that another program has written; none where it is no date of a calendar, such as
+/// `infinity`.
 pub fn moment(row: &Row, column: &str) -> Option<Timestamp> {
     row.try_get::<_, Option<Timestamp>>(column).ok().flatten()
 }
@@ -113,7 +114,7 @@ impl Database {
 
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
-        // On the heap: what connects is large, and is part of everything that does.
+        // On the heap: this future is large, and is part of every future that connects.
         let (client, task) = Box::pin(in_time(self.connect())).await?;
         Ok(Session::own(ClientWrapper::new(client, task), self.way(), self.settings.clone()))
     }
@@ -188,7 +189,7 @@ impl Database {
         Pool { inner, database: self.clone() }
     }
 
-    /// How the connections lead to the server. Nothing is said of a database that nobody has connected to.
+    /// Whether a pooler is between us and the server; unknown before the first connection.
     fn way(&self) -> Access {
         self.way.get().copied().unwrap_or(Access::Direct)
     }
@@ -205,7 +206,7 @@ impl Database {
             }
             None => {
                 let (client, task, way) = self.explore().await?;
-                // Of two that find out at the same time, either is right.
+                // When two connections find out at the same time, either answer is right.
                 self.way.get_or_init(|| way);
                 Ok((client, task))
             }
@@ -267,7 +268,8 @@ fn lacks_mark(error: &Error) -> bool {
     })
 }
 
-/// The driver's own time-out ends with the TCP connection; a server may accept that and then say nothing.
+/// The driver's own time-out covers only the TCP connection; a server may accept that and then not
+/// answer.
 async fn in_time<T>(connecting: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => Ok(connected?),
@@ -279,7 +281,7 @@ async fn in_time<T>(connecting: impl Future<Output = Result<T, Error>>) -> Resul
 
 fn started((client, connection): TlsConnection) -> (Client, JoinHandle<()>) {
     let task = tokio::spawn(async move {
-        // Whoever uses the client meets the same error and reports it; twice would be noise.
+        // The client's user meets the same error and reports it; twice would be noise.
         if let Err(error) = connection.await {
             tracing::debug!(reason = %crate::postgres::failure::chain(&error), "connection closed");
         }

@@ -20,7 +20,7 @@ use super::parameter::Parameter;
 use super::settings::SettingStatements;
 use crate::postgres::failure::Failure;
 
-/// What is said where only a direct connection will do.
+/// The error where only a direct connection will do.
 const POOLER: &str = "the connection goes through a pooler, and this needs a direct connection";
 
 /// How a connection leads to its server.

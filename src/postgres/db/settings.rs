@@ -1,9 +1,10 @@
-//! The settings of our sessions, and how they get there without being left behind in anybody else's.
+//! The settings of our sessions, and how they are set without being left behind in another client's
+//! session.
 
 use std::time::Duration;
 
-/// What every session of ours has, whatever was set for the role, the database or the server, and whatever the user asks
-/// for in `options`: it decides what is right.
+/// What every session of ours has, whatever is set for the role, the database or the server, and
+/// whatever the user asks for in `options`: results depend on it.
 ///
 /// - How values are read and written: an expression of a mapping means the same everywhere, and what is compared is
 ///   written alike on both sides. `timezone`: the application's timestamps are UTC without zone; casts must not shift them.
@@ -37,9 +38,9 @@ const ALWAYS: [(&str, &str); 21] = [
     ("jit", "off"),
 ];
 
-/// Settings that not every server has, or that may be better already.
+/// Settings that not every server has, or that may be stricter already.
 ///
-/// - `synchronous_commit`: what is acknowledged is on the target's disk. A replica's is better still.
+/// - `synchronous_commit`: what is acknowledged is on the target's disk. A setting that also waits for a replica is kept.
 /// - `idle_session_timeout`: since release 14. An older server is refused, but must be reached to be reported so.
 /// - `transaction_timeout`: since release 17.
 const WHERE_NEEDED: [(&str, &str, &str); 3] = [
@@ -60,7 +61,7 @@ const WHERE_NEEDED: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What the user may set otherwise in `options`.
+/// Defaults that the user may change in `options`.
 ///
 /// - `lock_timeout`: a locked target row delays its batch this long; then the others continue without it.
 /// - `idle_in_transaction_session_timeout`: a paused process must not hold locks or vacuum back for ever.
@@ -84,16 +85,17 @@ impl Use {
         self == Self::Evaluate
     }
 
-    /// Where names without a schema are looked for; none: where the database says. Expressions of a mapping and Heroku
-    /// Connect's triggers name functions and types without a schema. Ours are in `pg_catalog` alone: on any other path
-    /// somebody could leave an operator or a function whose arguments fit better, and it would run with our rights.
+    /// The search path for names without a schema; none: the database's own. Expressions of a
+    /// mapping and Heroku Connect's triggers name functions and types without a schema. Ours are in
+    /// `pg_catalog` alone: on any other path somebody could leave an operator or a function whose
+    /// arguments fit better, and it would run with our rights.
     fn search_path(self) -> Option<&'static str> {
         (self == Self::Own).then_some("pg_catalog, pg_temp")
     }
 }
 
-/// What a session of our own has besides: the server, too, must notice soon that we have vanished, because it
-/// keeps our locks until then.
+/// What a direct session has besides: the server, too, must notice soon that we have vanished,
+/// because it keeps our locks until then.
 const DIRECT: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),

@@ -6,7 +6,7 @@
 /// What a condition means for the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// The same rows may succeed in a moment. With what helps, where waiting may not.
+    /// The same rows may succeed in a moment. With what helps, where waiting alone may not.
     Retry(Option<&'static str>),
     /// No row of the object succeeds until somebody does this.
     Blocked(&'static str),
@@ -27,7 +27,8 @@ pub(super) struct Condition {
 }
 
 const PASSES: Decision = Decision::Retry(None);
-/// What a row of a foreign table, a trigger or a function of another server meets; or everybody does.
+/// A failure of another server, reached by a foreign table, a trigger or a function; it may affect
+/// one row or all.
 const ELSEWHERE: Decision = Decision::Retry(Some(
     "look at the server that the row's expression or trigger asks; it is retried by itself",
 ));

@@ -1,4 +1,4 @@
-//! What a database's refusal means for us: the variant is the decision.
+//! What an error of a database means for us: the variant is the decision.
 //!
 //! Promise: no sentence of this module holds a value of a row. This is the one place where what a server says of an error
 //! becomes text for people.
@@ -44,8 +44,8 @@ const SHOW_ROWS: &str =
 /// Why a step did not succeed, by what is to be done about it.
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// The connection is gone: back off and connect again. Nobody's row is at fault, so nothing is parked. Whatever code an
-    /// error has, while the session continues it may be one row's.
+    /// The connection is gone: back off and connect again. No row is at fault, so nothing is
+    /// parked. As long as the session lives, an error of any code may be one row's.
     Reconnect(String),
     /// Deadlock, time-out, lack of resources, another server: the same rows may succeed in a moment.
     Retry(Refusal),
@@ -145,7 +145,7 @@ pub fn none_if_unfit(
 }
 
 impl Failure {
-    /// Trying again by itself would not help.
+    /// A retry alone would not help.
     pub fn needs_a_human(&self) -> bool {
         matches!(self, Self::Blocked(_) | Self::Dead(_))
     }
@@ -251,8 +251,8 @@ pub fn chain(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// What the server says of a statement that reads no row, in its own words: they may quote the text of the statement. To
-/// be used for nothing else.
+/// The server's own message for a statement that reads no row: it may quote the text of the
+/// statement. Not to be used for any other statement.
 pub fn of_a_statement_that_reads_no_row(db: &DbError) -> String {
     Said::of(db).sentence_without_rows().with_code(db.code().code())
 }

@@ -1,8 +1,9 @@
 //! What may be repeated of a server's error.
 //!
-//! Promise: a sentence made here holds names and numbers of the database's own, and no value of a row: whatever the
-//! row holds, whoever raised the error, in whatever language the server speaks. So nothing is cut out of a message.
-//! It is shown whole where the function of the server that wrote it puts no value into it, and otherwise not at all.
+//! Promise: a sentence made here holds names and numbers of the database's own, and no value of a
+//! row: whatever the row holds, whatever raised the error, in whatever language the server speaks.
+//! So no part is cut out of a message. It is shown whole when the server function that wrote it
+//! never puts a value into it, and otherwise not at all.
 
 use tokio_postgres::error::{DbError, ErrorPosition, Severity};
 
@@ -149,7 +150,7 @@ pub(super) struct Said<'e> {
     pub(super) message: &'e str,
     /// The server's function that reports the error. A pooler names none.
     pub(super) routine: Option<&'e str>,
-    /// A function was running: then also the text of a statement may come from a row.
+    /// A function was running: then even the text of a statement may come from a row.
     pub(super) within_a_function: bool,
     /// It points at a place in the text that we sent.
     pub(super) at_our_text: bool,
@@ -318,7 +319,7 @@ fn is_integer_arithmetic(routine: &str) -> bool {
 fn ends_the_session(db: &DbError) -> bool {
     match db.parsed_severity() {
         Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
-        // Only somebody between us and the server leaves it out, and does not translate it.
+        // Only a pooler between us and the server leaves it out, and it does not translate.
         None => db.severity() == "FATAL",
     }
 }

@@ -37,7 +37,7 @@ pub struct DatabaseUrl {
     pub(crate) tls: tls::TlsSettings,
     /// The variable or flag that it comes from.
     setting: String,
-    /// What somebody should know of it once.
+    /// A remark about it, to be shown once.
     remark: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl DatabaseUrl {
         &self.setting
     }
 
-    /// What somebody should know of it once: that parts of it are ignored.
+    /// A remark about it, to be shown once: which parts are ignored.
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
@@ -211,7 +211,8 @@ impl DatabaseUrl {
     }
 }
 
-/// Why a connection string is refused. It may be a password by mistake, so nothing of it is repeated.
+/// Why a connection string is refused. It may be a password given by mistake, so none of it is
+/// repeated.
 fn refusal(setting: &str, flaw: &Flaw) -> String {
     match flaw {
         Flaw::Shape => format!(

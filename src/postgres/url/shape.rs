@@ -1,4 +1,4 @@
-//! Whether a connection string has the shape of one, asked before anything is taken from it.
+//! Checks the form of a connection string before any part of it is used.
 //!
 //! A password with an unencoded `@` or `/` makes a URL that can be read in several ways, and in the wrong one a part of
 //! the password is the host or the database, which messages name. Promise: what passes can be read in one way only, and
@@ -18,7 +18,7 @@ pub enum Flaw {
 pub struct Sound {
     /// In the driver's own form, without what is ignored.
     pub text: String,
-    /// Parameters that are nobody's business here, as far as their names may be repeated.
+    /// Parameters that are ignored, as far as their names may be repeated.
     pub ignored: Vec<String>,
     /// How many more there are.
     pub unnamed: usize,
@@ -51,7 +51,7 @@ const KNOWN: [&str; 22] = [
     "target_session_attrs",
     "load_balance_hosts",
 ];
-/// Parameters of libpq's that nobody misses: a hint, or what holds anyway.
+/// Parameters of libpq's that can be ignored: a hint, or something that is true anyway.
 const NEEDLESS: [&str; 10] = [
     "fallback_application_name",
     "client_encoding",
@@ -64,7 +64,8 @@ const NEEDLESS: [&str; 10] = [
     "krbsrvname",
     "sslkeylogfile",
 ];
-/// Parameters of libpq's that somebody relies on: without them it would be another server, or a weaker check.
+/// Parameters of libpq's that must not be ignored: without them it would be another server, or a
+/// weaker check.
 const UNSUPPORTED: [&str; 15] = [
     "service",
     "servicefile",
@@ -123,7 +124,7 @@ pub fn url(text: &str) -> Result<Sound, Flaw> {
     if !kept.iter().all(|(name, _, value)| is_sound(name, value)) {
         return Err(Flaw::Shape);
     }
-    // It may end at an unencoded `&`; then what follows is not the name of anything.
+    // The password may end at an unencoded `&`; then the text behind it is no parameter's name.
     if kept.iter().any(|(name, ..)| *name == "password") {
         sound.unnamed += std::mem::take(&mut sound.ignored).len();
     }

@@ -1,4 +1,4 @@
-//! Checks of the connections: who is reached as whom, which version, how encrypted, through what.
+//! Checks of the connections: server, role, version, encryption, pooler.
 
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
@@ -44,7 +44,8 @@ pub(super) async fn version(side: &Side) -> Result<Diagnosis, Hindrance> {
     })
 }
 
-/// What was set for the role, the database or the server, and does not reach our sessions: it would change results.
+/// Settings of the role, the database or the server that would change results, and that our
+/// sessions override.
 pub(super) async fn settings(side: &Side) -> Result<Diagnosis, Hindrance> {
     let names: Vec<&str> = db::settled().collect();
     let rows = side.ask(async |session| session.rows(OVERRULED, &[&names]).await).await?;
@@ -67,7 +68,7 @@ pub(super) async fn tls(side: &Side) -> Result<Diagnosis, Hindrance> {
     if !side.is_pooled()? {
         return Ok(encryption(facts.tls.as_deref(), side));
     }
-    // The server sees the pooler's connection only; ours is as the mode demands, or nobody knows.
+    // The server sees the pooler's connection only; ours is as `sslmode` demands, or unknown.
     let mode = side.url.sslmode();
     let insists = matches!(mode, Mode::Require | Mode::VerifyCa | Mode::VerifyFull);
     if insists || side.url.is_local() {
@@ -95,12 +96,12 @@ fn encryption(tls: Option<&str>, side: &Side) -> Diagnosis {
     }
 }
 
-/// A pooler in front of the source: everything works, but nobody is woken.
+/// A pooler in front of the source: everything works, but no notice arrives.
 pub(super) async fn source_pooler(source: &Side) -> Result<Diagnosis, Hindrance> {
     if !source.is_pooled()? {
         return Ok(Diagnosis::ok("none: the session is ours"));
     }
-    // Where nobody rings, nobody misses it.
+    // In mode `never` no notice is expected.
     if let Ok(Some(NotifyMode::Never)) = source.ask(service::installed_mode).await {
         return Ok(Diagnosis::ok("one; notify mode is never, so the service polls anyhow"));
     }

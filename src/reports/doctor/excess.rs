@@ -1,7 +1,8 @@
-//! Checks of the rights that the service does not need: what it may not do, no mistake can make it do.
+//! Checks of rights that the service does not need: a bug or a stolen password cannot use a right
+//! that is not there.
 //!
-//! Where a single role does everything, as the smallest plans have it, it owns the tables. That is said, and is no
-//! reason for advice.
+//! Where a single role does everything, as on the smallest plans, it owns the tables. That is
+//! reported, but not as advice.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +21,11 @@ struct Spare {
     privileges: Vec<&'static str>,
 }
 
-/// The source's tables are read, and never written.
+/// The source's tables are only read.
 pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
     let written = vec!["insert", "update", "delete", "truncate", "trigger"];
     let captured = fit.source_side()?.captures.iter().map(|capture| &capture.table);
-    // What nobody may have of our own tables is a check of its own.
+    // Rights on our own tables have a check of their own.
     let spares: Vec<Spare> =
         captured.map(|table| Spare { table: table.clone(), privileges: written.clone() }).collect();
     check(source, &spares).await
@@ -49,14 +50,14 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
     let facts = side.facts()?;
     let role = &facts.role;
     if facts.is_superuser {
-        // Every right follows from that. Nothing to paste: it may be the only superuser.
+        // Every right follows from that. No statement to paste: it may be the only superuser.
         return Ok(Diagnosis::advice(format!("{role} is a superuser")).say(
             "let the service have a role of its own, with the grants of docs/roles-and-grants.md",
         ));
     }
     let names: Vec<&TableName> = spares.iter().map(|spare| &spare.table).collect();
     let tables = table::read(side, &names).await?;
-    // Where rows have policies, a role that these do not apply to is what the service should have.
+    // Where tables have policies, the service should have a role that these do not apply to.
     let has_policies = tables.iter().any(|table| table.has_policies);
     let attributes = facts.attributes.iter().filter(|name| !(has_policies && *name == "bypassrls"));
     let own = ident(role);
@@ -100,7 +101,7 @@ async fn check(side: &Side, spares: &[Spare]) -> Result<Diagnosis, Hindrance> {
     })
 }
 
-/// Nothing is to spare of what is there.
+/// None of the existing rights is superfluous.
 fn settled(
     role: &str,
     tables: &[TableAccess],

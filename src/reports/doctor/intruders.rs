@@ -1,4 +1,5 @@
-//! Checks of who else could get in: through the schema, its functions and tables, a search path, or a lock.
+//! Checks of how another role could get in: through the schema, its functions and tables, a search
+//! path, or a lock.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ const CREATORS: &str = include_str!("../../../sql/doctor_creators.sql");
 const OWN_RIGHTS: &str = include_str!("../../../sql/doctor_own_rights.sql");
 const OWN_TRIGGERS: &str = include_str!("../../../sql/doctor_own_triggers.sql");
 
-/// Whoever owns the schema or something in it can put what he likes in its place.
+/// A role that owns the schema or something in it can replace that with its own.
 pub(super) async fn owners(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
     let captured: Vec<&TableName> =
         fit.source_side()?.captures.iter().map(|capture| &capture.table).collect();
@@ -44,7 +45,7 @@ pub(super) async fn owners(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     .command("schoolbell migrate && schoolbell resync"))
 }
 
-/// Rights by which somebody else gets a share in the owner's.
+/// Rights by which another role gains rights of the owner.
 pub(super) async fn rights(source: &Side) -> Result<Diagnosis, Hindrance> {
     let rows = source.ask(async |source| source.rows(OWN_RIGHTS, &[]).await).await?;
     let triggers = source.ask(async |source| source.rows(OWN_TRIGGERS, &[]).await).await?;
@@ -73,8 +74,9 @@ pub(super) async fn rights(source: &Side) -> Result<Diagnosis, Hindrance> {
         .sql(Place::Source, remedies))
 }
 
-/// Whoever may create in a schema of the search path can leave operators and functions there that are taken for those
-/// that a mapping's expression or one of Heroku Connect's triggers means.
+/// A role that may create in a schema of the search path can put operators and functions there that
+/// are used in place of those that a mapping's expression or one of Heroku Connect's triggers
+/// means.
 pub(super) async fn creators(side: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
     let setting: String = side
         .evaluate(async |evaluator| {

@@ -1,4 +1,4 @@
-//! Checks of the mapping against both catalogues, and what came of it for the checks that build on it.
+//! Checks of the mapping against both catalogues, with the result for the checks that build on it.
 
 use tokio::time::timeout;
 
@@ -9,7 +9,7 @@ use crate::plan::{self, Route, SourceSide, Unplannable};
 use crate::postgres::catalogue::Table;
 use crate::postgres::name::ident;
 
-/// The mapping held against the databases.
+/// The mapping checked against the databases.
 pub(super) struct Fit<'a> {
     pub mapping: &'a Mapping,
     source: Result<SourceSide, Unfit>,
@@ -33,7 +33,7 @@ impl From<Unplannable> for Unfit {
     }
 }
 
-/// What a question returns, one level for each way in which it may end.
+/// What a question returns, one level for each way to fail.
 async fn settled<T>(
     question: impl Future<Output = Result<Result<T, Unplannable>, Hindrance>>,
     aged: impl FnOnce(Hindrance) -> Hindrance,
@@ -123,7 +123,7 @@ impl<'a> Fit<'a> {
         let mut twice = Vec::new();
         for object in &without {
             let sql = format!("select exists ({})", several(object));
-            // Where it cannot be looked at, the advice remains.
+            // Where the rows cannot be read, the advice remains.
             let found = target.ask(async |target| target.row_once(&sql).await).await;
             if found.is_ok_and(|row| row.get(0)) {
                 twice.push(format!("{};", several(object)));

@@ -1,7 +1,8 @@
-//! `doctor`: looks at everything that Schoolbell needs, and says what is wrong and what would fix it.
+//! `doctor`: checks everything that Schoolbell needs, and reports what is wrong and how to fix it.
 //!
-//! Promise: changes nothing but for one notice on our channel (the canary); no check ends another one or waits
-//! for ever; what could not be looked at is said to be so, never taken for sound. No row contents, no secrets.
+//! Promise: changes nothing, and sends one notice on our channel (the canary); no check ends
+//! another one or waits for ever; what could not be checked is reported as such, never as OK. No
+//! row contents, no secrets.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use mapping_fit::Fit;
 use report::Sheet;
 use side::Side;
 
-/// From when on something is worth a word.
+/// From when on something is reported.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// How long a transaction may last. While it does, the bell may stay unarmed and nothing is vacuumed; an
@@ -43,7 +44,7 @@ pub struct Limits {
     pub clock: Duration,
     /// The share of the notification queue that may be filled.
     pub queue: f64,
-    /// This many dead rows may lie in the outbox: ten times the number at which it asks to be vacuumed.
+    /// This many dead rows may be in the outbox: ten times the number at which autovacuum is due.
     pub dead_rows: i64,
     /// This much WAL, in bytes, may be kept for one replication slot: what a server keeps between two checkpoints unless it
     /// is set otherwise.
@@ -69,7 +70,7 @@ impl Default for Limits {
     }
 }
 
-/// Carries out every check, in the order of the report. What is to be done first comes first.
+/// Carries out every check, in the order of the report. What must be fixed first comes first.
 pub async fn examine(config: &Config, mapping: &Mapping, limits: &Limits) -> Report {
     // On the heap: the checks are large, and all of them are parts of one function.
     Box::pin(carry_out(config, mapping, limits)).await

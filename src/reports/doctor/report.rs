@@ -1,4 +1,4 @@
-//! What a check says, and the report that the checks make together.
+//! The result of a check, and the report of all checks.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum Verdict {
     /// As it should be.
     Ok,
-    /// Everything works; somebody may want to change it all the same.
+    /// Everything works, but could be better.
     Advice,
     /// Something does not work, or will not.
     Failed,
-    /// Nobody knows: it could not be looked at.
+    /// Unknown: it could not be checked.
     CannotRun,
 }
 
-/// Where a remedy is typed.
+/// Where a remedy is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -33,16 +33,16 @@ pub enum Place {
     Target,
     /// A command for a shell.
     Shell,
-    /// Nothing to type: a sentence for a human.
+    /// Not a command: a sentence for a human.
     Human,
 }
 
 /// One thing that fixes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remedy {
-    /// Where it is typed.
+    /// Where it is run.
     pub place: Place,
-    /// What is typed, or the sentence.
+    /// The statement or command, or the sentence.
     pub text: String,
 }
 

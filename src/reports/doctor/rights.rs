@@ -1,4 +1,4 @@
-//! Checks of the rights that the service needs, as docs/roles-and-grants.md has them.
+//! Checks of the rights that the service needs; docs/roles-and-grants.md lists them.
 //!
 //! Rights on the columns that are read or written are enough; where all of a table are missing, the whole table is
 //! granted.
@@ -95,7 +95,7 @@ impl Thing {
     }
 }
 
-/// The needed rights, each once, with what is granted first at the front.
+/// The needed rights, each once, in the order in which they must be granted.
 #[derive(Default)]
 struct Needs(BTreeSet<Right>);
 
@@ -149,7 +149,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     if !diagnosis.remedies.is_empty() {
         return Ok(diagnosis);
     }
-    // What an expression reads is known to the database alone.
+    // Only the database knows which tables and columns an expression reads.
     for route in fit.routes()? {
         if let Some(denied) = source.evaluate(async |source| denied(source, route).await).await? {
             let found = format!("object {}: {denied}", route.object.name);
@@ -162,7 +162,7 @@ pub(super) async fn source(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     Ok(diagnosis)
 }
 
-/// Projects no key at all, which the database permits only to those who may project any.
+/// Projects an empty list of keys, which needs the same rights as any other list.
 async fn denied(source: &Evaluator, route: &Route) -> Result<Option<String>, Hindrance> {
     let nothing = Wanted::none(route.touches.len());
     match project::project(source, BATCH_BYTES, &project::statement(route), &nothing).await {
@@ -201,7 +201,8 @@ pub(super) async fn target(target: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hi
     }
 }
 
-/// What nobody needs for the work, but `status` and `explain` to tell what Salesforce made of it.
+/// Rights that the service does not need, but `status` and `explain` do, to show what Salesforce
+/// made of the rows.
 async fn told(target: &Side, objects: &[Object]) -> Result<Option<Diagnosis>, Hindrance> {
     let mut needs = Needs::default();
     for object in objects {
@@ -298,7 +299,7 @@ async fn check(side: &Side, needs: Needs) -> Result<Diagnosis, Hindrance> {
     Ok(Diagnosis::failed(found).sql(side.place, grants.iter().map(|grant| grant.sql(role))))
 }
 
-/// With all the rights in the world, a role does not read the rows that a policy hides from it.
+/// Even with every grant, a role does not read the rows that a policy hides from it.
 async fn hidden_rows(side: &Side, needed: &[Right]) -> Result<Diagnosis, Hindrance> {
     let role = &side.facts()?.role;
     let names: BTreeSet<&TableName> = needed
@@ -380,7 +381,7 @@ fn plain(on: &Thing) -> String {
     }
 }
 
-/// What is not there, by its own name.
+/// What is missing, by its own name.
 fn absent_name(on: &Thing) -> String {
     match on {
         Thing::Column(table, column) => format!("column {column} of {}", table.plain()),

@@ -1,4 +1,5 @@
-//! Checks of the servers: what keeps the outbox from staying small, the bell from being armed, and clocks apart.
+//! Checks of the servers: what keeps the outbox large or the bell unarmed, and whether the clocks
+//! differ.
 
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ const TRANSACTIONS: &str = include_str!("../../../sql/doctor_transactions.sql");
 const PREPARED: &str = include_str!("../../../sql/doctor_prepared.sql");
 const AUTOVACUUM: &str = include_str!("../../../sql/doctor_autovacuum.sql");
 const CLOCK: &str = "select pg_catalog.clock_timestamp()";
-/// More of them do not say more.
+/// A longer list would not help.
 const NAMED: usize = 5;
 
-/// While one lasts, nothing that died since is removed, and the bell may stay unarmed.
+/// While one is open, no row that died since is removed, and the bell may stay unarmed.
 pub(super) async fn long_transactions(
     source: &Side,
     limits: &Limits,
@@ -72,7 +73,8 @@ fn transaction(row: &Row) -> String {
     format!("process {pid} ({program}) of {role}, {state}, since {since:.0}")
 }
 
-/// They hold locks and dead rows for as long as nobody remembers them, and cannot be prepared when they have rung.
+/// They hold locks and dead rows until somebody ends them, and a transaction that has rung cannot
+/// be prepared.
 pub(super) async fn prepared(source: &Side, limits: &Limits) -> Result<Diagnosis, Hindrance> {
     let seconds = limits.transaction.as_secs().cast_signed();
     let rows = source.ask(async |source| source.rows(PREPARED, &[&seconds]).await).await?;
@@ -186,7 +188,7 @@ fn difference(asked: Timestamp, server: Timestamp, answered: Timestamp) -> Signe
     server.duration_since(asked) - answered.duration_since(asked) / 2
 }
 
-/// Up to a hundredth of a second the way there and back says nothing.
+/// A round trip of up to a hundredth of a second is not worth mentioning.
 fn told(ahead: SignedDuration) -> String {
     let apart = Duration::as_secs_f64(&ahead.unsigned_abs());
     match ahead.is_negative() {

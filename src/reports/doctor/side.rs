@@ -203,7 +203,8 @@ impl Side {
         Err(Hindrance::new(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
     }
 
-    /// The reason for what an old server could not answer is its age, not what it says that it lacks.
+    /// When an old server cannot answer, the reason is its version, not the name that it says it
+    /// lacks.
     pub fn aged(&self, hindrance: Hindrance) -> Hindrance {
         match self.facts().ok().and_then(Facts::too_old) {
             Some(too_old) => Hindrance::new(format!("{too_old} ({})", hindrance.reason)),

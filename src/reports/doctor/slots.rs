@@ -38,7 +38,7 @@ enum Trouble {
     Danger,
 }
 
-/// A slot keeps WAL and dead rows for somebody who may never come back.
+/// A slot keeps WAL and dead rows for a subscriber that may never come back.
 pub(super) async fn check(source: &Side, limits: &Limits) -> Result<Diagnosis, Hindrance> {
     let rows = source.ask(async |source| source.rows(SLOTS, &[]).await).await?;
     let slots: Vec<Slot> = rows.iter().map(Slot::from).collect();
@@ -178,7 +178,7 @@ mod tests {
         slot
     }
 
-    /// What a test cannot easily make a server show, and each order of two troubles.
+    /// States that a test cannot easily produce on a server, and each order of two problems.
     #[test]
     fn each_trouble_of_a_slot_is_told_by_its_own_words() {
         let limits = Limits::default();

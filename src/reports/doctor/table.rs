@@ -1,4 +1,4 @@
-//! Tables as the role of a session has them: its own or not, and whether it sees every row.
+//! Tables as a session's role sees them: whether it owns them, and whether it sees every row.
 
 use super::side::{Hindrance, Side};
 use crate::postgres::name::TableName;

@@ -1,4 +1,4 @@
-//! Checks of who writes to the target, and whether anybody may.
+//! Checks of which process writes to the target, and whether this one may.
 
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
@@ -25,7 +25,7 @@ pub(super) async fn pairing(source: &Side, target: &Side) -> Result<Diagnosis, H
     })
 }
 
-/// Who holds the writer's lock. Changes that wait while nobody does are not on their way.
+/// Who holds the writer's lock. While nobody does, pending changes are not on their way.
 pub(super) async fn writer(
     source: &Side,
     target: &Side,

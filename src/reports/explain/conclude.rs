@@ -25,7 +25,7 @@ fn needs_you(sentence: impl Into<String>) -> Conclusion {
 }
 
 impl Explanation {
-    /// Draws the conclusion, from what comes first on the way to what comes last.
+    /// Draws the conclusion: the first obstacle on the row's way decides.
     pub fn conclude(&self) -> Conclusion {
         if self.pending.changes > 0 || self.pending.touched {
             return self.on_its_way();
@@ -91,7 +91,7 @@ impl Explanation {
                 key = argument(&self.key)
             )),
             _ => needs_you(format!(
-                "It was refused: {reason}. To do: {remedy}; it goes on when the row changes, or with `schoolbell parked \
+                "It was refused: {reason}. To do: {remedy}; it continues when the row changes, or with `schoolbell parked \
                  retry {} --key {}`.",
                 self.object,
                 argument(&self.key)
@@ -133,9 +133,10 @@ impl Explanation {
             )),
             Some(ParentRow { table, .. }) => goes_on(format!(
                 "It waits for its {object} {key}, which {table} does not have: see `schoolbell explain {object} {key}`. \
-                 It goes on by itself when Salesforce knows it."
+                 It continues by itself when Salesforce knows it."
             )),
-            // The row names another parent by now, and its change is on its way or was just applied.
+            // The row names a different parent by now, and that change is on its way or was just
+            // applied.
             None => goes_on(format!("It waits for {object} {key}, and is then written by itself.")),
         }
     }
@@ -151,7 +152,8 @@ impl Explanation {
     fn kept_by(&self) -> Option<String> {
         let awaited = self.awaited.as_ref()?;
         let conclusion = awaited.conclude();
-        // What nobody publishes is right where it is, and yet whoever waits for it waits for ever.
+        // A row that is not published needs nothing itself, but rows that wait for it wait for
+        // ever.
         let never_comes = conclusion.by_itself
             && awaited.target.is_empty()
             && awaited.pending.changes == 0
@@ -184,7 +186,8 @@ impl Explanation {
         }
     }
 
-    /// Nothing is on its way, so capture has missed a change, or somebody has written to the target.
+    /// Nothing is on its way, so capture has missed a change, or another program has written to the
+    /// target.
     fn not_written(&self, what: &str) -> Conclusion {
         if self.resyncs > 0 {
             return goes_on(format!(

@@ -43,7 +43,8 @@ pub struct Explanation {
     pub parents: Vec<ParentRow>,
     /// Why it is parked.
     pub parked: Option<Parked>,
-    /// The same of the row that it waits for, and so on: what keeps that one keeps this one.
+    /// The same for the row that it waits for, and so on up: what holds that row back holds this
+    /// one back.
     pub awaited: Option<Box<Explanation>>,
     /// Resyncs of the object that are not finished.
     #[serde(rename = "replays")]
@@ -190,7 +191,7 @@ pub struct LogEntry {
     pub message: Option<String>,
 }
 
-/// What is known of the service and the triggers, of which no database is asked here.
+/// What is known of the service and the triggers without asking a database.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// Whether anybody would apply a change.
@@ -278,10 +279,10 @@ async fn explain_one(
     })
 }
 
-/// A source row that takes longer to read is not waited for: that is what the answer says.
+/// A source row that takes longer to read is not waited for; the answer says so.
 const READING_LIMIT: Duration = Duration::from_secs(15);
 
-/// Where is looked, and at which object.
+/// Where to look, and for which object.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The source, for our own tables.
@@ -294,7 +295,7 @@ pub struct Subject<'a> {
     pub route: &'a Route,
 }
 
-/// What the source makes of a key.
+/// What the source has for a key.
 struct Projection {
     key: String,
     /// None: absent.

@@ -1,7 +1,7 @@
 //! Rows that Salesforce refused, and the two ways in which Heroku Connect sends them again.
 //!
-//! Promise: nothing is cured that is not FAILED at the very moment, and a row that is deleted is written again,
-//! whoever dies on the way.
+//! Promise: only a row that is FAILED at that very moment is sent again, and a row that is deleted
+//! is written again even if the command dies in between.
 //!
 //! A row without `sfid` is unknown to Salesforce: an update of it would be refused like the first attempt, so it is
 //! deleted and written again. A row with `sfid` needs a new entry in Heroku Connect's log; a write with equal values
@@ -29,7 +29,8 @@ use crate::worker::Lane;
 const HSTORE: &str = include_str!("../../../sql/hstore.sql");
 /// This many rows of an object are cured at once; the next call continues with the others.
 pub const MOST: i64 = 10_000;
-/// What makes a new entry from a row as it is, where Heroku Connect writes in the order of the changes.
+/// The function that makes a new log entry from a row as it is, where Heroku Connect writes in the
+/// order of the changes.
 const CAPTURE_UPDATE: &str = "hc_capture_update_from_row";
 
 /// What would become of an object's refused rows.
@@ -241,7 +242,8 @@ async fn way(target: &Session, object: &Object) -> Result<Resend, Failure> {
             remedy: "reinstall Heroku Connect's schema",
         }));
     };
-    // Next to the extension's own function another one, whose argument fits better, would be called in its place.
+    // If there were another function of that name beside the extension's own, it could be called in
+    // its place.
     if row.get::<_, i64>("others") > 0 {
         return Err(Failure::Blocked(Refusal {
             sqlstate: SqlState::AMBIGUOUS_FUNCTION.code().into(),

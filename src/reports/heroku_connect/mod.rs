@@ -1,8 +1,8 @@
 //! What Heroku Connect and Salesforce have made of our rows: their own columns of the mapped tables, and Heroku
 //! Connect's log.
 //!
-//! Promise: what the role may not read, or what takes too long, is said in a sentence, and the rest is reported all the
-//! same. [`cure`] alone writes, and it is told what to.
+//! Promise: what the role may not read, or what takes too long, is named in a sentence, and
+//! everything else is still reported. Only [`cure`] writes, on request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -27,8 +27,8 @@ const ERROR_CHARS: usize = 200;
 const TIMED: i64 = 1_000;
 /// They are looked for among this many of the log's latest, which bounds the look where an object is seldom written.
 const LOOKED_THROUGH: i64 = 20_000;
-/// A row that says it was changed longer than this before its write was resynced, or waited: the time of its way
-/// cannot be seen.
+/// A row whose own time is older than this was resynced, or it waited: how long it took cannot be
+/// seen.
 const LONGEST_WAY_SECONDS: f64 = 3_600.0;
 /// The application's clock may be ahead of the target's by this much.
 const CLOCK_SLACK_SECONDS: f64 = 5.0;
@@ -147,7 +147,7 @@ pub async fn collect(source: &Session, target: &Session, mapping: &Mapping) -> V
     mirrors
 }
 
-/// Keeps what was found, or why it was not; the same reason is reported once.
+/// Keeps the result, or the reason why there is none; the same reason is reported once.
 fn keep<T>(
     problems: &mut Vec<String>,
     what: &str,
@@ -258,7 +258,8 @@ impl ObjectReader<'_> {
         let keys_typed = format!("$1::text[]::{}[]", key.sql_type);
         let typed = changed(&key.sql_type.equal_any(&name, &keys_typed));
         let rows = match self.source.rows(&typed, &[&keys]).await {
-            // Somebody has given rows ids that can be no key of ours. As text no index finds them, but none fails.
+            // Some rows have ids that cannot be a key of ours. Compared as text none of them fails,
+            // but no index is used.
             Err(error) if failure::is_unfit(&error) => {
                 self.source.rows(&changed(&format!("{name}::text = any ($1)")), &[&keys]).await?
             }
@@ -278,7 +279,7 @@ struct AcceptedWrite {
     answered: Timestamp,
 }
 
-/// The ways of the rows whose own time tells when this very write's change was made.
+/// The times of the rows whose own timestamp belongs to this very write.
 fn since_the_change(written: &[AcceptedWrite], changed: &HashMap<String, Timestamp>) -> Vec<f64> {
     let timed = written.iter().filter_map(|row| {
         let changed = *changed.get(&row.key)?;

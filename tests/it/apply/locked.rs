@@ -1,5 +1,5 @@
-//! Target rows that somebody else has locked: Heroku Connect itself writes them, many in one statement, in an order of
-//! its own.
+//! Target rows that another session has locked: Heroku Connect itself writes them, many in one
+//! statement, in an order of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use schoolbell::demo::cluster::Options;
 use crate::support::{TestBell, deleting_mapping};
 
 const ROWS: i64 = 600;
-/// As Heroku Connect does when Salesforce has taken rows, in whatever order the server likes.
+/// As Heroku Connect does when Salesforce has accepted rows, in an order that the server chooses.
 const RIVAL: &str = "update salesforce.editor__c as t set systemmodstamp = now(), sfid = coalesce(t.sfid, 'S' || t.id) \
                      from (select id from salesforce.editor__c order by random() offset 0) as r where t.id = r.id";
 const LEFT: &str = "select count(*) from schoolbell.parked where object = 'school'";

@@ -166,7 +166,8 @@ async fn a_key_is_never_cut_and_the_one_that_is_too_long_is_dead() {
 #[tokio::test]
 async fn what_passes_is_tried_again_later_and_later_and_goes_on_by_itself() {
     let mut bell = TestBell::installed().await;
-    // As a serialization failure, a statement time-out, a deadlock, and a lock that is not to be had.
+    // As a serialization failure, a statement time-out, a deadlock, and a lock that is not
+    // available.
     let codes = ["40001", "57014", "40P01", "55P03"];
     bell.target_sql(
         "create table salesforce.mood (name text primary key, code text); \
@@ -446,7 +447,7 @@ async fn what_there_is_no_room_for_is_written_in_smaller_batches_from_then_on() 
     assert!(refused < 220, "{refused}");
 }
 
-/// Somebody's trigger on our table stands for whatever a server may have against a single row of it.
+/// A trigger on our table simulates any reason that a server may have to refuse a single row of it.
 #[tokio::test]
 async fn a_key_whose_parking_is_refused_holds_up_no_other() {
     let bell = TestBell::installed().await;
@@ -496,7 +497,7 @@ async fn a_unique_value_that_moves_from_row_to_row_holds_up_none_of_them() {
     assert_eq!(there, ["w1", "w2", "w3", "w4", "w5", "w6"]);
 }
 
-/// Many rows that may pass are not taken for all rows.
+/// Many rows that may succeed later are not taken for all rows.
 #[tokio::test]
 async fn good_rows_get_through_among_as_many_that_are_refused_for_now() {
     let mut bell = TestBell::installed().await;

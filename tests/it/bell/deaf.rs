@@ -1,4 +1,5 @@
-//! A listener that hears nothing, as behind a pooler in transaction mode: found out, said, worked around.
+//! A listener that hears nothing, as behind a pooler in transaction mode: it is noticed, reported,
+//! and worked around.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{TestBell, eventually};
 
-/// Stands in front of a server and lets everything through but notifications (message type A).
+/// A proxy that lets everything through except notifications (message type A).
 pub struct NoNotices {
     pub port: u16,
     /// Notifications that were kept back.

@@ -1,4 +1,4 @@
-//! The doorbell: no wake-up is lost, nobody rings in vain, polling alone delivers everything.
+//! The doorbell: no wake-up is lost, no writer rings needlessly, polling alone delivers everything.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ async fn without_sweep() -> TestBell {
 async fn no_wake_up_is_lost_under_concurrent_long_and_rolled_back_transactions() {
     let bell = without_sweep().await;
 
-    // Writers with pauses around the moment at which the service goes to sleep, and some that outlast it.
+    // Writers with pauses around the moment at which the service goes to sleep, and some with
+    // transactions that last longer.
     let writers = (0..6_u64).map(|writer| {
         let name = bell.source_name.clone();
         let url = bell.source_url();

@@ -1,4 +1,4 @@
-//! The bell: who rings, who sleeps, who cannot hear it.
+//! The bell: rings, sleep, and listeners that cannot hear it.
 
 pub mod deaf;
 mod doorbell;

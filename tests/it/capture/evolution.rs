@@ -45,7 +45,7 @@ async fn with_names() -> TestBell {
 async fn migrate(bell: &TestBell, mapping: &str, arguments: &[&str]) -> String {
     let file = bell.mapping_file(mapping);
     let arguments = [&["migrate", "--mapping", file.to_str().unwrap()], arguments].concat();
-    // The same in each run, for whoever compares it.
+    // The same in each run, so that it can be compared.
     let said = bell.run_ok(&arguments).await.replace(file.to_str().unwrap(), "NEW");
     let lines = said.lines().map(|line| match line.split_once("since the mapping of ") {
         Some((before, _)) => format!("{before}since the mapping of THEN:"),
@@ -140,7 +140,7 @@ async fn triggers_are_renewed_with_the_reason_table_by_table() {
 #[tokio::test]
 async fn a_dry_run_of_a_change_is_sql_that_leaves_the_same_behind() {
     let (by_hand, migrated) = (with_names().await, with_names().await);
-    // What could end a comment, a literal, or be taken for a placeholder.
+    // Text that could end a comment or a literal, or be taken for a placeholder.
     let filter = "filter = \"\"\"name <> 'it''s {file} $1 \\\\'\nand true\"\"\"\ntarget =";
     let wider = format!("{}{ROLES}", with_town()).replacen("target =", filter, 1);
     for bell in [&by_hand, &migrated] {
@@ -192,7 +192,7 @@ async fn of_a_dropped_object_it_is_counted_what_nobody_looks_at_any_more() {
     for line in told {
         assert!(said.lines().any(|said| said == line), "{line}\n{said}");
     }
-    // What is said helps.
+    // The printed advice works.
     let delete = told[1].split_once("forget them: ").unwrap().1;
     bell.source_sql(delete).await;
     bell.run_ok(&["parked", "drop", "role", "--yes"]).await;

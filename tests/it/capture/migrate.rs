@@ -1,4 +1,5 @@
-//! `migrate` and `uninstall`: what they create, what they leave alone, and whom they never hold up.
+//! `migrate` and `uninstall`: what they create, what they leave alone, and that they never hold up
+//! writers.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::support::{SCHOOL_NAMES, TestBell, eventually};
 /// Where it is written down which migrations were run.
 const HISTORY: &str = "schoolbell.refinery_schema_history";
 
-/// Everything of ours in a database, with what tells whether it was touched: object and row ids.
+/// Everything of ours in a database, with the object and row ids that show whether it was touched.
 const TOUCHED: &str = "
     select concat_ws(' ', 'trigger', tgrelid::regclass, tgname, oid, xmin) from pg_trigger where tgname like 'schoolbell%'
     union all
@@ -176,7 +177,7 @@ async fn a_role_without_any_grant_of_ours_can_write_but_not_call_or_read() {
     )
     .await;
     let read = bell.source.batch_execute("select from schoolbell.change").await;
-    // Whoever could name the function could feed the outbox from a table of their own.
+    // A role that could use the function could feed the outbox from its own table.
     let borrowed = bell
         .source
         .batch_execute(

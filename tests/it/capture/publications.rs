@@ -1,5 +1,5 @@
-//! Publications that carry our tables, and replication slots: with real subscribers, which stop where they are said to
-//! stop and go on where the advice was followed as it is printed.
+//! Publications that carry our tables, and replication slots: with real subscribers, which stop
+//! where the warning says so and continue where the printed advice was followed.
 
 use schoolbell::reports::doctor::{self, Diagnosis, Limits, Place, Verdict};
 use tokio_postgres::Client;
@@ -174,7 +174,7 @@ async fn with_the_tables_that_are_printed_a_subscriber_goes_on_and_nothing_acts_
     assert!(again.contains("carries the tables of schema schoolbell"), "{again}");
 }
 
-/// What the refusal warns of, and how the doctor gets such a subscriber going again.
+/// What the refusal warns of, and how doctor's advice gets such a subscriber going again.
 #[tokio::test]
 async fn a_subscriber_without_the_tables_stops_until_it_gets_them() {
     let bell = source().await;

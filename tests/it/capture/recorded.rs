@@ -312,7 +312,7 @@ async fn while_somebody_sleeps_every_transaction_rings() {
     assert_eq!(listener.until("end").await.len(), 2);
 }
 
-/// A bulk write must not pay for a ring with every row.
+/// A bulk write must not ring for every row.
 #[tokio::test]
 async fn a_transaction_rings_once_unless_its_ring_is_rolled_back() {
     for mode in ["doorbell", "always"] {

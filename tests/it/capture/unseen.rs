@@ -1,5 +1,5 @@
-//! What happens to a captured table and no trigger on it tells: what can be captured is captured, the rest is noticed,
-//! named, and answered with a resync.
+//! Changes of a captured table that no trigger reports: what can be captured is captured,
+//! everything else is noticed, named, and answered with a resync.
 
 use schoolbell::demo::cluster::{Options, Shutdown};
 
@@ -61,7 +61,7 @@ async fn partitions_that_are_truncated_detached_dropped_and_attached_are_followe
     assert!(status(&bell).await.contains("public.people: partitions or children came or went"));
     assert_eq!(names_after(&bell, 1).await, Vec::<String>::new());
     assert!(!status(&bell).await.contains("came or went"));
-    // What is no part any more is nobody's.
+    // A table that is no part any more is not captured.
     bell.source_sql("update people_2 set name = 'changed'").await;
     bell.source_sql("alter table people attach partition people_2 for values from (10) to (20)")
         .await;
@@ -184,7 +184,7 @@ async fn columns_that_are_altered_and_values_that_are_renamed_are_resynced() {
     bell.source_sql("alter table people alter column name type text using name || '!'").await;
     assert_eq!(names(&bell).await, ["1 LOW!"]);
 
-    // What rewrites the table and changes no value is no reason to look.
+    // A rewrite of the table that changes no value is no reason for a resync.
     let resyncs = "select count(*) from schoolbell.resync";
     let before = bell.source_count(resyncs).await;
     bell.source_sql("vacuum full people").await;
@@ -405,7 +405,7 @@ async fn a_captured_table_that_becomes_a_partition_of_one_with_its_name_is_captu
     assert_eq!(names(&bell).await, ["1 b", "11 c"]);
 }
 
-/// What is left on a table that is no part any more misses nothing.
+/// A trigger that is left on a table that is no part any more loses no change.
 #[tokio::test]
 async fn a_trigger_that_is_left_over_is_no_missed_change() {
     let bell = people(PARTITIONED).await;

@@ -1,4 +1,5 @@
-//! The commands as a user meets them: what they print where, how they end, what they say about bad input.
+//! The commands as a user meets them: what they print where, their exit codes, their answers to bad
+//! input.
 
 mod bad_input;
 mod enabled;
@@ -30,7 +31,7 @@ fn with_password(url: &str) -> String {
     url.replacen("postgres@", &format!("postgres:{PASSWORD}@"), 1)
 }
 
-/// A server that nobody runs.
+/// A server that does not exist.
 fn nowhere(database: &str) -> String {
     format!("postgres://somebody:{PASSWORD}@127.0.0.1:1/{database}")
 }

@@ -49,7 +49,7 @@ async fn a_reader_who_has_seen_enough_is_no_failure_and_a_full_disk_is_one() {
         &["migrate", "--dry-run", "--notify", "never"],
     ] {
         let mut child = program(&bell, command).spawn();
-        // Nobody reads from the very start.
+        // The reader is gone from the very start.
         drop(child.stdout.take());
         let ended = ends(child).await;
         assert_eq!(ended.status.code(), Some(0), "{command:?}: {}", text(&ended.stderr));

@@ -1,4 +1,4 @@
-//! The demo's server is for whoever started the demo.
+//! Only the person who started the demo can use its server.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -24,7 +24,7 @@ async fn refusal(config: &Config) -> String {
     }
 }
 
-/// Nobody is let in without the password, by TCP or by the socket, as whoever.
+/// Nobody is let in without the password, by TCP or by the socket, under any name.
 async fn assert_locked(cluster_url: &str, folder: &Path, roles: &[&str]) {
     let url: Config = cluster_url.parse().unwrap();
     let password = url.get_password().expect("it has a password").to_vec();
@@ -143,7 +143,7 @@ async fn the_demo_that_stays_lets_nobody_in_without_the_password_that_it_shows()
     assert_private(folder, &password);
     assert!(!command_lines().contains(&password));
     assert!(after("a browser:").starts_with("http://127.0.0.1:"), "{printed}");
-    // What is to be typed shows the password to nobody else either.
+    // The commands that the demo suggests do not show the password to others either.
     let typed = printed.lines().find(|line| line.contains("psql ")).unwrap();
     assert!(!typed.split_once("psql ").unwrap().1.contains(&password), "{typed}");
 

@@ -1,4 +1,4 @@
-//! Locks and the queue of notices, which anybody who may connect can use.
+//! Locks and the queue of notices, which every role that may connect can use.
 
 use schoolbell::demo::cluster::Options;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn take_writer_lock(bell: &TestBell, role: &str, name: &str) -> Client {
     session
 }
 
-/// What every command says while somebody who is no writer holds the lock.
+/// What every command reports while a session that is no writer holds the lock.
 async fn is_reported_everywhere(bell: &TestBell, roles: &Roles, role: &str) {
     let told = format!("of role {role}");
 
@@ -310,9 +310,9 @@ async fn writers_in_open_or_prepared_transactions_are_no_strangers_to_the_doorbe
     bell.source_sql(&format!("rollback prepared '{name}'")).await;
 }
 
-/// Makes the queue look as full as is said. A real one takes gigabytes before PostgreSQL 17.
-/// As far as the server says. What a function does that is built in becomes part of the plans that call it, and these do
-/// not notice another one; a schema that comes or goes makes all of them again.
+/// Makes the queue look this full. A real one takes gigabytes before PostgreSQL 17. As far as the
+/// server says. What a function does that is built in becomes part of the plans that call it, and
+/// these do not notice another one; a schema that comes or goes makes all of them again.
 async fn queue_is_filled(bell: &TestBell, share: &str) {
     bell.source_sql(&format!(
         "create or replace function pg_catalog.pg_notification_queue_usage() returns float8 language sql volatile as \
@@ -328,12 +328,12 @@ async fn nobody_rings_while_the_queue_of_notices_fills_up_and_no_change_waits_fo
     let mut listener = Listener::start(&bell).await;
     for mode in ["doorbell", "always"] {
         bell.run_ok(&["migrate", "--notify", mode]).await;
-        // Somebody sleeps, as far as the writers can see.
+        // The lock is held, so the writers believe that the service sleeps.
         let sleeper = bell.source_session().await;
         sleeper.query_one("select pg_advisory_lock($1)", &[&BELL_LOCK]).await.unwrap();
         bell.insert_school("Acme").await;
         bell.source_sql("update schools set name = name || '!'; delete from schools").await;
-        // Whatever rang came before this.
+        // Everything that rang came before this.
         bell.source_sql("notify schoolbell, 'end'").await;
         assert!(listener.until("end").await.is_empty(), "{mode}");
     }

@@ -1,4 +1,5 @@
-//! Operators, functions and types that somebody left in `public`, in the hope that our SQL takes them for Postgres's own.
+//! Operators, functions and types that an attacker has created in `public`, so that our SQL uses
+//! them in place of Postgres's own.
 //!
 //! What is planted follows our SQL: each function that occurs in it, with each kind of argument that may meet it, and
 //! each operator with each pair of types for which `pg_catalog` has none that fits as well. All of them note that they
@@ -184,7 +185,7 @@ async fn none_was_called(bell: &TestBell, after: &str) {
     }
 }
 
-/// Runs a command, whatever comes of it, and looks whether something planted was called.
+/// Runs a command, with any result, and checks whether something planted was called.
 async fn command(bell: &TestBell, arguments: &[&str]) -> Ended {
     let ended = bell.run(arguments).await;
     assert!(!ended.stderr.contains("panicked"), "{ended}");
@@ -372,7 +373,7 @@ async fn no_trigger_calls_what_comes_before_postgres_s_own_on_the_path_of_a_writ
     let sleeper = bell.source_session().await;
     for mode in ["doorbell", "always"] {
         bell.run_ok(&["migrate", "--notify", mode]).await;
-        // Somebody sleeps, as far as the triggers can see, so that they ring.
+        // The lock is held, so the triggers ring.
         sleeper
             .query_one("select pg_catalog.pg_advisory_lock($1)", &[&schoolbell::bell::BELL_LOCK])
             .await

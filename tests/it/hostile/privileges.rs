@@ -332,7 +332,7 @@ async fn works_or_complains(bell: &TestBell, roles: &Roles) -> String {
         &["verify"],
     ];
     for command in commands {
-        // Who may compare and not record it is no reason to complain.
+        // A role that may compare but not record the result gets no error.
         let level = if command == ["verify"] { "schoolbell=debug" } else { "schoolbell=info" };
         let program = roles.program(bell, command).env("RUST_LOG", level);
         let mut child = program.spawn();

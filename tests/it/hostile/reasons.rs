@@ -1,4 +1,4 @@
-//! No value of a row is in a reason, a log line or a report: whoever raises the error, of whatever class it is, whichever
+//! No value of a row is in a reason, a log line or a report: whatever raises the error, of whatever class it is, whichever
 //! fields quote the row, in whatever language the server speaks.
 
 use std::collections::BTreeSet;
@@ -512,7 +512,8 @@ async fn whole_statements(stage: &Stage) {
     }
 }
 
-/// Salesforce's own words may quote the row, too: they are shown to whoever asks at a terminal, and nowhere else.
+/// Salesforce's own words may quote the row, too: they are shown to a person at a terminal, and
+/// nowhere else.
 async fn what_salesforce_says(stage: &Stage) {
     let plain = &stage.markers.plain;
     let refused = format!(

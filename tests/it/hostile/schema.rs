@@ -1,4 +1,4 @@
-//! A schema that somebody made first, and rights on it that are too many.
+//! A schema that another role created first, and superfluous rights on it.
 
 use crate::hostile::privileges::{as_role, granted};
 use crate::support::TestBell;
@@ -260,7 +260,7 @@ pub fn remedies(report: &str, name: &str) -> Vec<String> {
     sql.map(|remedy| remedy["text"].as_str().unwrap().to_string()).collect()
 }
 
-/// A schema that is on the path by the role's name, or would be if somebody made it.
+/// A schema that is on the path by the role's name, or would be if it existed.
 #[tokio::test]
 async fn a_schema_of_somebody_else_on_the_path_is_found_on_either_side() {
     let (bell, roles) = granted().await;

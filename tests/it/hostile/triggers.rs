@@ -1,4 +1,4 @@
-//! The capture functions run with the rights of the table's owner. Nobody else gets a share in them.
+//! The capture functions run with the rights of the table's owner. No other role can gain these.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -97,7 +97,7 @@ async fn on_another_table_a_capture_function_does_nothing_even_for_who_may_attac
     let functions = functions(&bell).await;
 
     for attacker in attackers(&bell, &roles).await {
-        // A mistake of the owner's, or a trigger that was made before the functions were closed.
+        // A mistake of the owner's, or a trigger that was created before the functions were closed.
         bell.source_sql(&format!(
             "grant usage on schema schoolbell to {attacker}; \
              grant execute on all functions in schema schoolbell to {attacker}"
@@ -132,7 +132,7 @@ async fn on_another_table_a_capture_function_does_nothing_even_for_who_may_attac
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0, "forged");
 }
 
-/// The functions go on with the rights of the former owner until the next `migrate`.
+/// The functions keep the rights of the former owner until the next `migrate`.
 #[tokio::test]
 async fn whoever_is_given_a_captured_table_runs_nothing_as_its_former_owner() {
     let (bell, roles) = granted().await;
@@ -227,7 +227,7 @@ async fn where_a_superuser_migrates_the_functions_have_the_rights_of_the_tables_
                   where t.tgname like 'schoolbell%' order by 1";
     let wanted = [format!("roles {other}"), format!("schools {one}")];
     assert_eq!(bell.source_texts(owners).await, wanted);
-    // They can do what they are for, and the owners got no more than that, which is nothing to complain about.
+    // They can do their work, and the owners got no further right, so nothing is reported.
     let doctor = bell.run(&["doctor", "--json"]).await;
     assert_eq!(result(&doctor.stdout, "own_rights"), "ok", "{doctor}");
     bell.source_sql(&format!("set role {one}")).await;

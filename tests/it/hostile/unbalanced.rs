@@ -116,7 +116,7 @@ async fn a_check_changes_nothing_whatever_an_expression_does() {
     // As the function says that it is immutable, Postgres calls it when it plans.
     for sql in ["public.note()", "public.ring()", "public.count()", "name || public.note()"] {
         let file = bell.mapping_file(&mapping("field", sql));
-        // Whatever rang before.
+        // Everything that rang before.
         bell.source_sql("notify schoolbell, 'begin'").await;
         listener.until("begin").await;
         let checked = bell.run(&["mapping", "--check", file.to_str().unwrap()]).await;

@@ -1,4 +1,4 @@
-//! The status page in a real browser: what somebody sees who looks at it on a desk, a phone or a wall.
+//! The status page in a real browser: as seen on a desk, a phone or a wall.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +95,7 @@ async fn it_shows_a_parked_row_with_its_reason_and_says_what_is_wrong_in_a_sente
 #[tokio::test]
 async fn it_shows_how_far_a_running_resync_is() {
     let Some((mut bell, _visitor, browser)) = looked_at().await else { return };
-    // Nobody carries it on, so it stays as it is.
+    // No service continues it, so it stays as it is.
     bell.service_stops().await;
 
     bell.source_sql(
@@ -183,7 +183,7 @@ async fn it_fits_every_screen_in_the_light_and_in_the_dark_whatever_it_has_to_te
     browser.close().await;
 }
 
-/// For whoever wants to look at what the browser has drawn.
+/// To look at what the browser has drawn.
 fn save(name: &str, picture: &[u8]) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
     fs::create_dir_all(&folder).unwrap();

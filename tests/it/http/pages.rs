@@ -314,7 +314,8 @@ async fn every_metric_that_is_documented_is_exposed_with_its_help_and_no_other()
     }
 }
 
-// What it costs, and whom it trusts -----------------------------------------------------------------
+// What it costs, and which clients it trusts
+// --------------------------------------------------------
 
 #[tokio::test]
 async fn no_request_reaches_a_database() {

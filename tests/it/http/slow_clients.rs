@@ -1,5 +1,5 @@
-//! Whoever asks is answered, however many others are connected who do not ask, do not read, or speak something else;
-//! and each of those is cut off.
+//! Every request is answered, however many others are connected that do not ask, do not read, or
+//! speak something else; and each of those is cut off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,15 @@ use crate::support::program::Program;
 use crate::support::web::{Visitor, ask};
 use crate::support::{TestBell, eventually};
 
-/// For whoever looks whether the service is alive. Those who wait for a place behind 200 connections that last 20 s
-/// each, of which 64 are served at a time, would need longer.
+/// The time that a health check has. Waiting for a place behind 200 connections that last 20 s
+/// each, of which 64 are served at a time, would take longer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// A connection that is never ended is given up then.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What a slow client sends now and then.
 const DRIP: Duration = Duration::from_secs(1);
-/// Who has sent this many drips was not cut off in time: the head has 2 s, and a busy machine delays both sides.
+/// A client that has sent this many drips was not cut off in time: the head has 2 s, and a busy
+/// machine delays both sides.
 const MOST_DRIPS: usize = 12;
 /// More than the server has places.
 const CROWD: usize = 200;
@@ -145,7 +146,8 @@ async fn hangs_on(port: u16, kind: &Kind, connected: &AtomicUsize) -> Ended {
     ended
 }
 
-/// Looks whether the service is alive, as a scheduler does: with a limit, and again when the connection broke.
+/// Checks whether the service is alive, as a scheduler does: with a limit, and again when the
+/// connection broke.
 async fn is_alive(port: u16) {
     let asked = async {
         loop {

@@ -51,7 +51,8 @@ struct World {
     filter: Filter,
     /// The value raises an error for rows with n = 3.
     value_raises: bool,
-    /// Several rows may have a key, and the one with the largest n speaks, those without n last; of equal ones the last.
+    /// Several rows may have a key, and the one with the largest n wins, those without n come last;
+    /// of equal ones the last wins.
     winner: bool,
     /// The key has an index.
     indexed: bool,
@@ -91,7 +92,7 @@ fn world() -> impl Strategy<Value = World> {
             key,
             filter,
             value_raises,
-            // Where texts fold, no row can speak for others.
+            // Where texts fold, a winner is refused.
             winner: winner && key != FOLDING,
             indexed,
             parent,

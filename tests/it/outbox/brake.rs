@@ -1,4 +1,5 @@
-//! The brake: `on_delete = "delete"` deletes what leaves the source, and nobody empties Salesforce by a slip.
+//! The brake: `on_delete = "delete"` deletes what leaves the source, and no mistake empties
+//! Salesforce.
 
 use crate::support::{TestBell, eventually};
 
@@ -78,7 +79,7 @@ async fn more_deletions_than_the_brake_allows_are_held_until_a_human_decides() {
     assert!(status.stdout.contains("The brake holds 3 deletions: "), "{status}");
     assert!(status.stdout.contains("3 school dead (3 held by the brake)"), "{status}");
 
-    // Nobody is there to be asked.
+    // No human is asked.
     let asked = bell.run(&["parked", "retry", "--all"]).await;
     assert_eq!(asked.code, 2, "{asked}");
     assert!(asked.stdout.contains("  3 school: a0000000-"), "{asked}");
@@ -99,7 +100,7 @@ async fn more_deletions_than_the_brake_allows_are_held_until_a_human_decides() {
     bell.drain().await;
     assert_eq!((mirrored(&bell).await, held(&bell).await), (7, 1));
 
-    // What is forgotten stays, and is found by whoever compares.
+    // The rows of dropped keys stay, and a comparison finds them.
     let file = bell.mapping_file(&deleting_schools("{ rows = 3, share = 1 }"));
     let verified = bell.run(&["verify", "school", "--mapping", &file.display().to_string()]).await;
     assert_eq!(verified.code, 1, "{verified}");

@@ -1,4 +1,4 @@
-//! What a human can do with parked keys: look at some of them, try them now, forget them.
+//! What a human can do with parked keys: list some of them, retry them now, drop them.
 
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
@@ -283,7 +283,8 @@ async fn acknowledge(session: &Client, freed: &[&str], parked: &[&str]) -> Resul
 
 #[tokio::test]
 async fn an_arrival_and_an_acknowledgement_of_the_same_keys_never_deadlock() {
-    // What is freed, what is parked again, the key that somebody holds meanwhile, and who comes first.
+    // What is freed, what is parked again, the key that another session has locked meanwhile, and
+    // which comes first.
     let cases: [(&[&str], &[&str], &str, bool); 4] = [
         (&["z", "m", "a"], &[], "m", true),
         (&["m", "a"], &["z"], "m", true),

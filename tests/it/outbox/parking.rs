@@ -394,7 +394,7 @@ async fn rows_may_have_parents_of_their_own_object_and_those_in_a_circle_are_nam
     let waiting = "select key from schoolbell.parked where state = 'waiting'";
     assert_eq!(bell.source_texts(waiting).await, ["30"]);
 
-    // Mended, all go on: the row that was changed, and those that waited for it.
+    // Once fixed, all continue: the row that was changed, and those that waited for it.
     bell.source_sql("update units set parent = null where id in (12, 20)").await;
     bell.drain().await;
     bell.target_sql("update salesforce.unit__c set sfid = 'S' || id__c where sfid is null").await;

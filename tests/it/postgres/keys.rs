@@ -89,7 +89,7 @@ const KINDS: &[Kind] = &[
     users("positive", ["1", "2", "3"]),
     users("mood_of", ["calm", "it is", "so so"]),
     users("odd.kind", ["a", "b", "c"]),
-    // Equal for the database, and another key all the same.
+    // Equal for the database, but still another key.
     users("citext", ["Ann", "Köln", "KÖLN"]),
     users("odd.mail", ["Ann", "ben", "BEN"]),
     users("folded", ["Ann", "Köln", "KÖLN"]),
@@ -376,7 +376,7 @@ async fn keys_that_salesforce_would_change_are_dead_and_named() {
     let explained = bell.run(&["explain", "p0", "a ", "--mapping", &mapping]).await;
     assert!(explained.code == 1 && explained.stdout.contains("another key"), "{explained}");
 
-    // What is not in the source any more is nobody's trouble.
+    // A row that is not in the source any more causes no error.
     bell.source_sql("update p0 set k = 'a' || md5(k) where name = 'odd'").await;
     bell.drain().await;
     assert_eq!(bell.source_count("select count(*) from schoolbell.parked").await, 0);
@@ -430,12 +430,12 @@ async fn keys_that_are_equal_and_differ_are_advised_against_and_explained() {
     );
 }
 
-/// What is typed wrongly is the key of no row, whatever the column's type says of it.
+/// A mistyped key is the key of no row, even if the column's type refuses it.
 #[tokio::test]
 async fn what_can_be_no_key_has_no_row_in_any_report() {
     let bell = TestBell::bare().await;
     bell.source_sql(TYPES).await;
-    // A regclass looks for a table, and says so of one that is not there.
+    // A regclass looks for a table, and reports one that does not exist.
     let all = |kind: &&(usize, &Kind)| kind.1.is_an_external_id() && kind.1.sql_type != "regclass";
     let kinds: Vec<(usize, &Kind)> = KINDS.iter().enumerate().filter(|kind| all(&kind)).collect();
     for (n, Kind { sql_type, .. }) in &kinds {

@@ -380,7 +380,7 @@ async fn a_target_that_is_too_old_is_refused_in_one_sentence() {
     told_by_doctor(&program(&["doctor", "--json"]).run().await, "target_version");
 }
 
-/// That the version is at fault, and nothing obscure of what it lacks.
+/// The reason is the version, not the name of a function that it lacks.
 #[track_caller]
 fn told_by_doctor(ended: &Ended, name: &str) {
     let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended}"));

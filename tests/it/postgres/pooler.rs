@@ -16,7 +16,7 @@ use crate::support::{TestBell, deleting_mapping, eventually, texts};
 
 /// Debian puts it where only root's PATH leads.
 const PLACES: [&str; 3] = ["/usr/sbin", "/opt/homebrew/bin", "/usr/local/bin"];
-/// This many of a server's sessions does the pooler share out.
+/// The pooler has this many of the server's sessions.
 const POOL: usize = 4;
 /// A program that refuses to start does so within a moment; one that does not would run for ever.
 const SOON: Duration = Duration::from_secs(30);
@@ -90,7 +90,8 @@ impl Pooler {
         Ok(client)
     }
 
-    /// What each of the server's sessions is like for the application: all settings, and what only a session has.
+    /// The state of each of the server's sessions as the application finds it: all settings, and
+    /// everything else that a session keeps.
     async fn sessions(&self, database: &str) -> Vec<Vec<String>> {
         let mut clients = Vec::new();
         for _ in 0..POOL {

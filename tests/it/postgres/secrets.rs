@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::TestBell;
 use crate::support::program::{Ended, Program};
 
-/// What has a meaning in a URL or in a `key=value` string, unencoded.
+/// Characters with a meaning in a URL or in a `key=value` string, unencoded.
 const SPECIAL: [char; 14] =
     ['@', '#', '/', '?', ':', '%', '&', '=', ' ', '\'', '\\', '[', ']', ','];
 /// Parts of passwords, which occur in nothing else that is printed.

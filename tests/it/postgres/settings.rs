@@ -1,4 +1,5 @@
-//! What is set for a role, a database or a server changes no result: our sessions have their own settings.
+//! No setting of a role, a database or a server changes a result: our sessions have their own
+//! settings.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,7 @@ fn database(url: &str) -> Database {
 const ALL: &str = "select name, current_setting(name) as value from unnest($1::text[]) as name union all \
                    select name, setting from pg_settings where name = 'transaction_timeout'";
 
-/// What is not as it must be.
+/// The settings that are not as they must be.
 fn wrong(rows: &[tokio_postgres::Row], only_reads: bool) -> Vec<String> {
     let found: BTreeMap<String, String> = rows
         .iter()
@@ -94,7 +95,7 @@ async fn every_session_of_ours_has_its_own_settings_whatever_is_set_for_role_or_
             all_wrong(client, name, role).await;
         }
         for url in [bell.source_url(), bell.target_url()] {
-            // Nor what somebody asks for in the URL.
+            // Nor does a setting in the URL.
             for url in [
                 url.clone(),
                 format!("{url}?options=-c%20datestyle%3DGerman%20-c%20row_security%3Don"),
@@ -325,7 +326,8 @@ async fn databases_of_any_encoding_work_or_are_refused_in_a_sentence() {
     }
 }
 
-/// What the target says may have characters that the source has not, and so may what others have written into it.
+/// The target's messages may have characters that the source lacks, and so may keys that others
+/// have written into it.
 #[tokio::test]
 async fn a_source_without_the_targets_characters_stores_and_compares_what_it_can() {
     let bell = encoded("LATIN1", "UTF8").await;
@@ -363,7 +365,8 @@ async fn a_source_without_the_targets_characters_stores_and_compares_what_it_can
     assert_eq!(bell.source_count("select count(*) from schoolbell.change").await, 0);
 }
 
-/// A key that the target cannot hold is waited for by nobody, and hides no other that has come.
+/// No key waits for one that the target cannot hold, and that one does not hide others that have
+/// arrived.
 #[tokio::test]
 async fn a_target_without_the_sources_characters_holds_up_only_the_rows_that_have_them() {
     let mut bell = encoded("UTF8", "LATIN1").await;

@@ -1,4 +1,5 @@
-//! Contacts: updated, never created; one of a person's schools speaks for it, whatever the order of the changes.
+//! Contacts: updated, never created; one of a person's schools wins, whatever the order of the
+//! changes.
 
 use crate::support::TestBell;
 

@@ -70,7 +70,7 @@ async fn a_page_with_such_a_row_delays_its_resync_by_seconds() {
     is_parked_for_long(&bell).await;
 }
 
-/// Nobody who asks waits for such a row, and none of the others is hidden by it.
+/// No report waits for such a row, and it hides none of the others.
 #[tokio::test]
 async fn explain_names_a_row_that_takes_too_long() {
     let (bell, mapping) = bell_with_a_slow_filter().await;
@@ -82,7 +82,7 @@ async fn explain_names_a_row_that_takes_too_long() {
     assert!(told.stdout.contains("statement timeout"), "{}", told.stdout);
 }
 
-/// Where each statement takes long, nothing is a row's fault, and what is usual is learned.
+/// Where each statement takes long, no row is at fault, and the usual time is learned.
 #[tokio::test]
 async fn a_table_where_every_row_takes_its_time_is_no_trouble() {
     let mut bell = TestBell::bare().await;

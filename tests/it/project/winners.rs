@@ -1,4 +1,4 @@
-//! Which row speaks for a key, and that a row which the mapping's SQL is refused for spoils no other.
+//! Which row wins for a key; and a row for which the mapping's SQL fails does not affect others.
 
 use crate::support::{HEROKU_CONNECT, TestBell};
 
@@ -8,7 +8,7 @@ const INDEXES: [&str; 3] = [
     "create unique index on public.people (code)",
     "create unique index on public.people (code) where not retired",
 ];
-/// Settings of an object of `people`: rows that speak for themselves, the winner of several, the preferred first.
+/// Settings of an object of `people`: one row per key, the winner of several, the preferred first.
 const WINNERS: [&str; 3] = [
     "",
     "winner = { order = \"n desc\" }\n",
@@ -32,12 +32,13 @@ fn mapping(settings: &str, fields: &str) -> String {
     )
 }
 
-/// The planner is free to ask the filter of rows that nobody wants, and then one bad row is everybody's.
+/// The planner is free to evaluate the filter for rows that are not wanted, and then one bad row
+/// affects all.
 #[tokio::test]
 async fn a_row_that_the_filter_or_the_preference_is_refused_for_is_refused_alone() {
     let refusing = "1 / (length(name) - 3) > -9";
     for index in INDEXES {
-        // Rows that speak for themselves need a unique index.
+        // One row per key needs a unique index.
         let unique = index.contains("unique") && !index.contains("where");
         for winner in WINNERS.into_iter().filter(|winner| unique || !winner.is_empty()) {
             // An index of some rows has none that its condition is refused for.

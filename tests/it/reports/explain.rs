@@ -1,4 +1,4 @@
-//! `explain`: whatever has become of a row, the closing sentence says it, and what it says to do helps.
+//! `explain`: the closing sentence says what has become of a row, and the step that it names helps.
 
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ async fn a_school_is_followed_from_the_outbox_into_salesforce() {
     bell.caught_up().await;
     let written = explain(&bell, "school", &school).await;
     bell.salesforce_accepts_everything().await;
-    // However somebody writes it: a key is a key.
+    // A key is found however it is written.
     let accepted = explain(&bell, "school", &school.to_uppercase()).await;
 
     assert_next(
@@ -177,7 +177,7 @@ async fn a_row_that_was_refused_says_by_whom_and_what_to_do() {
         ],
     );
     assert!(by_salesforce.stdout.contains("INSERT FAILED since 20"), "{by_salesforce}");
-    // What it says to do is what helps.
+    // The step that it names helps.
     let (sentence, _) = next(&by_salesforce);
     let command = sentence.split('`').nth(1).unwrap().strip_prefix("schoolbell ").unwrap();
     let mut words: Vec<&str> = command.split_whitespace().collect();
@@ -312,7 +312,8 @@ async fn the_json_form_has_the_same_and_what_is_no_object_is_refused() {
     );
 }
 
-/// What keeps a parent keeps its children: refused, left out, refused by Salesforce, or waiting for one of its own that is.
+/// What holds a parent back holds its children back: refused, left out, refused by Salesforce, or
+/// waiting for a parent of its own that is.
 #[tokio::test]
 async fn a_row_whose_parent_does_not_come_by_itself_says_what_keeps_that_one() {
     let mut bell = TestBell::bare().await;

@@ -1,4 +1,5 @@
-//! What Heroku Connect and Salesforce made of the rows: told by `status`, as far as the role may know.
+//! What Heroku Connect and Salesforce made of the rows: `status` reports it, as far as the role may
+//! read it.
 
 use schoolbell::reports::heroku_connect::cure;
 use schoolbell::service::Ground;
@@ -307,7 +308,7 @@ async fn a_row_that_is_accepted_or_known_between_the_plan_and_the_cure_is_not_de
     assert_eq!(state_of(&bell, &accepted).await, ["PENDING f Accepted"]);
 }
 
-/// A time that no calendar has, in the log that Heroku Connect owns, blinds nobody.
+/// A time that is no date, in the log that Heroku Connect owns, hides nothing.
 #[tokio::test]
 async fn odd_times_in_the_log_hide_nothing_else() {
     let bell = TestBell::start().await;

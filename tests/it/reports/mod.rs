@@ -1,4 +1,4 @@
-//! What people are reported: status, explain, doctor.
+//! What is reported to people: status, explain, doctor.
 
 mod doctor;
 mod explain;

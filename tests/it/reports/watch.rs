@@ -1,4 +1,4 @@
-//! `status --watch`: the same report, again and again, whatever becomes of the databases meanwhile.
+//! `status --watch`: the same report, repeatedly, even while the databases restart.
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};

@@ -1,9 +1,12 @@
-//! What the documents say is held against the code, so that it cannot go stale unnoticed; and their links lead somewhere.
+//! What the documents say is compared with the code, so that it cannot go stale unnoticed; and
+//! their links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use schoolbell::metrics;
+
+use super::order::rust_files;
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -101,7 +104,7 @@ fn every_metric_in_the_dashboard_and_the_alerts_exists() {
             assert!(exists(name), "{name} does not exist: {text}");
         }
     }
-    // What nobody looks at need not be counted.
+    // A metric that nobody reads need not be counted.
     let shown: BTreeSet<&str> = queries.iter().flat_map(|query| metrics_in(query)).collect();
     for metric in metrics::ALL {
         let shown = shown.iter().any(|name| name.starts_with(metric.name));
@@ -243,19 +246,54 @@ fn each_link_of_a_page_leads_to_a_file_and_a_heading_that_are_there() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Words that a reader in a hurry, or with another first language, stumbles over. The program's own output is code.
+/// Words that a reader in a hurry, or with another first language, stumbles over.
+const UNUSUAL: [&str; 11] = [
+    "mend",
+    "mends",
+    "mended",
+    "heal",
+    "heals",
+    "healed",
+    "anew",
+    "whoever",
+    "anyhow",
+    "goes on",
+    "again and again",
+];
+
+fn assert_usual(place: &str, text: &str) {
+    let words: Vec<_> = text
+        .split(|letter: char| !letter.is_alphabetic())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let text = format!(" {} ", words.join(" ").to_lowercase());
+    for word in UNUSUAL {
+        assert!(!text.contains(&format!(" {word} ")), "{place} says {word}: see CONTRIBUTING.md");
+    }
+}
+
 #[test]
 fn the_pages_use_the_usual_word() {
-    let unusual = ["mend", "mends", "mended", "heal", "heals", "healed", "anew", "whoever"];
     for page in pages() {
+        // The program's own output is code.
         let text: String = prose(&read(&page)).split('`').step_by(2).collect();
-        // The table of metrics has the program's own words.
-        let lines = text.lines().filter(|line| !line.starts_with("|  |"));
-        let words = lines.flat_map(|line| line.split(|letter: char| !letter.is_alphabetic()));
-        for word in words.map(str::to_lowercase) {
-            assert!(!unusual.contains(&word.as_str()), "{page} says {word}: see CONTRIBUTING.md");
-        }
+        assert_usual(&page, &text);
     }
+}
+
+#[test]
+fn the_comments_use_the_usual_word() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["src", "tests", "benches"].map(|folder| rust_files(&root.join(folder)));
+    let mut lines = 0;
+    for file in files.iter().flatten() {
+        let text = std::fs::read_to_string(file).unwrap();
+        let comments = text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+        let comments: Vec<_> = comments.map(|line| line.trim_start_matches(['/', '!'])).collect();
+        lines += comments.len();
+        assert_usual(&file.display().to_string(), &comments.join("\n"));
+    }
+    assert!(lines > 5_000, "only {lines} lines of comments were found");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What reads text from outside, held against the corpus of the fuzz targets and against mutations of it.
-//! Each run tries the same ones; `fuzz/Cargo.toml` says how to look for new ones.
+//! Parsers of text from outside, tried with the corpus of the fuzz targets and with mutations of
+//! it. Each run tries the same ones; `fuzz/Cargo.toml` says how to look for new ones.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! What is in this repository is held against the code: documents, order of imports, rendered SQL.
+//! The contents of this repository are compared with the code: documents, order of imports,
+//! rendered SQL.
 
 mod documents;
 mod fuzz;

@@ -1,4 +1,4 @@
-//! Whatever dies meanwhile: nothing is lost, nothing is written twice or by two.
+//! Whichever process dies: nothing is lost, nothing is written twice or by two writers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -465,7 +465,7 @@ async fn a_notification_queue_that_fills_up_is_told_once_and_so_is_its_end() {
         .await;
     };
     told(filling).await;
-    // Whatever is found to have arrived was found by one more sweep.
+    // An arrival that is found was found by one more sweep.
     for round in 0..5 {
         bell.source_sql(&format!(
             "insert into schoolbell.parked (object, key, state, awaits, awaits_key, reason) \

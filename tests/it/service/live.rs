@@ -1,5 +1,5 @@
-//! Tables, triggers and mappings that change while the service runs: what does not fit is reported by name, the rest continues,
-//! nothing is lost, and all is right when both fit again.
+//! Tables, triggers and mappings that change while the service runs: a mismatch is reported by
+//! name, everything else continues, nothing is lost, and all rows are right when both fit again.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn a_target_column_that_is_gone_is_told_by_name_the_rest_goes_on_and_it_he
     bell.caught_up().await;
     bell.target_sql("alter table salesforce.editor__c drop column website__c").await;
 
-    // The contact is read from the same table and is written all the same.
+    // The contact is read from the same table and is still written.
     bell.source_sql("update schools set website = 'new', creator_agree_to_ux_contact = true").await;
     bell.target_becomes(
         "select editoragreetouxcontact__c::text from salesforce.contact",
@@ -128,7 +128,7 @@ async fn a_target_column_that_is_gone_is_told_by_name_the_rest_goes_on_and_it_he
     assert!(status.stdout.contains("The mapping does not fit, built-in mapping:"), "{status}");
     assert!(status.stdout.contains("salesforce.editor__c has no column website__c"), "{status}");
 
-    // Whoever asks about another object is not told that this one does not fit.
+    // A command about another object does not report that this one does not fit.
     let contact = bell.run(&["explain", "contact", creator]).await;
     assert!(contact.stdout.contains("target     salesforce.contact id "), "{contact}");
     bell.run_ok(&["verify", "contact"]).await;
@@ -195,7 +195,7 @@ async fn a_source_column_that_is_renamed_is_told_by_name_with_the_new_one_and_he
         told.contains("object school: website__c: ") && told.contains("did you mean websites?"),
         "{told}"
     );
-    // Roles go on.
+    // Roles continue.
     bell.source_sql("update roles set role = 1").await;
     bell.target_becomes(
         "select roletype__c from salesforce.contact_editor_affiliation__c",
@@ -207,7 +207,7 @@ async fn a_source_column_that_is_renamed_is_told_by_name_with_the_new_one_and_he
     bell.service_gets(&mended);
     heals(&bell).await;
     bell.target_becomes(NAMES, &["New"]).await;
-    // The triggers still name the column of before, and that is reported until `migrate` has been run.
+    // The triggers still name the former column, and that is reported until `migrate` has been run.
     says(&log, "trigger schoolbell_update on public.schools is outdated: another mapping or release was migrated")
         .await;
     let file = bell.mapping_file(&mended);
@@ -228,7 +228,7 @@ async fn capture_that_is_changed_under_a_running_service_is_told() {
     says(&log, "trigger schoolbell_update on public.schools is missing: changes may be missed; run `schoolbell migrate`")
         .await;
     bell.run_ok(&["migrate"]).await;
-    // A mapping that captures less, by somebody who migrates before he deploys.
+    // A mapping that captures less, migrated before it is deployed.
     let file = bell.mapping_file(&BUILT_IN.replace("website__c = \"website\"\n", ""));
     bell.run_ok(&["migrate", "--mapping", file.to_str().unwrap()]).await;
     says(&log, "trigger schoolbell_update on public.schools is outdated").await;

@@ -57,8 +57,9 @@ async fn accounts(bell: &TestBell) -> BTreeMap<String, Account> {
     accounts
 }
 
-/// Waits until the other sessions have ended and what they did is counted. A server before 15 is reported that by messages,
-/// in their order: what was reported before the last one is counted when that is.
+/// Waits until the other sessions have ended and what they did is counted. A server before 15 gets
+/// these counts as messages, in order: everything sent before the last message is counted when that
+/// one is.
 async fn everything_is_counted(client: &Client, last: Client) {
     let ended = "not exists (select from pg_stat_activity where datname = current_database() \
                  and backend_type = 'client backend' and pid <> all ($1))";

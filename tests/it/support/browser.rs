@@ -14,8 +14,8 @@ use super::web::ask;
 /// Where distributions put the driver, besides PATH.
 const PLACES: [&str; 3] = ["/usr/lib/chromium", "/usr/lib64/chromium-browser", "/opt/homebrew/bin"];
 
-/// Runs the driver until its standard input ends, which it does with whoever holds the other end, however that ends. The
-/// driver alone would leave its browsers behind.
+/// Runs the driver until its standard input ends, which happens when the test ends, however it
+/// ends. The driver alone would leave its browsers behind.
 const UNTIL_NOBODY_LISTENS: &str = "\"$0\" --port=0 & cat >/dev/null; kill -KILL 0";
 
 /// One window, in a profile of its own. It ends with the test.
@@ -114,7 +114,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", screen).await;
     }
 
-    /// `light` or `dark`, as the system of whoever looks.
+    /// `light` or `dark`, as set in the viewer's system.
     pub async fn scheme(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;

@@ -28,7 +28,7 @@ const LENGTHS: &str = "select a.attrelid::regclass::text || '.' || a.attname as 
 
 type Rows = BTreeMap<String, Row>;
 
-/// Compares every row of the three tables, and tells how many; panics with the first differences.
+/// Compares every row of the three tables, and returns how many; panics with the first differences.
 pub async fn check(source: &Client, target: &Client) -> usize {
     let schools = rows(source, SCHOOLS).await;
     let roles = rows(source, ROLES).await;

@@ -1,4 +1,5 @@
-//! Tests that cannot run here, because the machine lacks something, say so; none passes without having run.
+//! Tests that cannot run here, because the machine lacks something, are reported; none passes
+//! without having run.
 
 use std::ffi::OsString;
 use std::io::Write;

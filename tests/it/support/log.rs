@@ -1,4 +1,4 @@
-//! What the program says while a test looks on, when it runs inside the test.
+//! What the program logs while it runs inside a test.
 
 use std::io;
 use std::sync::{Arc, Mutex};

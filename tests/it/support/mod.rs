@@ -65,7 +65,8 @@ struct Ground {
 fn ground() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| {
-        // What the services of the tests say, for a test that failed: RUST_LOG=schoolbell=trace.
+        // What the services of the tests log, shown for a test that failed:
+        // RUST_LOG=schoolbell=trace.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         // A runtime of its own: that of the first test ends before the others.
@@ -298,12 +299,12 @@ impl TestBell {
         file
     }
 
-    /// Lets the service reach the source through something that is in front of it.
+    /// Lets the service reach the source through a proxy.
     pub fn source_through(&mut self, url: &str) {
         self.detours[0] = Some(url.to_string());
     }
 
-    /// Lets the service reach the target through something that is in front of it.
+    /// Lets the service reach the target through a proxy.
     pub fn target_through(&mut self, url: &str) {
         self.detours[1] = Some(url.to_string());
     }
@@ -615,7 +616,7 @@ pub fn drawn(cases: u32, module: &str) -> proptest::test_runner::Config {
     config
 }
 
-/// Looks again and again until the state is there; says what was found instead when it never is.
+/// Looks repeatedly until the state is there; reports what was found instead when it never is.
 pub async fn eventually<F, T, E>(what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, E>>,

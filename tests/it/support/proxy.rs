@@ -15,13 +15,13 @@ use super::wire::{Conversation, Counter, Traffic};
 /// How connections end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Both sides are reported with a reset.
+    /// Both sides get a reset.
     Reset,
-    /// Both sides are reported as if the other had closed.
+    /// Both sides see the connection closed, as if by the other.
     Close,
-    /// The server is reported that the client will send no more; its answers still pass.
+    /// The server sees that the client will send no more; its answers still pass.
     HalfToServer,
-    /// The client is reported that the server will send no more; its requests still pass.
+    /// The client sees that the server will send no more; its requests still pass.
     HalfToClient,
     /// The server's side is closed. The client learns it only when bytes flow again.
     BehindTheClientsBack,
@@ -105,7 +105,7 @@ impl Proxy {
         self.state.send_modify(|state| state.refuses = true);
     }
 
-    /// All is well again.
+    /// Everything passes again.
     pub fn pass(&self) {
         self.state.send_modify(|state| (state.flows, state.refuses) = (true, false));
     }
@@ -177,7 +177,7 @@ async fn pump(
         if states.wait_for(|state| state.passes(strands)).await.is_err() || read == 0 {
             return to.shutdown().await;
         }
-        // First: whoever gets it may answer before this continues.
+        // First: the receiver may answer before this continues.
         seen(&buffer[..read]);
         to.write_all(&buffer[..read]).await?;
     }

@@ -68,7 +68,7 @@ pub async fn ask(port: u16, method: &str, path: &str, body: &str) -> Answer {
     Answer { status, headers, body: String::from_utf8(bytes).unwrap() }
 }
 
-/// The pages of a service, and whoever reads them.
+/// The pages of a service, and a reader of them.
 pub struct Visitor {
     pub port: u16,
     /// None: those of another process.

@@ -1,4 +1,4 @@
-//! Applications that write at random: few rows and few people, so that they meet.
+//! Applications that write at random: few rows and few people, so that they collide.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,8 +65,8 @@ fn statement(random: &mut Rng) -> String {
     }
 }
 
-/// A transaction of some random statements; true when it was committed. Deadlocks, conflicts and violated
-/// indexes are part of the game: that transaction did not happen.
+/// A transaction of some random statements; true when it was committed. Deadlocks, conflicts and
+/// violated indexes are expected: that transaction did not happen.
 async fn transaction(client: &Client, random: &mut Rng) -> Result<bool, tokio_postgres::Error> {
     let level = ["read committed", "repeatable read"][random.usize(0..2)];
     let mut sql = vec![format!("begin isolation level {level}")];
@@ -96,7 +96,7 @@ pub async fn write_at_random(client: Client, seed: u64, transactions: usize) -> 
     committed
 }
 
-/// Writers that go on, whatever happens to the server, until this is dropped.
+/// Writers that continue, whatever happens to the server, until this is dropped.
 pub struct Writers {
     gate: Arc<RwLock<()>>,
     committed: Arc<AtomicU64>,

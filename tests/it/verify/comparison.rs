@@ -1,5 +1,5 @@
-//! Verify: every difference is found, nothing that is right or on its way is reported, and a repair writes exactly
-//! what was wrong.
+//! Verify: every difference is found, no row that is right or on its way is reported, and a repair
+//! writes exactly what was wrong.
 
 use std::time::Duration;
 
@@ -154,7 +154,7 @@ async fn what_is_on_its_way_or_parked_is_counted_and_not_reported() {
 async fn on_a_busy_system_it_never_cries_wolf() {
     let log = Log::listen();
     let mut bell = synced(None).await;
-    // The service itself compares, too, again and again.
+    // The service itself compares, too, repeatedly.
     bell.pace.verify_every = Some(Duration::from_millis(10));
     bell.service_starts();
     let writers = Writers::start(&bell.source_url(), 4, fastrand::u64(..));
@@ -671,7 +671,7 @@ async fn a_comparison_more_often_than_once_a_minute_is_refused() {
     }
 }
 
-/// What the statements that write rows get wrong they would compare wrongly, too.
+/// A mistake in the statements that write rows would be compared wrongly, too.
 #[tokio::test]
 async fn some_rows_are_asked_for_again_in_another_way() {
     let mut bell = TestBell::bare().await;

@@ -1,7 +1,7 @@
 //! What the work costs, in counts that are the same on every machine and every PostgreSQL.
 //!
-//! Round trips and statements are counted at the wire, rows by the servers. Where a count went down, lower its
-//! constant; where one went up, every batch pays for it.
+//! Round trips and statements are counted at the wire, rows by the servers. When a count goes down,
+//! lower its constant; when one goes up, every batch pays for it.
 
 use std::time::{Duration, Instant};
 

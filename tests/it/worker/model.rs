@@ -166,7 +166,7 @@ fn tell(model: &mut Model, operation: &Operation) {
     }
 }
 
-/// The real pair of databases, and a model that is reported which of several right states was seen.
+/// The real pair of databases, and a model that learns which of several right states was seen.
 struct Bridge {
     bell: TestBell,
     model: Model,
@@ -181,7 +181,8 @@ impl StateMachineTest for Bridge {
         let runtime = Runtime::new().unwrap();
         let bell = runtime.block_on(async {
             let mut bell = TestBell::installed().await;
-            // The sweep is a backstop for what nothing wakes: with it, a lost wake-up would only be slow.
+            // The sweep finds every key that nothing has woken: with it, a lost wake-up would only
+            // be slow.
             bell.pace.sweep = Duration::from_secs(3600);
             bell.target_sql(REFUSALS).await;
             for (_, person) in model.held.keys() {

@@ -1,4 +1,4 @@
-//! The main job on a real register of schools, with everything that made-up rows do not have.
+//! The main job on a real register of schools, with all that invented rows lack.
 
 use futures_util::SinkExt;
 

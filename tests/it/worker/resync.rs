@@ -1,4 +1,4 @@
-//! Resync: existing rows are resynced through the same path, behind live changes.
+//! Resync: existing rows go through the same path, behind live changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -258,7 +258,8 @@ async fn bad_requests_are_refused_with_a_sentence() {
     }
 }
 
-/// A filter that some row is refused by: this row is parked, and every other one is resynced, whoever asked for it.
+/// A filter that fails for some row: this row is parked, and every other one is resynced, whichever
+/// command asked for it.
 #[tokio::test]
 async fn a_row_that_the_filter_is_refused_for_ends_no_resync() {
     let mut bell = TestBell::bare().await;
@@ -317,7 +318,7 @@ async fn whatever_a_filter_is_refused_with_ends_no_resync_and_no_comparison() {
             bell.insert_school(&format!("good {code}")).await;
         }
         bell.source_sql("truncate schoolbell.change").await;
-        // One that stands for changes.
+        // One that replaces changes.
         bell.source_sql("insert into schoolbell.resync (object) values ('school')").await;
         bell.drain().await;
 
@@ -356,7 +357,7 @@ async fn a_resync_that_cannot_go_on_now_holds_up_none_behind_it() {
     bell.drain().await;
     bell.salesforce_accepts_everything().await;
     bell.target_sql("delete from salesforce.editor__c").await;
-    // Stands for changes, and its table is locked for longer than a drain waits.
+    // It replaces changes, and its table is locked for longer than a drain waits.
     let holder = bell.target_session().await;
     holder
         .batch_execute("begin; lock table salesforce.contact_editor_affiliation__c")
@@ -370,7 +371,7 @@ async fn a_resync_that_cannot_go_on_now_holds_up_none_behind_it() {
     assert_eq!(bell.source_texts(states).await, ["role queued", "school done"]);
     assert_eq!(bell.target_count("select count(*) from salesforce.editor__c").await, 2);
 
-    // Whoever drains is told what is left.
+    // A drain reports what is left.
     let drained = bell.run(&["run", "--drain"]).await;
     assert_eq!(drained.code, 1, "{drained}");
     assert!(drained.stderr.contains("a resync is left: it cannot continue now"), "{drained}");
@@ -390,7 +391,8 @@ async fn a_resync_with_a_rate_holds_up_none_behind_it_and_none_that_stands_for_c
         bell.insert_role(&school, 1).await;
     }
     bell.source_sql("truncate schoolbell.change").await;
-    // As `migrate` leaves one that was asked for with another mapping: it stands for no change all the same.
+    // As `migrate` leaves one that was asked for with another mapping: still, it replaces no
+    // change.
     bell.source_sql(
         "insert into schoolbell.resync (object, write_rate, asked) values ('school', 1, true)",
     )
@@ -471,7 +473,7 @@ async fn what_an_unfinished_resync_is_about_to_write_is_in_flight_and_not_wrong(
     assert_eq!(verdict["objects"][0]["in_flight"], 2, "{verified}");
 }
 
-/// Changes come first, and come without end: a resync has its share of the time all the same.
+/// Changes come first, and keep coming: a resync still has its share of the time.
 #[tokio::test]
 async fn a_resync_goes_on_while_changes_keep_coming() {
     const SCHOOLS: i64 = 3_000;

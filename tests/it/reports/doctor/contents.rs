@@ -1,4 +1,4 @@
-//! What rows hold: too long, unreadable, out of sight.
+//! Contents of rows: too long, unreadable, out of sight.
 
 use super::{Damage, Examined, Healthy, MARKER, found_and_cured};
 

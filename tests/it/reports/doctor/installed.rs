@@ -297,7 +297,7 @@ async fn rights_to_spare_are_named_and_revoked() {
         found_and_cured(&healthy, &damage).await;
     }
 
-    // A superuser is one piece of advice, not one for each right that he has.
+    // A superuser is one piece of advice, not one for each of its rights.
     let Examined { report, .. } = Examined::of(healthy.bell.run(&["doctor", "--json"]).await);
     for name in ["source_excess", "target_excess"] {
         let checks = report["checks"].as_array().unwrap();

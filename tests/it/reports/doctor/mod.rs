@@ -1,5 +1,6 @@
-//! `doctor` on real servers: a system that is well, and one thing after the other that is broken on purpose. Each
-//! is found by its own check and no other, and what the check says to paste fixes it.
+//! `doctor` on real servers: a healthy system, and one thing after the other that is broken on
+//! purpose. Each is found by its own check and no other, and pasting what the check prints fixes
+//! it.
 
 mod contents;
 mod installed;
@@ -132,7 +133,7 @@ struct Damage<'a> {
     not_ok: &'a [(&'a str, &'a str)],
     /// Parts of what the first of these checks says.
     says: &'a [&'a str],
-    /// What stands in its remedies.
+    /// Parts of its remedies.
     remedy: &'a str,
 }
 
@@ -146,7 +147,7 @@ async fn found_and_cured(healthy: &Healthy, damage: &Damage<'_>) {
 
     let broken = healthy.doctor().await;
 
-    // A service that lacks something starts again again and again, and is no writer meanwhile.
+    // A service that lacks something restarts repeatedly, and is no writer meanwhile.
     let mut found = broken.not_ok();
     if !not_ok.iter().any(|(name, _)| *name == "writer") {
         found.remove("writer");

@@ -1,4 +1,4 @@
-//! A system that is well, and the report as a whole.
+//! A healthy system, and the report as a whole.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schoolbell::failpoint::Failpoint;
 
-/// What is done to a program that stands at a failpoint, or to what is around it.
+/// What is done to a program that has stopped at a failpoint, or to its surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     /// The writer is killed, the other takes over.

@@ -1,4 +1,5 @@
-//! The fault matrix: whatever dies, wherever the program is at that moment, every row is right in the end.
+//! The fault matrix: whichever process dies, wherever the program is at that moment, every row is
+//! right in the end.
 //!
 //! Two real programs (one writes, one stands by), each behind proxies of its own; a cluster for either
 //! database; applications that write at random and a simulated Salesforce throughout. A cell of the matrix stops
@@ -27,7 +28,7 @@ fn seed() -> u64 {
     seed.unwrap_or_else(|| fastrand::u64(..))
 }
 
-/// Every failpoint with every fault, in an order of its own, again and again.
+/// Every failpoint with every fault, in an order of its own, repeatedly.
 fn matrix(seed: u64) -> impl Iterator<Item = Cell> {
     let mut random = Rng::with_seed(seed);
     std::iter::repeat_with(move || {

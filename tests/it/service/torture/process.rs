@@ -48,7 +48,7 @@ impl Process {
     }
 }
 
-/// Salesforce, played for as long as this lives, whatever happens to the server.
+/// Salesforce, simulated for as long as this lives, whatever happens to the server.
 pub(super) struct Salesforce {
     pub(super) gate: Arc<Mutex<()>>,
     pub(super) task: JoinHandle<()>,

@@ -151,7 +151,7 @@ impl Stage {
         self.processes.iter().position(|process| process.has_reached(place))
     }
 
-    /// One writes and one stands by; whoever has backed off for too long is started again.
+    /// One writes and one stands by; a process that has backed off for too long is started again.
     pub(super) async fn a_pair_is_there(&mut self) {
         let since = Instant::now();
         let mut restarted = false;
@@ -332,7 +332,7 @@ pub(super) async fn left(source: &Client, target: &Client) -> Vec<String> {
     }
     let log = "select state || id from salesforce._trigger_log where state = 'NEW'";
     left.extend(texts(target, log).await.into_iter().take(5));
-    // Whoever waits must wait for what is really not there.
+    // A waiting key must wait for a row that is really not there.
     let there: HashSet<String> = texts(
         target,
         "select 'school sfid ' || editoruuid__c from salesforce.editor__c where sfid is not null union all \

@@ -13,7 +13,7 @@ use crate::support::proxy::{Cut, Proxy};
 use crate::support::{eventually, texts};
 
 impl Stage {
-    /// What the fault does while the program `struck` stands at the failpoint.
+    /// What the fault does while the program `struck` is stopped at the failpoint.
     pub(super) async fn strike(&mut self, place: Failpoint, fault: Fault, struck: usize) {
         let cut = self.random.choice([Cut::Reset, Cut::Close]).unwrap();
         let half = self.random.choice([Cut::HalfToServer, Cut::HalfToClient]).unwrap();
@@ -105,8 +105,8 @@ impl Stage {
         }
     }
 
-    /// Nobody is the victim of a deadlock, whoever locks what and in whatever order. The others have none among themselves:
-    /// one locks a single row.
+    /// None of our sessions is the victim of a deadlock, in whatever order others lock rows. The
+    /// others have none among themselves: one locks a single row.
     pub(super) async fn foreign_locks(&mut self, place: Failpoint, struck: usize) {
         let millis = self.random.u64(300..1_500);
         let mut tasks = Vec::new();
@@ -170,7 +170,7 @@ impl Stage {
         self.goes_on(place, struck).await;
     }
 
-    /// Nobody ends the sessions of a stopped process but the server, by its silence.
+    /// Only the server ends the sessions of a stopped process, because of its silence.
     pub(super) async fn stopped(&mut self, place: Failpoint) -> Duration {
         self.a_pair_is_there().await;
         let struck = self.reach_with_a_probe(place).await;

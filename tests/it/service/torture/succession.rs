@@ -24,7 +24,7 @@ async fn a_writer_that_loses_one_database_leaves_the_writing_to_the_other_proces
     stage.settle("one side was lost").await;
 }
 
-/// Whether it stood between two transactions or inside one.
+/// Whether it was stopped between two transactions or inside one.
 #[tokio::test]
 async fn a_stopped_writer_is_succeeded_within_20_seconds_and_writes_nothing_when_it_goes_on() {
     let mut stage = Stage::start(seed()).await;

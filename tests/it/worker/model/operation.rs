@@ -1,4 +1,4 @@
-//! What may happen: drawn at random, told to the model, and done to the databases.
+//! What may happen: drawn at random, applied to the model and to the databases.
 
 use std::fmt;
 
@@ -222,7 +222,7 @@ pub fn steps(source: &Source, statements: &[Statement]) -> Option<Vec<Step>> {
     statements.iter().map(step).collect()
 }
 
-/// Does it to the source; tells whether it was committed.
+/// Executes it on the source; returns whether it was committed.
 pub async fn transact(
     source: &Client,
     statements: &[Statement],

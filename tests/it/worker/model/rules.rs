@@ -75,7 +75,7 @@ impl Source {
             && named.all(|role| roles.insert(role))
     }
 
-    /// The school that speaks for a person.
+    /// The school that wins for a person.
     fn winner(&self, person: u8) -> Option<&School> {
         let by_person = self.schools.iter().filter(|(_, school)| school.creator == Some(person));
         by_person
