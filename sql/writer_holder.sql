@@ -1,9 +1,12 @@
--- Of those who hold the writer's lock (lock_holders.sql): whether their role may write the mapped tables.
+-- Of those who hold the writer's lock (lock_holders.sql): whether theirs is a writer's role, which is
+-- this session's own, or one that may write all mapped tables. The own role counts even where it
+-- lacks a right: its service keeps working on everything else.
 -- $3, $4: schemas and names of the tables, $5: whether rows are inserted.
 select
     h.*,
+    coalesce(h.role = session_user, false)
     -- If none of the tables exists, this cannot be decided.
-    coalesce(
+    or coalesce(
         (
             select bool_and(
                 pg_catalog.has_any_column_privilege(h.usesysid, c.oid, 'update')

@@ -135,7 +135,7 @@ impl Story {
         stage.figure("app: roles of people in them", count(first.role_count));
         stage.figure("     of these students, who are never published", count(first.student_count));
         stage.figure("salesforce: contacts, which Salesforce has created", count(people.len()));
-        stage.note("It has Heroku Connect's tables and triggers; Salesforce itself is played.");
+        stage.note("It has Heroku Connect's tables and triggers; Salesforce itself is simulated.");
 
         let program = Program::new(&cluster, APP, SALESFORCE, options.stay)?;
         Ok(Self {
@@ -585,12 +585,12 @@ impl Finished {
         self.show_around().await?;
         let Story { service, salesforce, program, .. } = &mut self.story;
         let service = service.as_mut().context("the service runs")?;
-        let salesforce = salesforce.as_mut().context("Salesforce is played")?;
+        let salesforce = salesforce.as_mut().context("Salesforce is simulated")?;
         let mut asked_to_end = pin!(asked_to_end);
         tokio::select! {
             () = &mut asked_to_end => Ok(()),
             end = service.ended() => Err(with_log(&format!("{end}; its log ends with"), &program.service_said(10))),
-            end = &mut salesforce.task => Err(anyhow!("Salesforce is not played any more: {end:?}")),
+            end = &mut salesforce.task => Err(anyhow!("Salesforce is not simulated any more: {end:?}")),
         }
     }
 

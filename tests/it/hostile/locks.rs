@@ -194,6 +194,26 @@ async fn a_writer_with_another_role_that_may_write_is_a_writer() {
     assert!(drained.stderr.contains("1 change not applied yet"), "{drained}");
 }
 
+/// Its service keeps working on everything else, and is no stranger to its own commands.
+#[tokio::test]
+async fn a_writer_that_lacks_a_right_is_still_the_writer() {
+    let (bell, roles) = granted().await;
+    let _writer = take_writer_lock(
+        &bell,
+        &roles.bridge,
+        "schoolbell writer web.1/1 since 2026-01-01T00:00:00Z",
+    )
+    .await;
+    for right in ["update", "insert", "select, insert, update"] {
+        bell.target_sql(&format!("revoke {right} on salesforce.editor__c from {}", roles.bridge))
+            .await;
+
+        let status = roles.run(&bell, &["status"]).await;
+
+        assert!(status.stdout.contains("writer     web.1/1 since 2026"), "{right}: {status}");
+    }
+}
+
 #[tokio::test]
 async fn a_stranger_with_the_doorbell_s_lock_is_named_and_the_service_polls_calmly() {
     for mode in ["pg_advisory_lock", "pg_advisory_lock_shared"] {
