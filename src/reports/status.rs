@@ -138,11 +138,11 @@ impl Status {
                     "Nothing is wrong, but SALESFORCE_ENABLED is not true here: nothing is written."
                         .into()
                 }
-                (0, Some(_)) => "All is well: every change is applied.".into(),
+                (0, Some(_)) => "OK: every change is applied.".into(),
                 (0, None) => {
                     "Nothing is pending, but no service is running: start `schoolbell run`.".into()
                 }
-                (pending, _) => format!("All is well: {} on the way.", counted(pending, "change")),
+                (pending, _) => format!("OK: {} on the way.", counted(pending, "change")),
             };
             Headline { level: Level::Well, sentence }
         })

@@ -137,7 +137,7 @@ async fn children_by_inheritance_are_captured_and_one_of_another_owner_is_named(
     bell.source_sql("truncate past_people").await;
     assert_eq!(names_after(&bell, 1).await, ["1 a"]);
     assert!(
-        status(&bell).await.contains("All is well")
+        status(&bell).await.contains("OK: ")
             || status(&bell).await.contains("no service is running")
     );
 

@@ -17,7 +17,7 @@ async fn looked_at() -> Option<(TestBell, Visitor, Browser)> {
     let browser = Browser::open().await?;
     let bell = TestBell::start().await;
     let visitor = bell.visitor().await;
-    visitor.shows("All is well").await;
+    visitor.shows("OK: ").await;
     browser.screen(1280, 800).await;
     browser.go_to(&visitor.url()).await;
     Some((bell, visitor, browser))
@@ -43,7 +43,7 @@ async fn well_behaved(browser: &Browser) {
 async fn it_shows_the_flow_and_follows_a_write_without_being_loaded_again() {
     let Some((bell, _visitor, browser)) = looked_at().await else { return };
     assert_eq!(browser.text("h1").await, "Schoolbell");
-    browser.shows("[role=status]", "All is well: every change is applied.").await;
+    browser.shows("[role=status]", "OK: every change is applied.").await;
     let stops = browser
         .says("[...document.querySelectorAll('.flow h3')].map(stop => stop.innerText)")
         .await;

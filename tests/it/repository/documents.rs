@@ -296,6 +296,30 @@ fn the_comments_use_the_usual_word() {
     assert!(lines > 5_000, "only {lines} lines of comments were found");
 }
 
+/// The newest migration, and the checks of `doctor`, as console blocks of the documents have them.
+#[test]
+fn the_outputs_in_the_pages_are_of_this_release() {
+    let migrations =
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/migrations"));
+    let version = format!("schema version {}", migrations.unwrap().count());
+    let checks = read("src/reports/doctor/mod.rs").matches(".add(\"").count();
+    let checks = format!("{checks} checks: ");
+    let mut found = [0, 0];
+    for page in pages() {
+        for line in read(&page).lines() {
+            if line.contains("schema version ") {
+                assert!(line.ends_with(&version), "{page}: {line}");
+                found[0] += 1;
+            }
+            if line.contains(" checks: ") {
+                assert!(line.starts_with(&checks), "{page}: {line}");
+                found[1] += 1;
+            }
+        }
+    }
+    assert!(found[0] > 1 && found[1] > 2, "{found:?}");
+}
+
 #[test]
 fn each_page_is_in_the_book_once() {
     const SUMMARY: &str = "docs/SUMMARY.md";
