@@ -12,29 +12,47 @@ with paired as materialized (
         and target_database = $15
     for share
 ), acknowledged as (
+    -- Each through the index, however many rows the planner believed that there are: the plan may
+    -- have been made while the outbox was empty.
     delete from schoolbell.change as c
-    using unnest($1::text[], $2::int8[]) as done (xact, id)
-    where c.xact = done.xact::xid8
-        and c.id = done.id
+    where c.ctid = any (array(
+        select found.ctid
+        from unnest($1::text[], $2::int8[]) as done (xact, id)
+        cross join lateral (
+            select change.ctid
+            from schoolbell.change
+            where change.xact = done.xact::xid8
+                and change.id = done.id
+            offset 0
+        ) as found
+    ))
 ), locked as (
     -- All keys that are freed or parked again are locked first, in the order in which others lock
     -- them (parked_wake.sql), so the two cannot deadlock.
     select p.id, k.done
-    from schoolbell.parked as p
-    join (
+    from (
         select done.object, done.key, true
         from unnest($3::text[], $4::text[]) as done (object, key)
         union all
         select again.object, again.key, false
         from unnest($5::text[], $6::text[]) as again (object, key)
-    ) as k (object, key, done) on p.object = k.object and left(p.key, 200) = left(k.key, 200) and p.key = k.key
-    order by p.object, p.key
-    for update of p
+        order by 1, 2
+    ) as k (object, key, done)
+    cross join lateral (
+        select present.id
+        from schoolbell.parked as present
+        where present.object = k.object
+            and left(present.key, 200) = left(k.key, 200)
+            and present.key = k.key
+        for update
+    ) as p
 ), freed as (
     delete from schoolbell.parked as p
-    using locked
-    where locked.done
-        and p.id = locked.id
+    where p.id = any (array(
+        select locked.id
+        from locked
+        where locked.done
+    ))
 ), parked as (
     insert into schoolbell.parked as p (
         object, key, state, awaits, awaits_key, reason, sqlstate, remedy, held, attempts, due_at

@@ -1,8 +1,9 @@
 -- Of these objects, those that have parked keys. $1: objects.
 select k.object
 from unnest($1::text[]) as k (object)
-where exists (
+cross join lateral (
     select
     from schoolbell.parked as p
     where p.object = k.object
-)
+    limit 1
+) as p

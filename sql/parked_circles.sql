@@ -4,15 +4,28 @@
 with recursive chain as (
     select k.key as start, p.awaits_key, array[k.key] as path
     from unnest($3::text[]) as k (key)
-    join schoolbell.parked p on p.object = $1 and left(p.key, 200) = left(k.key, 200) and p.key = k.key
-    where p.awaits = $2
+    cross join lateral (
+        select parked.awaits_key
+        from schoolbell.parked
+        where parked.object = $1
+            and left(parked.key, 200) = left(k.key, 200)
+            and parked.key = k.key
+            and parked.awaits = $2
+        offset 0
+    ) as p
     union all
     select c.start, p.awaits_key, c.path || p.key
     from chain c
-    join schoolbell.parked p
-        on p.object = $1 and left(p.key, 200) = left(c.awaits_key, 200) and p.key = c.awaits_key
-    where p.awaits = $2
-        and c.awaits_key <> all (c.path)
+    cross join lateral (
+        select parked.key, parked.awaits_key
+        from schoolbell.parked
+        where parked.object = $1
+            and left(parked.key, 200) = left(c.awaits_key, 200)
+            and parked.key = c.awaits_key
+            and parked.awaits = $2
+        offset 0
+    ) as p
+    where c.awaits_key <> all (c.path)
         -- A limit, so that the statement always ends soon.
         and cardinality(c.path) < 1000
 ), circle as (
@@ -23,15 +36,30 @@ with recursive chain as (
     cross join lateral unnest(c.path) as member (key)
     where c.awaits_key = c.start
     order by member.key
+), found as (
+    select p.id, circle.members
+    from circle
+    cross join lateral (
+        select parked.id
+        from schoolbell.parked
+        where parked.object = $1
+            and left(parked.key, 200) = left(circle.key, 200)
+            and parked.key = circle.key
+        offset 0
+    ) as p
 )
 update schoolbell.parked as p
 set state = 'dead',
     awaits = null,
     awaits_key = null,
-    reason = 'waits for itself, because its parents are a circle: ' || circle.members,
+    reason = 'waits for itself, because its parents are a circle: ' || (
+        select found.members
+        from found
+        where found.id = p.id
+    ),
     remedy = $4
-from circle
-where p.object = $1
-    and left(p.key, 200) = left(circle.key, 200)
-    and p.key = circle.key
+where p.id = any (array(
+    select found.id
+    from found
+))
 returning p.key

@@ -17,13 +17,14 @@ where p.due_at <= pg_catalog.statement_timestamp()
         and p.object = any (array(
             select first.object
             from unnest($3::text[], $4::text[]) as first (object, child)
-            where exists (
-                select
+            where coalesce((
+                select true
                 from schoolbell.parked as c
                 where c.object = first.child
                     and c.held
                     and c.due_at <= pg_catalog.statement_timestamp()
-            )
+                limit 1
+            ), false)
         ))
     )
 order by p.due_at

@@ -32,6 +32,8 @@ pub struct Pace {
     pub page_rows: i64,
     /// How long a page of a resync may keep live changes waiting.
     pub page_time: Duration,
+    /// Between two looks for a resync while there are changes, which come first.
+    pub resync_look: Duration,
     /// Between two looks at the outbox while awake. Half of it is the latency added under steady load.
     pub poll: Duration,
     /// How long a busy service lets changes gather before it claims again. A batch costs a dozen
@@ -85,6 +87,7 @@ impl Default for Pace {
             batch_changes: 5_000,
             page_rows: 2_000,
             page_time: Duration::from_millis(150),
+            resync_look: Duration::from_secs(1),
             poll: Duration::from_millis(2),
             gather: Duration::from_millis(75),
             awake: Duration::from_millis(50),

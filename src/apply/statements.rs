@@ -213,12 +213,13 @@ fn gated(route: &Route, from: &From) -> String {
         .enumerate()
         .map(|(index, parent)| {
             let key = format!("parent.{}", ident(&parent.external_id));
-            format!(
-                "\nwhen b.p{index} is not null and not exists (\nselect\nfrom {} as parent\nwhere {} \
-                 and parent.sfid is not null\n) then {index}",
+            let known = format!(
+                "from {} as parent\nwhere {} and parent.sfid is not null",
                 parent.table,
                 parent.sql_type.equal(&key, &format!("b.p{index}"))
-            )
+            );
+            let is_known = is_there(&known, parent.is_indexed);
+            format!("\nwhen b.p{index} is not null and not {is_known} then {index}")
         })
         .collect();
     let gate = match waits.is_empty() {
@@ -237,11 +238,28 @@ fn gated(route: &Route, from: &From) -> String {
 fn needed(route: &Route) -> String {
     let external_id = format!("t.{}", ident(&route.object.external_id));
     format!(
-        "needed as materialized (\nselect batch.*, {external_id} is null as missing\nfrom batch\nleft join {} as t \
-         on {}\nwhere batch.parent is null\nand (\n{external_id} is null or {}\n)\n)",
-        route.object.target,
-        route.external_id_type.equal(&external_id, "batch.external_id"),
+        "needed as materialized (\nselect batch.*, {external_id} is null as missing\nfrom batch\n\
+         left join {}\nwhere batch.parent is null\nand (\n{external_id} is null or {}\n)\n)",
+        present(route),
         differs(route)
+    )
+}
+
+/// The target's rows of the batch, as `t`. With an index each is looked up, as `offset 0` demands: a
+/// plan for all of them at once depends on how many rows the planner believes that the table has,
+/// and it does not know that of a table that was never analysed. Without an index the table is
+/// better read once.
+fn present(route: &Route) -> String {
+    let (table, has_id) = (&route.object.target, has_id(route, "batch.external_id"));
+    if !route.external_id_is_indexed {
+        return format!("{table} as t on {has_id}");
+    }
+    let compared = route.columns.iter().filter(|column| column.field.compared);
+    let columns = compared.map(|column| &column.field.column).chain([&route.object.external_id]);
+    let columns: Vec<String> = columns.map(|column| format!("t.{}", ident(column))).collect();
+    format!(
+        "lateral (\nselect {}\nfrom {table} as t\nwhere {has_id}\noffset 0\n) as t on true",
+        columns.join(", ")
     )
 }
 
@@ -309,31 +327,41 @@ fn update(route: &Route, locked: Locked) -> Option<String> {
         .iter()
         .enumerate()
         .filter(|(_, column)| !column.field.insert_only)
-        .map(|(index, column)| format!("{} = needed.f{index}", ident(&column.field.column)))
+        .map(|(index, column)| format!("{} = b.f{index}", ident(&column.field.column)))
         .collect();
     if set.is_empty() {
         return None;
     }
-    let free = match locked {
-        Locked::Wait => String::new(),
-        Locked::PassOver => format!("\njoin free on {}", equal("free.key", "needed.key")),
+    let (from, unless_missing) = match locked {
+        Locked::Wait => ("needed", " and not b.missing"),
+        Locked::PassOver => ("free", ""),
+    };
+    let Route { object, external_id_type, .. } = route;
+    let id = format!("t.{}", ident(&object.external_id));
+    let has_id = match route.external_id_is_indexed {
+        true => external_id_type.equal_through_index(&id, "b.external_id"),
+        false => external_id_type.equal(&id, "b.external_id"),
     };
     Some(format!(
-        "update {} as t\nset {}\nfrom needed{free}\nwhere not needed.missing and {}\nreturning needed.key",
-        route.object.target,
+        "update {} as t\nset {}\nfrom {from} as b\nwhere {has_id}{unless_missing}\nreturning b.key",
+        object.target,
         set.join(",\n"),
-        has_id(route, "needed.external_id"),
     ))
 }
 
 /// The rows to update that nobody else has locked; from now on we have them locked.
 fn free(route: &Route) -> String {
-    format!(
-        "free as materialized (\nselect needed.key\nfrom needed\njoin {} as t on {}\nwhere not needed.missing\n\
-         for update of t skip locked\n)",
-        route.object.target,
-        has_id(route, "needed.external_id")
-    )
+    let (table, has_id) = (&route.object.target, has_id(route, "needed.external_id"));
+    let from = match route.external_id_is_indexed {
+        true => format!(
+            "cross join lateral (\nselect\nfrom {table} as t\nwhere {has_id}\nfor update skip locked\n) as t\n\
+             where not needed.missing"
+        ),
+        false => format!(
+            "join {table} as t on {has_id}\nwhere not needed.missing\nfor update of t skip locked"
+        ),
+    };
+    format!("free as materialized (\nselect needed.*\nfrom needed\n{from}\n)")
 }
 
 /// Those that another transaction has locked.
@@ -410,12 +438,24 @@ fn compare(route: &Route) -> String {
 }
 
 fn lacking(route: &Route) -> String {
-    format!(
-        "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere not exists (\nselect\n\
-         from {} as t\nwhere {}\n)",
+    let there = format!(
+        "from {} as t\nwhere {}",
         route.object.target,
         has_id(route, &format!("k.key::{}", route.external_id_type))
-    )
+    );
+    format!("{ASKED}\nwhere not {}", is_there(&there, route.external_id_is_indexed))
+}
+
+/// Keys that are asked for.
+const ASKED: &str = "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)";
+
+/// Whether a query has a row. The planner may answer `exists` for many keys at once by reading the
+/// whole table; a single value is looked up.
+fn is_there(query: &str, is_indexed: bool) -> String {
+    match is_indexed {
+        true => format!("coalesce((\nselect true\n{query}\nlimit 1\n), false)"),
+        false => format!("exists (\nselect\n{query}\n)"),
+    }
 }
 
 /// An update-only object's rows are Salesforce's own: that their source is gone changes nothing.
@@ -435,9 +475,14 @@ fn delete(route: &Route) -> String {
     // To lock a row takes the right to update it, which a role that only inserts and deletes does without.
     let lock = if update(route, Locked::Wait).is_some() { "\nfor update skip locked" } else { "" };
     let is_free = id_type.equal_any(&id, "select free.id from free");
+    // From an array they are looked up; joined, the whole table may be read.
+    let is_deleted = match route.external_id_is_indexed {
+        true => id_type.equal_any(&id, "array(select free.id from free)"),
+        false => is_free.clone(),
+    };
     format!(
         "with free as materialized (\n{there}{lock}\n), deleted as (\n\
-         delete from {target} as t\nwhere {is_free}\nreturning {id} as id\n)\n\
+         delete from {target} as t\nwhere {is_deleted}\nreturning {id} as id\n)\n\
          select deleted.id::pg_catalog.text as key, 'deleted' as outcome\nfrom deleted\nunion all\n\
          select {id}::pg_catalog.text, 'locked'\nfrom {target} as t\nwhere {} and not {is_free}",
         has_key(route)
@@ -466,25 +511,25 @@ fn has_id(route: &Route, id: &str) -> String {
 
 /// For each thing a key of this route may wait for: the query that finds the ones that are there.
 fn arrived(route: &Route) -> Vec<(String, String)> {
-    let there = |table: &TableName, external_id: &str, sql_type: &SqlType, and: &str| {
+    let there = |table: &TableName,
+                 (external_id, is_indexed): (&str, bool),
+                 sql_type: &SqlType,
+                 and: &str| {
         let has_id =
             sql_type.equal(&format!("t.{}", ident(external_id)), &format!("k.key::{sql_type}"));
-        format!(
-            "select k.key\nfrom pg_catalog.unnest($1::pg_catalog.text[]) as k (key)\nwhere exists (\nselect\n\
-             from {table} as t\nwhere {has_id}{and}\n)"
-        )
+        let there = is_there(&format!("from {table} as t\nwhere {has_id}{and}"), is_indexed);
+        format!("{ASKED}\nwhere {there}")
     };
     let parents = route.parents.iter().map(|parent| {
         let sfid = "\nand t.sfid is not null";
-        let sql = there(&parent.table, &parent.external_id, &parent.sql_type, sfid);
+        let id = (parent.external_id.as_str(), parent.is_indexed);
+        let sql = there(&parent.table, id, &parent.sql_type, sfid);
         (Route::awaits_sfid(&parent.object), sql)
     });
     let object = &route.object;
     let own = object.update_only.then(|| {
-        (
-            route.awaits_row(),
-            there(&object.target, &object.external_id, &route.external_id_type, ""),
-        )
+        let id = (object.external_id.as_str(), route.external_id_is_indexed);
+        (route.awaits_row(), there(&object.target, id, &route.external_id_type, ""))
     });
     parents.chain(own).collect()
 }

@@ -70,6 +70,8 @@ pub struct Route {
     pub primary_key: Vec<(String, SqlType)>,
     /// The external id's type.
     pub external_id_type: SqlType,
+    /// An index finds every row of the target by its external id.
+    pub external_id_is_indexed: bool,
     /// What is written, except the external id.
     pub columns: Vec<RouteColumn>,
     /// Whose `sfid` must be there first.
@@ -126,6 +128,8 @@ pub struct RouteParent {
     pub external_id: String,
     /// The type of the parent's external id.
     pub sql_type: SqlType,
+    /// An index finds every row of the parent's table by it.
+    pub is_indexed: bool,
 }
 
 impl Route {
@@ -597,6 +601,7 @@ fn route(
             table: table.name.clone(),
             external_id: external_id.clone(),
             sql_type: table.column(external_id)?.sql_type.clone(),
+            is_indexed: table.column(external_id)?.indexed,
         })
     });
     let touches = object.touched_by.iter().enumerate().map(|(index, touch)| {
@@ -608,7 +613,8 @@ fn route(
         })
     });
     let key = source.column(&object.key)?;
-    let external_id_type = table.column(&object.external_id)?.sql_type.clone();
+    let external_id = table.column(&object.external_id)?;
+    let external_id_type = external_id.sql_type.clone();
     let key_type = key.sql_type.clone();
     // 1.0 and 1.00 are two texts, and so two records, but one number.
     let as_text = key.is_written_in_several_ways && external_id_type.is_text();
@@ -626,6 +632,7 @@ fn route(
             .map(|column| (column.name.clone(), column.sql_type.clone()))
             .collect(),
         external_id_type,
+        external_id_is_indexed: external_id.indexed,
         columns: columns.collect::<Option<_>>()?,
         parents: parents.collect::<Option<_>>()?,
         touches: touches.collect::<Option<_>>()?,

@@ -61,6 +61,15 @@ impl SqlType {
         format!("{left} {} {right}", self.operator("="))
     }
 
+    /// The same, in a form that leaves the planner one way to join a table with an index on `left`:
+    /// row by row, through it. Other joins need an equality, and would read the whole table where
+    /// the planner believes that it is small.
+    pub fn equal_through_index(&self, left: &str, right: &str) -> String {
+        let (left, right) = (self.compared(left), self.compared(right));
+        let (least, most) = (self.operator(">="), self.operator("<="));
+        format!("{left} {least} {right} and {left} {most} {right}")
+    }
+
     /// Whether two keys are the same. Letters count as they are written, because they do in the target: a key that is
     /// `ann` now and was `Ann` is another one.
     pub fn same_key(&self, left: &str, right: &str) -> String {

@@ -387,7 +387,8 @@ impl Service<'_> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Worked, Ended> {
         let Plan { lanes, mode, .. } = &ground.plan;
-        let (source, target) = (ground.source.pool(SOURCE_POOL), ground.target.pool(TARGET_POOL));
+        let (reading, writing) = (ground.source.with_kept_plans(), ground.target.with_kept_plans());
+        let (source, target) = (reading.pool(SOURCE_POOL), writing.pool(TARGET_POOL));
         let rings = *mode != NotifyMode::Never && !ground.pooled && !self.drain;
         if ground.pooled {
             self.tell_of_pooler();
@@ -398,8 +399,8 @@ impl Service<'_> {
         let (wish, wishes) = watch::channel(Wishes::default());
         let mut worker = Worker::new(Tools {
             lanes: lanes.clone(),
-            reader: ground.source.session().await?,
-            evaluator: ground.source.evaluator().await?,
+            reader: reading.session().await?,
+            evaluator: reading.evaluator().await?,
             source: source.clone(),
             target: target.clone(),
             session: session.clone(),

@@ -37,8 +37,6 @@ const A_FEW: usize = 3;
 const SHARE_REST: u32 = 4;
 /// A page beside changes should take no longer than this, all steps together: changes wait behind it.
 const SHARE_TIME: Duration = Duration::from_millis(60);
-/// While there are changes it is looked this often whether there is a resync.
-const SHARE_LOOK: Duration = Duration::from_secs(1);
 
 /// A resync that met a passing error is tried again after this long.
 const HINDERED_PAUSE: Duration = Duration::from_secs(5);
@@ -105,7 +103,7 @@ impl Reader {
             position: Position::default(),
             strange_tables: HashSet::new(),
             page_size: PageSize::new(pace.page_rows),
-            share: Share::new(pace.page_rows),
+            share: Share::new(&pace),
             batch_size: BatchSize::new(),
             looked_at: Instant::now(),
             was_busy: false,
@@ -469,12 +467,14 @@ struct Share {
     is_live: bool,
     /// The next page is not read before.
     at: Instant,
+    /// Between two looks, where the last one found nothing.
+    look: Duration,
 }
 
 impl Share {
-    fn new(page_rows: i64) -> Self {
-        let at = Instant::now() + SHARE_LOOK;
-        Self { most: page_rows, rows: (page_rows / 4).max(1), is_live: false, at }
+    fn new(pace: &Pace) -> Self {
+        let (most, look) = (pace.page_rows, pace.resync_look);
+        Self { most, rows: (most / 4).max(1), is_live: false, at: Instant::now() + look, look }
     }
 
     fn is_due(&self) -> bool {
@@ -489,7 +489,7 @@ impl Share {
     }
 
     fn nothing_to_do(&mut self) {
-        self.at = Instant::now() + SHARE_LOOK;
+        self.at = Instant::now() + self.look;
     }
 
     fn took(&mut self, rows: i64, took: Duration) {

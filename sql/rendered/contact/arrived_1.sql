@@ -1,8 +1,9 @@
 -- Target: which of the awaited keys (contact row) are there now. $1: keys.
 select k.key
 from pg_catalog.unnest($1::pg_catalog.text[]) as k (key)
-where exists (
-    select
-    from "salesforce"."contact" as t
-    where t."pi_accounts_unique_id__c" operator(pg_catalog.=) k.key::pg_catalog."varchar"
-)
+where coalesce((
+        select true
+        from "salesforce"."contact" as t
+        where t."pi_accounts_unique_id__c" operator(pg_catalog.=) k.key::pg_catalog."varchar"
+        limit 1
+    ), false)

@@ -6,26 +6,34 @@ with batch as not materialized (
 needed as materialized (
     select batch.*, t."pi_accounts_unique_id__c" is null as missing
     from batch
-    left join "salesforce"."contact" as t on t."pi_accounts_unique_id__c" operator(pg_catalog.=) batch.external_id
+    left join lateral (
+        select t."editoragreetouxcontact__c", t."pi_accounts_unique_id__c"
+        from "salesforce"."contact" as t
+        where t."pi_accounts_unique_id__c" operator(pg_catalog.=) batch.external_id
+        offset 0
+    ) as t on true
     where batch.parent is null
     and (
         t."pi_accounts_unique_id__c" is null or coalesce(t."editoragreetouxcontact__c" operator(pg_catalog.<>) batch.f0, (t."editoragreetouxcontact__c" is null) operator(pg_catalog.<>) (batch.f0 is null))
     )
 ),
 free as materialized (
-    select needed.key
+    select needed.*
     from needed
-    join "salesforce"."contact" as t on t."pi_accounts_unique_id__c" operator(pg_catalog.=) needed.external_id
+    cross join lateral (
+        select
+        from "salesforce"."contact" as t
+        where t."pi_accounts_unique_id__c" operator(pg_catalog.=) needed.external_id
+        for update skip locked
+    ) as t
     where not needed.missing
-    for update of t skip locked
 ),
 updated as (
     update "salesforce"."contact" as t
-    set "editoragreetouxcontact__c" = needed.f0
-    from needed
-    join free on free.key operator(pg_catalog.=) needed.key
-    where not needed.missing and t."pi_accounts_unique_id__c" operator(pg_catalog.=) needed.external_id
-    returning needed.key
+    set "editoragreetouxcontact__c" = b.f0
+    from free as b
+    where t."pi_accounts_unique_id__c" operator(pg_catalog.>=) b.external_id and t."pi_accounts_unique_id__c" operator(pg_catalog.<=) b.external_id
+    returning b.key
 )
 select batch.key, 'waits' as outcome, batch.parent, null::pg_catalog.text as parent_key
 from batch

@@ -10,7 +10,12 @@ with batch as materialized (
 needed as materialized (
     select batch.*, t."pi_accounts_unique_id__c" is null as missing
     from batch
-    left join "salesforce"."contact" as t on t."pi_accounts_unique_id__c" operator(pg_catalog.=) batch.external_id
+    left join lateral (
+        select t."editoragreetouxcontact__c", t."pi_accounts_unique_id__c"
+        from "salesforce"."contact" as t
+        where t."pi_accounts_unique_id__c" operator(pg_catalog.=) batch.external_id
+        offset 0
+    ) as t on true
     where batch.parent is null
     and (
         t."pi_accounts_unique_id__c" is null or coalesce(t."editoragreetouxcontact__c" operator(pg_catalog.<>) batch.f0, (t."editoragreetouxcontact__c" is null) operator(pg_catalog.<>) (batch.f0 is null))
@@ -18,10 +23,10 @@ needed as materialized (
 ),
 updated as (
     update "salesforce"."contact" as t
-    set "editoragreetouxcontact__c" = needed.f0
-    from needed
-    where not needed.missing and t."pi_accounts_unique_id__c" operator(pg_catalog.=) needed.external_id
-    returning needed.key
+    set "editoragreetouxcontact__c" = b.f0
+    from needed as b
+    where t."pi_accounts_unique_id__c" operator(pg_catalog.>=) b.external_id and t."pi_accounts_unique_id__c" operator(pg_catalog.<=) b.external_id and not b.missing
+    returning b.key
 )
 select batch.key, 'waits' as outcome, batch.parent, null::pg_catalog.text as parent_key
 from batch

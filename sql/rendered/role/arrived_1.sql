@@ -1,9 +1,10 @@
 -- Target: which of the awaited keys (school sfid) are there now. $1: keys.
 select k.key
 from pg_catalog.unnest($1::pg_catalog.text[]) as k (key)
-where exists (
-    select
-    from "salesforce"."editor__c" as t
-    where t."editoruuid__c" operator(pg_catalog.=) k.key::pg_catalog."varchar"
-    and t.sfid is not null
-)
+where coalesce((
+        select true
+        from "salesforce"."editor__c" as t
+        where t."editoruuid__c" operator(pg_catalog.=) k.key::pg_catalog."varchar"
+        and t.sfid is not null
+        limit 1
+    ), false)

@@ -1,16 +1,18 @@
 -- Target: writes rows that differ or are missing, and passes over locked ones. $1: keys, $2: external ids, then an array for each column and parent.
 with batch as materialized (
     select b.*, case
-    when b.p0 is not null and not exists (
-        select
-        from "salesforce"."editor__c" as parent
-        where parent."editoruuid__c" operator(pg_catalog.=) b.p0 and parent.sfid is not null
-    ) then 0
-    when b.p1 is not null and not exists (
-        select
-        from "salesforce"."contact" as parent
-        where parent."pi_accounts_unique_id__c" operator(pg_catalog.=) b.p1 and parent.sfid is not null
-    ) then 1
+    when b.p0 is not null and not coalesce((
+            select true
+            from "salesforce"."editor__c" as parent
+            where parent."editoruuid__c" operator(pg_catalog.=) b.p0 and parent.sfid is not null
+            limit 1
+        ), false) then 0
+    when b.p1 is not null and not coalesce((
+            select true
+            from "salesforce"."contact" as parent
+            where parent."pi_accounts_unique_id__c" operator(pg_catalog.=) b.p1 and parent.sfid is not null
+            limit 1
+        ), false) then 1
     end as parent
     from rows from (
         pg_catalog.unnest($1::pg_catalog.text[]),
@@ -27,7 +29,12 @@ with batch as materialized (
 needed as materialized (
     select batch.*, t."affiliation_id__c" is null as missing
     from batch
-    left join "salesforce"."contact_editor_affiliation__c" as t on t."affiliation_id__c" operator(pg_catalog.=) batch.external_id
+    left join lateral (
+        select t."contact__r__pi_accounts_unique_id__c", t."createdat__c", t."editor__r__editoruuid__c", t."roletype__c", t."updatedat__c", t."affiliation_id__c"
+        from "salesforce"."contact_editor_affiliation__c" as t
+        where t."affiliation_id__c" operator(pg_catalog.=) batch.external_id
+        offset 0
+    ) as t on true
     where batch.parent is null
     and (
         t."affiliation_id__c" is null or (
@@ -53,23 +60,26 @@ needed as materialized (
     )
 ),
 free as materialized (
-    select needed.key
+    select needed.*
     from needed
-    join "salesforce"."contact_editor_affiliation__c" as t on t."affiliation_id__c" operator(pg_catalog.=) needed.external_id
+    cross join lateral (
+        select
+        from "salesforce"."contact_editor_affiliation__c" as t
+        where t."affiliation_id__c" operator(pg_catalog.=) needed.external_id
+        for update skip locked
+    ) as t
     where not needed.missing
-    for update of t skip locked
 ),
 updated as (
     update "salesforce"."contact_editor_affiliation__c" as t
-    set "contact__r__pi_accounts_unique_id__c" = needed.f0,
-    "createdat__c" = needed.f1,
-    "editor__r__editoruuid__c" = needed.f2,
-    "roletype__c" = needed.f3,
-    "updatedat__c" = needed.f4
-    from needed
-    join free on free.key operator(pg_catalog.=) needed.key
-    where not needed.missing and t."affiliation_id__c" operator(pg_catalog.=) needed.external_id
-    returning needed.key
+    set "contact__r__pi_accounts_unique_id__c" = b.f0,
+    "createdat__c" = b.f1,
+    "editor__r__editoruuid__c" = b.f2,
+    "roletype__c" = b.f3,
+    "updatedat__c" = b.f4
+    from free as b
+    where t."affiliation_id__c" operator(pg_catalog.>=) b.external_id and t."affiliation_id__c" operator(pg_catalog.<=) b.external_id
+    returning b.key
 ),
 inserted as (
     insert into "salesforce"."contact_editor_affiliation__c" ("affiliation_id__c", "contact__r__pi_accounts_unique_id__c", "createdat__c", "editor__r__editoruuid__c", "roletype__c", "updatedat__c")

@@ -27,7 +27,12 @@ with batch as materialized (
 needed as materialized (
     select batch.*, t."editoruuid__c" is null as missing
     from batch
-    left join "salesforce"."editor__c" as t on t."editoruuid__c" operator(pg_catalog.=) batch.external_id
+    left join lateral (
+        select t."addressline1__c", t."addressline2__c", t."countrycode__c", t."createdat__c", t."districtnamesupplied__c", t."editoradministrativearea__c", t."editormunicipality__c", t."editorreference__c", t."name", t."ncesid__c", t."postcode__c", t."rejectedat__c", t."schoolrollnumber__c", t."updatedat__c", t."userorigin__c", t."verifiedat__c", t."website__c", t."editoruuid__c"
+        from "salesforce"."editor__c" as t
+        where t."editoruuid__c" operator(pg_catalog.=) batch.external_id
+        offset 0
+    ) as t on true
     where batch.parent is null
     and (
         t."editoruuid__c" is null or (

@@ -6,7 +6,12 @@ with batch as not materialized (
 needed as materialized (
     select batch.*, t."editoruuid__c" is null as missing
     from batch
-    left join "salesforce"."editor__c" as t on t."editoruuid__c" operator(pg_catalog.=) batch.external_id
+    left join lateral (
+        select t."addressline1__c", t."addressline2__c", t."countrycode__c", t."createdat__c", t."districtnamesupplied__c", t."editoradministrativearea__c", t."editormunicipality__c", t."editorreference__c", t."name", t."ncesid__c", t."postcode__c", t."rejectedat__c", t."schoolrollnumber__c", t."updatedat__c", t."userorigin__c", t."verifiedat__c", t."website__c", t."editoruuid__c"
+        from "salesforce"."editor__c" as t
+        where t."editoruuid__c" operator(pg_catalog.=) batch.external_id
+        offset 0
+    ) as t on true
     where batch.parent is null
     and (
         t."editoruuid__c" is null or (
@@ -80,35 +85,38 @@ needed as materialized (
     )
 ),
 free as materialized (
-    select needed.key
+    select needed.*
     from needed
-    join "salesforce"."editor__c" as t on t."editoruuid__c" operator(pg_catalog.=) needed.external_id
+    cross join lateral (
+        select
+        from "salesforce"."editor__c" as t
+        where t."editoruuid__c" operator(pg_catalog.=) needed.external_id
+        for update skip locked
+    ) as t
     where not needed.missing
-    for update of t skip locked
 ),
 updated as (
     update "salesforce"."editor__c" as t
-    set "addressline1__c" = needed.f0,
-    "addressline2__c" = needed.f1,
-    "countrycode__c" = needed.f2,
-    "createdat__c" = needed.f3,
-    "districtnamesupplied__c" = needed.f4,
-    "editoradministrativearea__c" = needed.f5,
-    "editormunicipality__c" = needed.f6,
-    "editorreference__c" = needed.f7,
-    "name" = needed.f8,
-    "ncesid__c" = needed.f9,
-    "postcode__c" = needed.f10,
-    "rejectedat__c" = needed.f11,
-    "schoolrollnumber__c" = needed.f12,
-    "updatedat__c" = needed.f13,
-    "userorigin__c" = needed.f14,
-    "verifiedat__c" = needed.f15,
-    "website__c" = needed.f16
-    from needed
-    join free on free.key operator(pg_catalog.=) needed.key
-    where not needed.missing and t."editoruuid__c" operator(pg_catalog.=) needed.external_id
-    returning needed.key
+    set "addressline1__c" = b.f0,
+    "addressline2__c" = b.f1,
+    "countrycode__c" = b.f2,
+    "createdat__c" = b.f3,
+    "districtnamesupplied__c" = b.f4,
+    "editoradministrativearea__c" = b.f5,
+    "editormunicipality__c" = b.f6,
+    "editorreference__c" = b.f7,
+    "name" = b.f8,
+    "ncesid__c" = b.f9,
+    "postcode__c" = b.f10,
+    "rejectedat__c" = b.f11,
+    "schoolrollnumber__c" = b.f12,
+    "updatedat__c" = b.f13,
+    "userorigin__c" = b.f14,
+    "verifiedat__c" = b.f15,
+    "website__c" = b.f16
+    from free as b
+    where t."editoruuid__c" operator(pg_catalog.>=) b.external_id and t."editoruuid__c" operator(pg_catalog.<=) b.external_id
+    returning b.key
 ),
 inserted as (
     insert into "salesforce"."editor__c" ("editoruuid__c", "addressline1__c", "addressline2__c", "countrycode__c", "createdat__c", "districtnamesupplied__c", "editoradministrativearea__c", "editormunicipality__c", "editorreference__c", "name", "ncesid__c", "postcode__c", "rejectedat__c", "schoolrollnumber__c", "updatedat__c", "userorigin__c", "verifiedat__c", "website__c", "status__c")

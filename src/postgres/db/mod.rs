@@ -57,6 +57,7 @@ pub struct Database {
     purpose: String,
     statement_timeout: Duration,
     session_use: Use,
+    keeps_plans: bool,
     settings: Arc<SettingStatements>,
     tls: MakeRustlsConnect,
     /// What the first connection found; the later ones rely on it.
@@ -77,13 +78,24 @@ impl Database {
             url.postgres.connect_timeout(CONNECT_TIMEOUT);
         }
         let (purpose, users) = (purpose.to_string(), url.postgres.get_options());
-        let (statement_timeout, session_use) = (STATEMENT_TIMEOUT, Use::Own);
+        let (statement_timeout, session_use, keeps_plans) = (STATEMENT_TIMEOUT, Use::Own, false);
         let settings =
-            SettingStatements::new(&purpose, users, statement_timeout, session_use).into();
+            SettingStatements::new(&purpose, users, statement_timeout, session_use, keeps_plans)
+                .into();
         let mut marked = url.clone();
         marked.postgres.options(settings::at_startup(users));
         let way = Arc::default();
-        Ok(Self { url, marked, purpose, statement_timeout, session_use, settings, tls, way })
+        Ok(Self {
+            url,
+            marked,
+            purpose,
+            statement_timeout,
+            session_use,
+            keeps_plans,
+            settings,
+            tls,
+            way,
+        })
     }
 
     /// Limits the statements of the sessions that are opened from now on; below a millisecond is no limit.
@@ -93,9 +105,13 @@ impl Database {
     }
 
     fn set(&mut self) {
-        let users = self.url.postgres.get_options();
-        let settings =
-            SettingStatements::new(&self.purpose, users, self.statement_timeout, self.session_use);
+        let settings = SettingStatements::new(
+            &self.purpose,
+            self.url.postgres.get_options(),
+            self.statement_timeout,
+            self.session_use,
+            self.keeps_plans,
+        );
         self.settings = settings.into();
     }
 
@@ -112,6 +128,14 @@ impl Database {
         self
     }
 
+    /// The same database for sessions that last, and keep the plans of their statements while tables
+    /// grow.
+    pub fn with_kept_plans(&self) -> Self {
+        let mut database = Self { keeps_plans: true, ..self.clone() };
+        database.set();
+        database
+    }
+
     /// Opens a connection that belongs to the caller and is closed with it.
     pub async fn session(&self) -> Result<Session, Failure> {
         // On the heap: this future is large, and is part of every future that connects.
@@ -126,7 +150,8 @@ impl Database {
 
     /// Opens a connection that writes into the mapped tables, where triggers of others fire. Refused behind a pooler.
     pub async fn writing_session(&self) -> Result<Direct, Failure> {
-        let session = self.used_to(Use::Write).session().await?.direct()?;
+        let database = self.with_kept_plans().used_to(Use::Write);
+        let session = database.session().await?.direct()?;
         let role = session
             .row("select pg_catalog.current_setting('session_replication_role')", &[])
             .await?;

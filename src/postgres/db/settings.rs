@@ -68,6 +68,11 @@ const WHERE_NEEDED: [(&str, &str, &str); 3] = [
 const LIMITS: [(&str, &str); 2] =
     [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "1min")];
 
+/// Of sessions whose plans are kept while tables grow. A plan that is made while a table is empty
+/// would read all of it, in no time, and would still do so when it has a million rows. A
+/// table without an index that helps is still read as a whole.
+const PLANS: [(&str, &str); 1] = [("enable_seqscan", "off")];
+
 /// What a session is for, which decides where names without a schema are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
@@ -136,10 +141,12 @@ impl SettingStatements {
         users: Option<&str>,
         statement_timeout: Duration,
         session_use: Use,
+        keeps_plans: bool,
     ) -> Self {
         let limit = statement_timeout.as_millis().to_string();
         let limits = || LIMITS.into_iter().chain([("statement_timeout", limit.as_str())]);
         let reads = session_use.only_reads();
+        let plans = || PLANS.into_iter().filter(move |_| keeps_plans);
 
         // Defaults would come too late for the transaction that sets them.
         let begin = format!(
@@ -148,7 +155,7 @@ impl SettingStatements {
         );
         let path = session_use.search_path().map(|path| ("search_path", path));
         let transaction = path.into_iter().map(|path| set("set local", path));
-        let values = ALWAYS.into_iter().chain(limits());
+        let values = ALWAYS.into_iter().chain(plans()).chain(limits());
         let transaction = [begin].into_iter().chain(transaction);
         let transaction = transaction.chain(values.map(|pair| set("set local", pair)));
         let transaction = transaction.chain(where_needed(true));
@@ -160,7 +167,8 @@ impl SettingStatements {
             users.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
         let chosen = limits().chain(DIRECT).filter(|(name, _)| !words.contains(name));
         let read_only = ("default_transaction_read_only", if reads { "on" } else { "off" });
-        let session = path.into_iter().chain([read_only]).chain(ALWAYS).chain(chosen);
+        let session =
+            path.into_iter().chain([read_only]).chain(ALWAYS).chain(plans()).chain(chosen);
         let session = session.map(|pair| set("set", pair));
         let session = [check, name].into_iter().chain(session).chain(where_needed(false));
         Self {
@@ -210,21 +218,23 @@ mod tests {
         let users = "-c Lock_timeout=9s -c deadlock_statement_timeout=1 -c timezone=CET";
         assert_eq!(at_startup(Some(users)), format!("-c schoolbell.session=direct {users}"));
         let settings =
-            SettingStatements::new("service", Some(users), Duration::from_secs(5), Use::Own);
+            SettingStatements::new("service", Some(users), Duration::from_secs(5), Use::Own, true);
         let settings = settings.session;
         assert!(!settings.contains("set lock_timeout"), "{settings}");
         assert!(settings.contains("; set timezone = 'UTC'; "), "{settings}");
         assert!(settings.contains("; set statement_timeout = '5000'; "), "{settings}");
+        assert!(settings.contains("; set enable_seqscan = 'off'; "), "{settings}");
     }
 
     #[test]
     fn no_user_decides_where_our_own_statements_look_for_names() {
         let users = "-c search_path=theirs";
-        let own = SettingStatements::new("service", Some(users), Duration::ZERO, Use::Own);
+        let own = SettingStatements::new("service", Some(users), Duration::ZERO, Use::Own, false);
         for settings in [own.session, own.transaction] {
             assert!(settings.contains("search_path = pg_catalog, pg_temp"), "{settings}");
         }
-        let theirs = SettingStatements::new("service", Some(users), Duration::ZERO, Use::Evaluate);
+        let theirs =
+            SettingStatements::new("service", Some(users), Duration::ZERO, Use::Evaluate, false);
         assert!(!theirs.session.contains("search_path"), "{}", theirs.session);
     }
 
@@ -233,7 +243,7 @@ mod tests {
         let users = "-c standard_conforming_strings=off";
         for session_use in [Use::Own, Use::Evaluate, Use::Write] {
             let SettingStatements { session, transaction, .. } =
-                SettingStatements::new("service", Some(users), Duration::ZERO, session_use);
+                SettingStatements::new("service", Some(users), Duration::ZERO, session_use, false);
             assert!(session.contains("; set standard_conforming_strings = 'on';"), "{session}");
             let local = "set local standard_conforming_strings = 'on';";
             assert!(transaction.contains(local), "{transaction}");
@@ -243,7 +253,7 @@ mod tests {
     #[test]
     fn what_a_mapping_says_is_evaluated_where_nothing_can_be_written() {
         let SettingStatements { session, transaction, .. } =
-            SettingStatements::new("service", None, Duration::ZERO, Use::Evaluate);
+            SettingStatements::new("service", None, Duration::ZERO, Use::Evaluate, false);
         assert!(session.contains("; set default_transaction_read_only = 'on';"), "{session}");
         assert!(
             transaction.starts_with("set transaction isolation level read committed, read only, "),

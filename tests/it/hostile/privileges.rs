@@ -81,6 +81,11 @@ pub fn as_role(url: &str, role: &str) -> String {
 
 /// The application's tables belong to an ordinary role, which has migrated; the page's grants are given.
 pub async fn granted() -> (TestBell, Roles) {
+    granted_in(TestBell::bare().await).await
+}
+
+/// The same in a pair of databases in which nothing of ours is installed yet.
+pub async fn granted_in(bell: TestBell) -> (TestBell, Roles) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = |role: &str| format!("{role}_{number}");
@@ -90,7 +95,6 @@ pub async fn granted() -> (TestBell, Roles) {
         bell: name("bell"),
         bridge: name("bridge"),
     };
-    let bell = TestBell::bare().await;
     let Roles { owner, app, .. } = &roles;
     bell.on_every_server(&format!(
         "create role {owner} login; create role {app} login; create role {} login; create role {} login",

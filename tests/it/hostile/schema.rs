@@ -1,6 +1,8 @@
 //! A schema that another role created first, and superfluous rights on it.
 
-use crate::hostile::privileges::{as_role, granted};
+use schoolbell::demo::cluster::Options;
+
+use crate::hostile::privileges::{as_role, granted, granted_in};
 use crate::support::TestBell;
 
 /// What anybody could have put there before `migrate` ran, one of each kind that a schema may hold.
@@ -170,7 +172,9 @@ async fn doctor_finds_an_owner_who_has_no_business_there() {
 
 #[tokio::test]
 async fn rights_that_give_a_share_in_the_owner_s_are_found_and_taken_away_by_what_doctor_prints() {
-    let (bell, roles) = granted().await;
+    // A cluster of its own: one of the rights concerns every database of it.
+    let bell = TestBell::bare_in_a_cluster_with(Options::open()).await;
+    let (bell, roles) = granted_in(bell).await;
     let mistakes = [
         format!("grant create on schema schoolbell to {}", roles.app),
         "grant create on schema schoolbell to public".to_string(),

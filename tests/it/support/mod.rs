@@ -237,6 +237,13 @@ impl TestBell {
 
     /// Triggers installed, no service, in a cluster that was started with these options.
     pub async fn in_a_cluster_with(options: Options) -> Self {
+        let bell = Self::bare_in_a_cluster_with(options).await;
+        bell.run_ok(&["migrate"]).await;
+        bell
+    }
+
+    /// The application's tables and Heroku Connect's, nothing of ours, in a cluster that was started with these options.
+    pub async fn bare_in_a_cluster_with(options: Options) -> Self {
         let cluster = Cluster::start(options).await.unwrap();
         let (source_name, target_name) = ("source".to_string(), "target".to_string());
         for name in [&source_name, &target_name] {
@@ -246,7 +253,7 @@ impl TestBell {
         let target = cluster.connect(&target_name).await.unwrap();
         stand_in::install_application(&source).await.unwrap();
         stand_in::install_heroku_connect(&target).await.unwrap();
-        let bell = Self {
+        Self {
             source,
             target,
             source_name,
@@ -257,9 +264,7 @@ impl TestBell {
             service: None,
             detours: [None, None],
             own_cluster: Some(cluster),
-        };
-        bell.run_ok(&["migrate"]).await;
-        bell
+        }
     }
 
     /// The cluster of the source.

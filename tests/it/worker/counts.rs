@@ -37,7 +37,9 @@ const A_FEW: i64 = 4;
 
 /// This many schools, whose creators have contacts, all mirrored already.
 async fn mirrored(schools: i32) -> TestBell {
-    let bell = TestBell::installed().await;
+    let mut bell = TestBell::installed().await;
+    // On a slow machine each batch would be followed by a look for a resync.
+    bell.pace.resync_look = Duration::from_mins(10);
     let (source, target) = (bell.source_session().await, bell.target_session().await);
     let insert = "insert into schools (name, address_line_1, municipality, country_code, website, creator_id, \
                   created_at, updated_at) select n, 'Road', 'Town', 'GB', 'w', md5(n::text)::uuid, now(), now() \

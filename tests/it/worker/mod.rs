@@ -3,6 +3,7 @@
 mod counts;
 mod memory;
 mod model;
+mod plans;
 mod random;
 mod real_input;
 mod resync;
