@@ -85,13 +85,23 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
     let ours = stage.pair("bell").await?;
     ours.insert_schools(scale.resync_schools).await?;
     bridge::command(&ours, &["migrate"]).await?;
-    for (case, triggers, prepare) in [
-        ("all new, with triggers", true, Prepare::Empty),
-        ("all changed, with triggers", true, Prepare::Change),
-        ("all equal, with triggers", true, Prepare::Nothing),
-        ("all new, without triggers", false, Prepare::Empty),
-        ("all changed, without triggers", false, Prepare::Change),
+    for (triggers, prepare, statistics) in [
+        (true, Prepare::Empty, true),
+        (true, Prepare::Change, true),
+        (true, Prepare::Nothing, true),
+        (false, Prepare::Empty, true),
+        (false, Prepare::Change, true),
+        (true, Prepare::Empty, false),
+        (true, Prepare::Change, false),
+        (true, Prepare::Nothing, false),
+        (false, Prepare::Empty, false),
     ] {
+        let case = format!(
+            "{}, {} triggers{}",
+            prepare.what(),
+            if triggers { "with" } else { "without" },
+            if statistics { "" } else { ", target never analysed" }
+        );
         let (mut resyncs, mut floors) = (Vec::new(), Vec::new());
         // Only reading is cheap enough to be done more than once.
         let rounds = if matches!(prepare, Prepare::Nothing) { scale.rounds } else { 1 };
@@ -101,12 +111,20 @@ pub async fn measure(scale: Scale, report: &mut Report) -> Result<()> {
                 prepare.apply(pair).await?;
                 pair.heroku_triggers(triggers).await?;
                 pair.settle_target().await?;
+                if !statistics {
+                    pair.forget_target_statistics().await?;
+                }
             }
             let rows = f64::from(scale.resync_schools);
             floors.push(rows / floor(&stage, "floor").await?.as_secs_f64());
             resyncs.push(rows / bridge::command(&ours, &["resync", "school"]).await?.as_secs_f64());
         }
-        if matches!(prepare, Prepare::Nothing) {
+        for pair in [&base, &ours] {
+            pair.target
+                .batch_execute("alter table salesforce.editor__c reset (autovacuum_enabled)")
+                .await?;
+        }
+        if matches!(prepare, Prepare::Nothing) && statistics {
             verify(&ours, scale, report).await?;
         }
         let ratios: Vec<f64> =
@@ -149,6 +167,14 @@ enum Prepare {
 }
 
 impl Prepare {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Empty => "all new",
+            Self::Change => "all changed",
+            Self::Nothing => "all equal",
+        }
+    }
+
     async fn apply(&self, pair: &Pair) -> Result<()> {
         match self {
             Self::Nothing => {}

@@ -367,7 +367,9 @@ mod tests {
         drop(open);
 
         assert!(rest(silent).await.is_empty());
-        assert!(TcpStream::connect(address).await.is_err());
+        // On a busy machine its time to ask may have ended before the stop was noticed.
+        let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+        timeout(DEADLINE, refused).await.expect("nobody is let in any more");
         assert!(rest(reader).await.len() > LARGE);
         timeout(DEADLINE, server).await.expect("nobody is left").unwrap();
     }
