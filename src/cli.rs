@@ -77,7 +77,7 @@ pub enum Command {
     /// Create or upgrade schema schoolbell and the capture triggers in the source database
     ///
     /// Changes the source database: its schema schoolbell, and triggers named schoolbell_* on the tables of the
-    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up. When X.
+    /// mapping. Safe to repeat, and to run twice at once; busy tables are not held up.
     #[command(after_help = "Example: schoolbell migrate --dry-run")]
     Migrate(MigrateOptions),
     /// Remove the triggers and schema schoolbell from the source database

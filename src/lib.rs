@@ -13,7 +13,7 @@
 //! | [`outbox`] | our tables, a module for each: changes, parked keys, resyncs, deletions, comparisons, pairing, shape |
 //! | [`capture`] | the triggers and the schema they write to, installed by `migrate` |
 //! | [`project`] | claimed keys become target rows, as the source has them now |
-//! | [`apply`] | target rows are written: update what differs, insert what is missing; who may write |
+//! | [`apply`] | target rows are written: update what differs, insert what is missing, let wait whose parent is missing; who may write |
 //! | [`worker`] | the loop that joins the steps: claim, project, apply, acknowledge or park; the pages of a resync |
 //! | [`verify`] | whether every row is right |
 //! | [`service`] | connects, becomes the writer, plans again, sweeps, stops |
@@ -26,7 +26,10 @@
 //! [`logging`], [`metrics`] (what is counted) and [`cli`] (what can be typed).
 //!
 //! What a module must *not* know: `mapping` knows no database; `project` and `apply` know no object by name; `worker` holds
-//! no SQL but the pages of a resync; each table of ours is named by one module of `outbox` (`reports::status` reads several).
+//! no SQL but the pages of a resync; each table of ours is named by one module, of `outbox` or `capture` (`reports::status` reads several).
+//!
+//! Long SQL is beside the code: `sql/` (a file for each statement; `sql/rendered` shows those that a mapping makes) and
+//! `triggers/` (the text of the triggers, which [`capture`] fills in).
 
 // What is printed goes through `commands::say` and its neighbours, which escape it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

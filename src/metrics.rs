@@ -259,7 +259,7 @@ pub struct Standing {
     pub reason: Option<String>,
 }
 
-/// What is counted while the service works. The fields that are public are set by those who know.
+/// What is counted while the service works. Other modules set the public fields.
 #[derive(Debug)]
 pub struct Metrics {
     standing: Mutex<Standing>,
@@ -364,7 +364,7 @@ impl Metrics {
         Step::ALL.iter().map(|step| step.name()).zip(&self.steps)
     }
 
-    /// This many changes took this long until they were in the target. Two clocks are compared: below zero is zero.
+    /// This many changes took this long until they were in the target. The times come from two machines' clocks, so less than zero counts as zero.
     pub fn delivered(&self, took: SignedDuration, changes: u64) {
         self.delivery.observe(took.as_secs_f64().max(0.0), changes);
     }

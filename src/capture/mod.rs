@@ -3,6 +3,7 @@
 
 pub mod deviation;
 pub mod install;
+pub mod installation;
 pub mod publication;
 pub mod schema;
 pub mod trigger;
@@ -31,7 +32,7 @@ impl fmt::Display for NotifyMode {
 }
 
 impl NotifyMode {
-    /// The mode that the installed triggers have, as `schoolbell.installation` has it.
+    /// Reads the word that is stored in `schoolbell.installation`.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Always, Self::Doorbell, Self::Never]
             .into_iter()

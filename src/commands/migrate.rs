@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::Exit;
 use crate::capture::deviation::{Deviation, Fault, deviations};
+use crate::capture::installation;
 use crate::capture::publication::{self, Published};
 use crate::capture::schema::Version;
 use crate::capture::trigger::{self, Rendered};
@@ -25,10 +26,7 @@ use crate::postgres::db::{Direct, Evaluator, Session};
 use crate::postgres::name::TableName;
 use crate::postgres::url::DatabaseUrl;
 use crate::reports::status;
-use crate::service;
 use crate::visible;
-
-const NOTIFY_MODE: &str = include_str!("../../sql/notify_mode.sql");
 
 pub async fn run(settings: &Settings, options: &MigrateOptions) -> Result<Exit> {
     let mapping = super::mapping(settings)?;
@@ -91,7 +89,7 @@ impl ToDo {
         mapping: &Mapping,
         source_side: &SourceSide,
     ) -> Result<Self> {
-        let installed = service::installed_mode(source).await.map_err(super::reason)?;
+        let installed = installation::notify_mode(source).await.map_err(super::reason)?;
         let mode = asked.or(installed).unwrap_or(NotifyMode::Doorbell);
         let wanted = trigger::render(&source_side.captures, mode);
         let deviations = deviations(source, &wanted).await.map_err(super::reason)?;
@@ -106,8 +104,7 @@ impl ToDo {
             version,
             migrations: schema::pending(version),
             mode,
-            mode_sql: (installed != Some(mode))
-                .then(|| NOTIFY_MODE.replace("{mode}", &mode.to_string())),
+            mode_sql: (installed != Some(mode)).then(|| installation::noting(mode)),
             ddl: ddl.collect(),
             deviations,
             change,
@@ -459,7 +456,7 @@ impl MappingChange {
         let resyncs = self.resyncs();
         match self.before {
             Before::Nothing => Some(format!(
-                "rows that exist already are written by: {}",
+                "to write the rows that exist already: {}",
                 resync(settings, mapping, &[])
             )),
             _ if resyncs.is_empty() => None,

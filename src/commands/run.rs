@@ -20,7 +20,7 @@ use crate::outbox::resync;
 use crate::reports::status;
 use crate::service::{self, End};
 
-/// More often would mean all the time, on tables of a size that matters.
+/// The shortest interval: comparing a large table takes longer than this.
 const LEAST_VERIFY_EVERY: Duration = Duration::from_mins(1);
 
 pub async fn run(
@@ -99,7 +99,7 @@ async fn stay_disabled(
     tracing::warn!(
         "disabled: SALESFORCE_ENABLED is not true; changes keep waiting, nothing is lost"
     );
-    // Fails only when nothing is left that could stop us.
+    // Fails only when the sender is gone; then we stop as well.
     _ = stop.wait_for(|stop| *stop).await;
     Ok(Exit::Clean)
 }

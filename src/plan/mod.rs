@@ -107,7 +107,7 @@ pub struct RouteColumn {
 /// The form in which Salesforce keeps a value, and in which both sides are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Trimmed, empty is null, cut to this many characters (none: never cut).
+    /// Text: trimmed; an empty text becomes null; cut to this many characters, if any.
     Text(Option<i32>),
     /// Whole seconds.
     Time,
@@ -191,7 +191,7 @@ pub async fn source_side(
         advise_on_key(object, table, &mut advice);
         for field in &object.fields {
             let oid = match &field.value {
-                // The catalogue's finding is reported already.
+                // A missing column is reported already.
                 Value::Column(column) => table.column(column).map(|column| column.type_oid),
                 Value::Sql(_) => {
                     let sql =
@@ -374,8 +374,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::of(object, "key", problem));
     }
-    // A page of a resync begins after the last key of the page before, and so after all keys that
-    // are equal to it.
+    // 'A' and 'a' would be one key with the texts of two rows, and no winner for both.
     let folding = table.column(&object.key).filter(|column| column.sql_type.folds());
     if let Some(column) = folding.filter(|_| object.winner.is_some()) {
         let problem = format!(
@@ -383,7 +382,7 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
              column with one way of writing it, for example: add column {}_folded text generated always as \
              (lower({}::text)) stored",
             column.name,
-            spoken_of(column),
+            type_or_collation(column),
             column.name,
             ident(&column.name)
         );
@@ -423,8 +422,8 @@ fn check_columns(object: &Object, table: &Table, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A type, or what makes it fold.
-fn spoken_of(column: &Column) -> String {
+/// The type or the collation by which texts that differ are equal.
+fn type_or_collation(column: &Column) -> String {
     match column.type_oid < FIRST_USER_OID {
         true => format!("{} with a nondeterministic collation", column.type_name),
         false => column.type_name.clone(),
@@ -439,7 +438,7 @@ fn advise_on_key(object: &Object, table: &Table, advice: &mut Vec<Finding>) {
         format!(
             "{name} is {}: a key whose letters change is another record in the target, and the former one is treated as \
              deleted; children must write it as its own row does",
-            spoken_of(column)
+            type_or_collation(column)
         )
     } else if column.is_written_in_several_ways {
         format!(

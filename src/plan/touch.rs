@@ -11,7 +11,7 @@ use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::name::{ident, literal};
 
 /// How a query for touched keys ends.
-const NAMED: &str = " as t (key)";
+const KEYS_ALIAS: &str = " as t (key)";
 const COMPARABLE: &str = include_str!("../../sql/comparable.sql");
 
 /// Reports what is wrong with a touching table: its columns, and the query for the keys that it touches. The tables are
@@ -58,7 +58,7 @@ async fn returns_more(
     table: &Table,
 ) -> Result<bool, tokio_postgres::Error> {
     let keys = touched_keys(touch, table, "null::pg_catalog.jsonb[]");
-    let query = keys.strip_suffix(NAMED).unwrap_or(&keys);
+    let query = keys.strip_suffix(KEYS_ALIAS).unwrap_or(&keys);
     // Postgres refuses a list of names that is too long.
     let two = format!("select exists ({query} as t (key, second)\nlimit 0)");
     match evaluator.rows_and_roll_back(&two).await {
@@ -95,7 +95,7 @@ pub(super) fn touched_keys(touch: &Touch, table: &Table, changes: &str) -> Strin
         })
         .collect();
     format!(
-        "select t.key from (with changed as (select {} from pg_catalog.unnest({changes}) as c (keys)) {}){NAMED}",
+        "select t.key from (with changed as (select {} from pg_catalog.unnest({changes}) as c (keys)) {}){KEYS_ALIAS}",
         columns.join(", "),
         touch.keys
     )

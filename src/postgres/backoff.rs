@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Waits that double, from 100 ms to 15 s, each with jitter so that many clients do not come back at once.
+/// Waits that double, from 100 ms to 15 s. Each is shortened by up to a half, at random, so that many clients do not
+/// come back at once.
 #[derive(Debug, Default)]
 pub struct Backoff {
     attempts: u32,
@@ -10,6 +11,8 @@ pub struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
+    /// More would exceed the longest wait by far.
+    const DOUBLINGS: u32 = 10;
     /// The longest wait; a failure after more than this time of success is a new one.
     pub const LONGEST: Duration = Duration::from_secs(15);
 
@@ -25,7 +28,8 @@ impl Backoff {
 
     /// Waits before the next attempt.
     pub async fn pause(&mut self) {
-        let wait = Self::FIRST.saturating_mul(1 << self.attempts.min(10)).min(Self::LONGEST);
+        let doubled = self.attempts.min(Self::DOUBLINGS);
+        let wait = Self::FIRST.saturating_mul(1 << doubled).min(Self::LONGEST);
         self.attempts += 1;
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }

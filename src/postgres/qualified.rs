@@ -32,7 +32,7 @@ impl SqlType {
         Self { folds: true, ..self }
     }
 
-    /// Whether texts that the database takes for equal may differ.
+    /// Whether texts that are written differently may be equal: citext, or a nondeterministic collation.
     pub fn folds(&self) -> bool {
         self.folds
     }

@@ -12,6 +12,7 @@ use crate::apply::writer::{Holder, Holding};
 use crate::bell;
 use crate::capture;
 use crate::capture::deviation::{self, Deviation};
+use crate::capture::installation;
 use crate::capture::schema;
 use crate::capture::trigger;
 use crate::config::QUEUE_LIMIT;
@@ -27,7 +28,6 @@ use crate::plan::Unplannable;
 use crate::postgres::db::{Evaluator, Session};
 use crate::postgres::stranger::Stranger;
 use crate::reports::heroku_connect::Mirror;
-use crate::service;
 
 /// The schema's version since which the databases are noted.
 const PAIRING_VERSION: i32 = 11;
@@ -176,8 +176,9 @@ impl Status {
 
     fn pairing_finding(&self) -> Option<Headline> {
         let problem = self.pairing_problem.as_ref()?;
-        let (first, rest) = problem.split_at(1);
-        trouble(format!("{}{rest}.", first.to_uppercase()))
+        let mut letters = problem.chars();
+        let first = letters.next()?.to_uppercase();
+        trouble(format!("{first}{}.", letters.as_str()))
     }
 
     fn target_finding(&self) -> Option<Headline> {
@@ -374,7 +375,7 @@ pub async fn collect(
         Some(Holding::Stranger(stranger)) => (None, Some(stranger)),
         None => (None, None),
     };
-    let mode = service::installed_mode(source).await?;
+    let mode = installation::notify_mode(source).await?;
     let (deviations, mut mapping_problems, unanswered) =
         deviations((source, evaluator), mapping, mode, schema_version).await?;
     if let Ok(target) = target

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::capture::NotifyMode;
 use crate::capture::deviation::{Deviation, deviations};
+use crate::capture::installation;
 use crate::capture::schema;
 use crate::capture::trigger;
 use crate::config::Config;
@@ -182,7 +183,7 @@ impl Plan {
         let (routes, findings) =
             Box::pin(plan::routes(&source_side, source, target, mapping)).await?;
         let mut advice: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        let mode = installed_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
+        let mode = installation::notify_mode(source).await?.unwrap_or(NotifyMode::Doorbell);
         let wanted = trigger::render(&source_side.captures, mode);
         let deviations = deviations(source, &wanted).await?;
         advice.extend(deviations.iter().map(Deviation::with_advice));
@@ -190,29 +191,6 @@ impl Plan {
         let captured = source_side.captured();
         Ok(Self { lanes, mode, captured, advice })
     }
-}
-
-/// When the installed triggers ring; none before the first `migrate`.
-pub async fn installed_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
-    let there: bool = source
-        .row("select pg_catalog.to_regclass('schoolbell.installation') is not null", &[])
-        .await?
-        .get(0);
-    if !there {
-        return former_mode(source).await;
-    }
-    let rows = source.rows("select notify_mode from schoolbell.installation", &[]).await?;
-    Ok(rows.first().and_then(|row| NotifyMode::parse(row.get(0))))
-}
-
-/// The same where an older release has installed the triggers: then a function of ours tells the
-/// mode. Its text is read and it is not called, because it may have been replaced.
-async fn former_mode(source: &Session) -> Result<Option<NotifyMode>, tokio_postgres::Error> {
-    let sql = "select prosrc from pg_catalog.pg_proc where oid = pg_catalog.to_regproc('schoolbell.notify_mode')";
-    let rows = source.rows(sql, &[]).await?;
-    let text: Option<&str> = rows.first().map(|row| row.get(0));
-    let mode = text.and_then(|text| text.split('\'').nth(1));
-    Ok(mode.and_then(NotifyMode::parse))
 }
 
 /// Opens a session on a server that can be written; after a failover the old address may be a standby.

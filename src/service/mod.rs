@@ -40,7 +40,7 @@ mod planner;
 mod sweep;
 
 use ground::BothReached;
-pub use ground::{Fatal, Ground, Plan, installed_mode};
+pub use ground::{Fatal, Ground, Plan};
 use planner::Planner;
 use sweep::{keep_sweeping, sweep};
 
@@ -53,6 +53,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// The reason of an interruption may change (refused, starting up, a standby); this many different
 /// reasons are reported, each once.
 const REASONS_TOLD: usize = 5;
+
 /// How the service ended when it was told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {

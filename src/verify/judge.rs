@@ -37,12 +37,13 @@ const VALUES: usize = 500;
 const LOOKS: u32 = 3;
 /// Between two looks at a key: longer than a batch takes from its claim to its acknowledgement.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Changes when a transaction that writes begins or ends anywhere in the cluster. Source rows are
-/// read in smaller parts where they take longer than this: one slow row must be alone in the end.
+/// Source rows are read in smaller parts where they take longer than this: one slow row must be
+/// alone in the end.
 const PART_LIMIT: Duration = Duration::from_secs(5);
 /// For each row, on top of that.
 const LIMIT_PER_ROW: Duration = Duration::from_millis(2);
 
+/// Changes when a transaction that writes begins or ends anywhere in the cluster.
 const SNAPSHOT: &str = "select pg_catalog.pg_current_snapshot()::text";
 
 /// A row of either side: which, and how its values look.

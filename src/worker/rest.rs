@@ -9,7 +9,7 @@ use super::told_to_stop;
 use crate::bell::{Heard, Wishes};
 use crate::config::Pace;
 
-/// Arming takes this long at most when nothing is in the way.
+/// Arming takes this long at most when nothing is in the way. After that the polls become slower.
 const PROMPT_ARMING: Duration = Duration::from_millis(100);
 /// How much slower the polls are while a long transaction keeps the bell from being armed.
 const SLOWER: u32 = 10;
@@ -17,30 +17,40 @@ const SLOWER: u32 = 10;
 pub(super) struct Rest {
     heard: watch::Receiver<Heard>,
     wish: watch::Sender<Wishes>,
-    rings: bool,
+    /// The triggers ring at all.
+    triggers_ring: bool,
+    /// Wishes to sleep so far, and when the last one was sent.
     wishes: u64,
     wished_at: Instant,
     last_work: Instant,
-    /// The last rest behind an armed bell was ended by the clock.
-    unrung: bool,
+    /// The last sleep behind an armed bell was ended by the clock, not by a ring.
+    woken_by_clock: bool,
 }
 
 impl Rest {
     pub(super) fn new(
         heard: watch::Receiver<Heard>,
         wish: watch::Sender<Wishes>,
-        rings: bool,
+        triggers_ring: bool,
     ) -> Self {
         let now = Instant::now();
-        Self { heard, wish, rings, wishes: 0, wished_at: now, last_work: now, unrung: false }
+        Self {
+            heard,
+            wish,
+            triggers_ring,
+            wishes: 0,
+            wished_at: now,
+            last_work: now,
+            woken_by_clock: false,
+        }
     }
 
-    /// `changes`: among it are changes, not only keys that were due by the clock.
+    /// A look has found something. `changes`: also changes, not only keys that were due by the clock.
     pub(super) fn found_work(&mut self, changes: bool) {
         self.last_work = Instant::now();
         // While the bell is armed every commit rings. A change without a ring, or with a late one,
-        // is a reason to test the bell.
-        let doubt = std::mem::take(&mut self.unrung) && changes;
+        // is a reason to test the bell ([`Wishes::doubts`]).
+        let doubt = std::mem::take(&mut self.woken_by_clock) && changes;
         self.wish.send_if_modified(|wish| {
             wish.doubts += u64::from(doubt);
             // Awake means that nobody rings: the writers' commits stay grouped.
@@ -57,17 +67,17 @@ impl Rest {
         stop: &mut watch::Receiver<bool>,
     ) {
         let now = Instant::now();
-        let longest = self.longest(pace);
+        let longest = self.longest_after_wish(pace);
         let asleep = longest == pace.sweep;
         let mut until = now + longest;
         if let Some(next_page_at) = next_page_at {
             until = until.min(next_page_at);
         }
         tokio::select! {
-            () = tokio::time::sleep_until(until) => self.unrung = asleep,
+            () = tokio::time::sleep_until(until) => self.woken_by_clock = asleep,
             heard = self.heard.changed() => {
                 // It has rung, so the bell works.
-                self.unrung = false;
+                self.woken_by_clock = false;
                 if heard.is_err() {
                     // The bell's task is gone; the service is about to notice. Until then: poll.
                     tokio::time::sleep_until(until).await;
@@ -77,7 +87,8 @@ impl Rest {
         }
     }
 
-    fn longest(&mut self, pace: &Pace) -> Duration {
+    /// How long to rest at most; asks the bell for sleep when there was no work for a while.
+    fn longest_after_wish(&mut self, pace: &Pace) -> Duration {
         let (listening, armed, blocked, crowded) = {
             let heard = self.heard.borrow();
             (heard.listening, heard.armed, heard.blocked, heard.crowded)
@@ -89,7 +100,7 @@ impl Rest {
             // Nobody rings now, so it must not sleep.
             self.wish.send_if_modified(|wish| wish.sleep.take().is_some());
         }
-        if !self.rings || !listening || crowded {
+        if !self.triggers_ring || !listening || crowded {
             return pace.quiet_poll;
         }
         let wish = self.wish.borrow().sleep;
@@ -121,7 +132,7 @@ mod tests {
     fn rest(heard: &Heard) -> Duration {
         let (_heard, hear) = watch::channel(heard.clone());
         let pace = Pace { awake: Duration::ZERO, ..Pace::default() };
-        Rest::new(hear, watch::Sender::new(Wishes::default()), true).longest(&pace)
+        Rest::new(hear, watch::Sender::new(Wishes::default()), true).longest_after_wish(&pace)
     }
 
     #[test]

@@ -54,14 +54,15 @@ impl Words {
     }
 
     /// The plain name, without what the table is called.
-    pub(super) fn target(&self, name: &str) -> String {
+    pub(super) fn without_table_name(&self, name: &str) -> String {
         let name = plain(name);
         let rest = self.prefixes.iter().filter_map(|prefix| name.strip_prefix(prefix.as_str()));
         rest.filter(|rest| !rest.is_empty()).max_by_key(|rest| rest.len()).unwrap_or(&name).into()
     }
 
     pub(super) fn alike(&self, source: &str, target: &str) -> bool {
-        plain(source) == plain(target) || self.target(source) == self.target(target)
+        plain(source) == plain(target)
+            || self.without_table_name(source) == self.without_table_name(target)
     }
 
     /// The columns with the names that come closest, the closest first.
@@ -70,9 +71,9 @@ impl Words {
         target: &str,
         columns: impl Iterator<Item = &'a Column>,
     ) -> Vec<&'a Column> {
-        let target = self.target(target);
+        let target = self.without_table_name(target);
         let mut near: Vec<(f64, &Column)> = columns
-            .map(|column| (likeness(&self.target(&column.name), &target), column))
+            .map(|column| (likeness(&self.without_table_name(&column.name), &target), column))
             .filter(|(likeness, _)| *likeness >= ALIKE)
             .collect();
         near.sort_by(|one, other| other.0.total_cmp(&one.0));

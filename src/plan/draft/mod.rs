@@ -248,7 +248,9 @@ fn keys(tables: &Tables) -> Result<(String, String), String> {
     let mut ids: Vec<&Column> = target.columns.iter().filter(may_hold_keys).collect();
     // Best a unique index, as Heroku Connect has on external ids; else what is called like one.
     let sounds = |column: &Column| {
-        ["uuid", "external", "id"].iter().any(|word| words.target(&column.name).contains(word))
+        ["uuid", "external", "id"]
+            .iter()
+            .any(|word| words.without_table_name(&column.name).contains(word))
     };
     ids.retain(|column| column.unique || sounds(column));
     ids.sort_by_key(|column| (!column.unique, !sounds(column)));

@@ -4,10 +4,10 @@ use super::mapping_fit::Fit;
 use super::report::{Diagnosis, Place};
 use super::side::{Hindrance, Side};
 use crate::capture::deviation::{self, Deviation, Fault};
+use crate::capture::installation;
 use crate::capture::schema::{self, Version};
 use crate::capture::{NotifyMode, trigger};
 use crate::postgres::name::ident;
-use crate::service;
 
 /// Whether schema `schoolbell` is the one that this program knows.
 pub(super) async fn schema(source: &Side) -> Result<Diagnosis, Hindrance> {
@@ -29,7 +29,7 @@ pub(super) async fn schema(source: &Side) -> Result<Diagnosis, Hindrance> {
 
 /// Whether every trigger is there, fires for everybody, and is as this mapping and this program need it.
 pub(super) async fn triggers(source: &Side, fit: &Fit<'_>) -> Result<Diagnosis, Hindrance> {
-    let mode = source.ask(service::installed_mode).await?;
+    let mode = source.ask(installation::notify_mode).await?;
     let source_side = fit.source_side()?;
     let wanted = trigger::render(&source_side.captures, mode.unwrap_or(NotifyMode::Doorbell));
     let deviations =

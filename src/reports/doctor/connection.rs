@@ -3,10 +3,10 @@
 use super::report::Diagnosis;
 use super::side::{Hindrance, Side};
 use crate::capture::NotifyMode;
+use crate::capture::installation;
 use crate::postgres::db;
 use crate::postgres::supported::VERSIONS;
 use crate::postgres::tls::Mode;
-use crate::service;
 
 const OVERRULED: &str = include_str!("../../../sql/doctor_overruled.sql");
 
@@ -102,8 +102,8 @@ pub(super) async fn source_pooler(source: &Side) -> Result<Diagnosis, Hindrance>
         return Ok(Diagnosis::ok("none: the session is ours"));
     }
     // In mode `never` no notice is expected.
-    if let Ok(Some(NotifyMode::Never)) = source.ask(service::installed_mode).await {
-        return Ok(Diagnosis::ok("one; notify mode is never, so the service polls anyhow"));
+    if let Ok(Some(NotifyMode::Never)) = source.ask(installation::notify_mode).await {
+        return Ok(Diagnosis::ok("one; notify mode is never, so the service polls anyway"));
     }
     Ok(Diagnosis::advice(
         "a pooler: it passes no notices, so the service polls five times a second",

@@ -10,9 +10,9 @@ use super::Limits;
 use super::report::{Diagnosis, Place, Remedy};
 use super::side::{Hindrance, Side};
 use crate::capture::NotifyMode;
+use crate::capture::installation;
 use crate::postgres::db::Session;
 use crate::postgres::name::{ident, literal};
-use crate::service;
 
 const TRANSACTIONS: &str = include_str!("../../../sql/doctor_transactions.sql");
 const PREPARED: &str = include_str!("../../../sql/doctor_prepared.sql");
@@ -81,7 +81,7 @@ pub(super) async fn prepared(source: &Side, limits: &Limits) -> Result<Diagnosis
     if rows.is_empty() {
         return Ok(Diagnosis::ok("none"));
     }
-    let mode = source.ask(service::installed_mode).await?;
+    let mode = source.ask(installation::notify_mode).await?;
     let rings = mode.is_some_and(|mode| mode != NotifyMode::Never);
     let long: Vec<&Row> = rows.iter().filter(|row| row.get("is_long")).collect();
     if long.is_empty() && !rings {

@@ -47,7 +47,6 @@ pub struct Explanation {
     /// one back.
     pub awaited: Option<Box<Explanation>>,
     /// Resyncs of the object that are not finished.
-    #[serde(rename = "replays")]
     pub resyncs: u64,
     /// The mapped table.
     pub target_table: String,

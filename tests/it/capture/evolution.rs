@@ -71,7 +71,7 @@ async fn at_first_only_the_resync_is_named_and_at_the_second_time_nothing_is_sai
 
     assert!(first.starts_with("migrated V1__outbox\n"), "{first}");
     let end = "notify mode: doorbell\ntriggers of public.schools: up to date\n\
-               rows that exist already are written by: schoolbell resync --mapping NEW";
+               to write the rows that exist already: schoolbell resync --mapping NEW";
     assert!(first.ends_with(end), "{first}");
     assert_ne!(renamed, then, "the file has another name");
     assert_eq!(third.stdout, "nothing to do: schema and triggers are up to date\n", "{third}");

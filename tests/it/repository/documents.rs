@@ -339,6 +339,27 @@ fn the_readme_has_at_most_250_lines() {
 }
 
 #[test]
+fn each_file_of_the_code_that_architecture_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = prose(&read("ARCHITECTURE.md"));
+    let files = quoted(&page).filter(|name| {
+        // Of each folder.
+        *name != "mod.rs"
+            && Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "rs" || extension == "sql")
+    });
+    let mut named = 0;
+    for name in files {
+        named += 1;
+        let is_there =
+            ["", "src", "tests/it"].iter().any(|folder| root.join(folder).join(name).exists());
+        assert!(is_there, "ARCHITECTURE.md names {name}");
+    }
+    assert!(named > 20, "only {named} files are named");
+}
+
+#[test]
 fn each_file_that_the_map_of_the_code_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = read("docs/code-map.md");

@@ -22,8 +22,6 @@ const OURS: [(&str, &[(&str, &str)]); 10] = [
 ];
 /// What has few rows, whatever happens: a table, and the index of what the brake holds.
 const SMALL: [&str; 2] = [" on pairing", " using parked_held "];
-/// Statements that are planned each time, or are about all rows.
-const PLANNED_EACH_TIME: [&str; 4] = ["copy_table", "copy", "copy_write", "standing"];
 
 /// Statements that are planned each time, or are about all rows.
 const NOT_KEPT: [&str; 4] = ["copy_table", "copy", "copy_write", "standing"];
