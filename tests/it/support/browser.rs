@@ -14,9 +14,10 @@ use super::web::ask;
 /// Where distributions put the driver, besides PATH.
 const PLACES: [&str; 3] = ["/usr/lib/chromium", "/usr/lib64/chromium-browser", "/opt/homebrew/bin"];
 
-/// Runs the driver until its standard input ends, which happens when the test ends, however it
-/// ends. The driver alone would leave its browsers behind.
-const UNTIL_NOBODY_LISTENS: &str = "\"$0\" --port=0 & cat >/dev/null; kill -KILL 0";
+/// Runs the driver until its standard input ends, which happens when the test ends, however it ends. The driver alone would
+/// leave its browsers behind, and their files.
+const UNTIL_NOBODY_LISTENS: &str = "TMPDIR=$(mktemp -d); export TMPDIR; \"$0\" --port=0 & trap '' TERM; \
+     cat >/dev/null; kill -TERM 0; wait; rm -rf \"$TMPDIR\"; kill -KILL 0";
 
 /// One window, in a profile of its own. It ends with the test.
 pub struct Browser {
