@@ -68,10 +68,20 @@ const WHERE_NEEDED: [(&str, &str, &str); 3] = [
 const LIMITS: [(&str, &str); 2] =
     [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "1min")];
 
-/// Of sessions whose plans are kept while tables grow. A plan that is made while a table is empty
-/// would read all of it, in no time, and would still do so when it has a million rows. A
-/// table without an index that helps is still read as a whole.
-const PLANS: [(&str, &str); 1] = [("enable_seqscan", "off")];
+/// Of sessions whose plans are kept while tables grow, whatever was set for the role or the database.
+///
+/// - `enable_seqscan`: a plan that is made while a table is empty would read all of it, in no time, and would still do so
+///   when it has a million rows. A table without an index that helps is still read as a whole.
+/// - The others: what looks rows up instead.
+const PLANS: [(&str, &str); 7] = [
+    ("enable_seqscan", "off"),
+    ("enable_indexscan", "on"),
+    ("enable_indexonlyscan", "on"),
+    ("enable_bitmapscan", "on"),
+    ("enable_tidscan", "on"),
+    ("enable_nestloop", "on"),
+    ("enable_hashjoin", "on"),
+];
 
 /// What a session is for, which decides where names without a schema are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
