@@ -154,6 +154,26 @@ impl Route {
         }))
     }
 
+    /// Whether rows of the target, and of the parents' tables, are found through an index or without one as was planned.
+    pub async fn is_indexed_as_planned(
+        &self,
+        target: &Session,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let own = (&self.object.target, &self.object.external_id, self.external_id_is_indexed);
+        let parents =
+            self.parents.iter().map(|RouteParent { table, external_id, is_indexed, .. }| {
+                (table, external_id, *is_indexed)
+            });
+        for (table, external_id, is_indexed) in std::iter::once(own).chain(parents) {
+            let table = Table::read(target, table).await?;
+            let column = table.as_ref().and_then(|table| table.column(external_id));
+            if column.is_some_and(|column| column.indexed != is_indexed) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What a key of an update-only object waits for, in the words of `parked.awaits`.
     pub fn awaits_row(&self) -> String {
         format!("{} row", self.object.name)

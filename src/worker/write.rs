@@ -75,6 +75,9 @@ impl Writer {
             Err(refused) => {
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
+                if refused.is_cancelled() {
+                    self.indexes_as_planned(&batch).await?;
+                }
                 if refused.is_lack_of_room() {
                     self.too_many = Some(batch.projected.iter().map(Projected::len).sum());
                 }
@@ -237,6 +240,20 @@ impl Writer {
             outcomes.extend(part.keys().map(|key| (key.to_string(), outcome.clone())));
         }
         Ok(outcomes)
+    }
+
+    /// Rows that are looked up one by one take for ever where an index was dropped: then it is planned again.
+    async fn indexes_as_planned(&self, batch: &Batch) -> Result<(), Failure> {
+        let target = self.target.get().await?;
+        for (lane, projected) in self.lanes.iter().zip(&batch.projected) {
+            if !projected.is_empty() && !lane.route.is_indexed_as_planned(&target).await? {
+                return Err(Failure::Reconnect(format!(
+                    "an index that finds rows of {}, or of its parents, was dropped or made; planning again",
+                    lane.route.object.target.plain()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// After a failover the server may be a standby, which refuses every row.

@@ -346,3 +346,24 @@ async fn sighup_makes_the_program_read_its_file_anew_and_a_broken_one_changes_no
     signal(&child, "TERM");
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
+
+/// Rows are looked up one by one where there is an index, which takes for ever without it.
+#[tokio::test]
+async fn an_index_that_is_dropped_under_way_holds_up_the_work_for_one_attempt_only() {
+    let log = Log::listen();
+    let bell = watchful(&log, HARDLY_EVER).await;
+    bell.source_sql(
+        "insert into schools (name, address_line_1, municipality, country_code, website, creator_id, created_at, \
+         updated_at) select 'School ' || n, 'Road', 'Town', 'GB', 'w', gen_random_uuid(), now(), now() \
+         from generate_series(1, 20000) as n",
+    )
+    .await;
+    bell.caught_up().await;
+    bell.target_sql("drop index salesforce.hcu_idx_editor__c_editoruuid__c").await;
+
+    bell.source_sql("update schools set name = name || '!'").await;
+
+    bell.caught_up().await;
+    let renamed = "select count(*) from salesforce.editor__c where name like '%!'";
+    assert_eq!(bell.target_count(renamed).await, 20_000);
+}
