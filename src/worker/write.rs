@@ -76,7 +76,7 @@ impl Writer {
                 let sqlstate = refused.sqlstate();
                 tracing::debug!(sqlstate, "the batch is refused as a whole, applying it in parts");
                 if refused.is_cancelled() {
-                    self.indexes_as_planned(&batch).await?;
+                    self.indexes_as_planned(&batch, &leaving).await?;
                 }
                 if refused.is_lack_of_room() {
                     self.too_many = Some(batch.projected.iter().map(Projected::len).sum());
@@ -243,10 +243,15 @@ impl Writer {
     }
 
     /// Rows that are looked up one by one take for ever where an index was dropped: then it is planned again.
-    async fn indexes_as_planned(&self, batch: &Batch) -> Result<(), Failure> {
+    async fn indexes_as_planned(
+        &self,
+        batch: &Batch,
+        leaving: &Leaving<'_>,
+    ) -> Result<(), Failure> {
         let target = self.target.get().await?;
-        for (lane, projected) in self.lanes.iter().zip(&batch.projected) {
-            if !projected.is_empty() && !lane.route.is_indexed_as_planned(&target).await? {
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let takes_part = !batch.projected[index].is_empty() || !leaving.keys[index].is_empty();
+            if takes_part && !lane.route.is_indexed_as_planned(&target).await? {
                 return Err(Failure::Reconnect(format!(
                     "an index that finds rows of {}, or of its parents, was dropped or made; planning again",
                     lane.route.object.target.plain()
