@@ -113,6 +113,15 @@ select
             and i.indisvalid
             and i.indkey[0] = a.attnum
             and i.indpred is null
+            -- One that has the column's own equality and order.
+            and i.indcollation[0] = a.attcollation
+            and exists (
+                select
+                from pg_catalog.pg_opclass used
+                join pg_catalog.pg_am m on m.oid = used.opcmethod and m.amname = 'btree'
+                join pg_catalog.pg_opclass usual on usual.opcfamily = used.opcfamily and usual.opcdefault
+                where used.oid = i.indclass[0]
+            )
     ) as indexed,
     exists (
         select

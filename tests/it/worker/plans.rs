@@ -119,3 +119,38 @@ async fn plans_that_were_made_while_every_table_was_empty_still_look_rows_up() {
     assert!(looked_at > 30, "{looked_at}");
     assert!(slow.is_empty(), "{slow:#?}");
 }
+
+/// Kinds of indexes, and whether rows are looked up through one.
+const INDEXES: [(&str, bool); 9] = [
+    ("create unique index one on salesforce.editor__c (editoruuid__c)", true),
+    ("create index one on salesforce.editor__c (editoruuid__c desc nulls last, name)", true),
+    ("create index one on salesforce.editor__c (editoruuid__c varchar_ops)", true),
+    ("create index one on salesforce.editor__c (name, editoruuid__c)", false),
+    ("create index one on salesforce.editor__c (lower(editoruuid__c))", false),
+    ("create index one on salesforce.editor__c (editoruuid__c) where sfid is not null", false),
+    ("create index one on salesforce.editor__c (editoruuid__c text_pattern_ops)", false),
+    ("create index one on salesforce.editor__c using hash (editoruuid__c)", false),
+    ("create index one on salesforce.editor__c using brin (editoruuid__c)", false),
+];
+
+#[tokio::test]
+async fn rows_are_looked_up_only_through_an_index_with_the_column_s_own_equality_and_order() {
+    let bell = TestBell::installed().await;
+    bell.target_sql("drop index salesforce.hcu_idx_editor__c_editoruuid__c").await;
+    let flags = async || {
+        let ground = Ground::check(&bell.config(), &bell.mapping).await.unwrap();
+        let school = ground.routes().find(|route| route.object.name == "school").unwrap();
+        let role = ground.routes().find(|route| route.object.name == "role").unwrap();
+        let parent = role.parents.iter().find(|parent| parent.object == "school").unwrap();
+        (school.external_id_is_indexed, parent.is_indexed)
+    };
+    assert_eq!(flags().await, (false, false));
+    for (create, serves) in INDEXES {
+        bell.target_sql(create).await;
+        assert_eq!(flags().await, (serves, serves), "{create}");
+        bell.target_sql("drop index salesforce.one").await;
+    }
+    let other = "create index one on salesforce.editor__c (editoruuid__c collate \"POSIX\")";
+    bell.target_sql(other).await;
+    assert_eq!(flags().await, (false, false), "{other}");
+}
